@@ -1,0 +1,41 @@
+"""The vocabulary of decisions: one verdict for each packet, segments to send, and what is worth telling."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Optional
+
+from certbot_standalone_nfq.core.segment import Connection, Segment
+
+
+class Verdict(enum.Enum):
+    """What becomes of a queued packet."""
+
+    PASS = enum.auto()
+    """Let it go on as if we were not there; the connection is of no interest any more."""
+    WATCH = enum.auto()
+    """Let it go on likewise, but show us the connection's further packets too."""
+    RESET_SERVER = enum.auto()
+    """Let a reset go on in its place, so that the web server is rid of the connection we have taken over."""
+    DROP = enum.auto()
+    """Let nothing go on: the packet was for us."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A challenge request was recognised, and its answer is on the way."""
+
+    token: str
+    connection: Connection
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """All that follows from one packet."""
+
+    verdict: Verdict
+    send: tuple[Segment, ...] = ()
+    reset: Optional[Segment] = None
+    """With RESET_SERVER, the segment that replaces the packet."""
+    answered: Optional[Answered] = None

@@ -1,0 +1,117 @@
+"""Packet or time in, decision out.
+
+The packets come from connections to the http-01 port. Most begin like a challenge request, the rest belong to
+connections that did. A connection is in one of three states: unknown; *watched*, as its first octets may become a
+request for a pending token; *taken over*, as they have. Everything else is let go.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Optional
+
+from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
+from certbot_standalone_nfq.core.http01 import Finding, PendingChallenges
+from certbot_standalone_nfq.core.request import IncomingRequest
+from certbot_standalone_nfq.core.segment import Connection, Flags, MalformedPacket, Segment, parse
+from certbot_standalone_nfq.core.takeover import Takeover
+
+MAX_WATCHED = 1024
+"""Connections; beyond it, the one watched longest is no longer watched."""
+MAX_TAKEN_OVER = 4096
+"""Connections; beyond it, the one taken over first is forgotten."""
+
+_PASS = Reaction(Verdict.PASS)
+
+
+class Engine:
+    """What to do with each packet. Times are seconds on the caller's monotonic clock."""
+
+    def __init__(self) -> None:
+        self.pending = PendingChallenges()
+        self._watched: OrderedDict[Connection, IncomingRequest] = OrderedDict()
+        self._taken_over: OrderedDict[Connection, Takeover] = OrderedDict()
+
+    def handle(self, packet: bytes, now: float) -> Reaction:
+        """Decide on a packet, given from its IP header on. Nothing in the packet can make this raise."""
+        try:
+            segment = parse(packet)
+        except MalformedPacket:
+            return _PASS
+        takeover = self._taken_over.get(segment.connection)
+        if takeover and (segment.flags & Flags.SYN or takeover.is_older_than(segment)):
+            del self._taken_over[segment.connection]
+            takeover = None
+        if not takeover:
+            return self._examine(segment, now)
+        send = takeover.receive(segment, now)
+        if takeover.is_over(now):
+            del self._taken_over[segment.connection]
+        return Reaction(Verdict.DROP, send)
+
+    def tick(self, now: float) -> tuple[Segment, ...]:
+        """Return the segments that are due by now; connections whose time is over are forgotten."""
+        send: list[Segment] = []
+        for connection, takeover in list(self._taken_over.items()):
+            if takeover.is_over(now):
+                del self._taken_over[connection]
+            else:
+                send += takeover.tick(now)
+        return tuple(send)
+
+    def deadline(self) -> Optional[float]:
+        """Return when `tick` is due, or None if nothing is waiting."""
+        return min((takeover.deadline for takeover in self._taken_over.values()), default=None)
+
+    def settled(self) -> bool:
+        """Tell whether every answer that was begun has been acknowledged."""
+        return all(takeover.settled for takeover in self._taken_over.values())
+
+    def _examine(self, segment: Segment, now: float) -> Reaction:
+        """Decide on a segment of a connection that is the web server's so far."""
+        request = self._watched.pop(segment.connection, None)
+        if segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
+            return _PASS  # a SYN may carry data (RFC 7413), for a connection that is not open yet
+        if request is None and not segment.payload:
+            return _PASS
+        if request is None or not request.can_take(segment):
+            request = IncomingRequest(segment.seq)
+        expected_by_server = request.next_seq
+        request.add(segment)
+        recognition = self.pending.recognise(request.head)
+        if recognition.finding is Finding.CHALLENGE:
+            return self._take_over(segment, request, recognition.token, expected_by_server, now)
+        if recognition.finding is Finding.UNRELATED or request.closed:
+            return _PASS
+        self._watched[segment.connection] = request
+        if len(self._watched) > MAX_WATCHED:
+            self._watched.popitem(last=False)
+        return Reaction(Verdict.WATCH)
+
+    def _take_over(
+        self, segment: Segment, request: IncomingRequest, token: str, expected_by_server: int, now: float
+    ) -> Reaction:
+        takeover = Takeover(segment, request, self.pending.answer(token), now)
+        self._taken_over[segment.connection] = takeover
+        if len(self._taken_over) > MAX_TAKEN_OVER:
+            self._taken_over.popitem(last=False)
+        return Reaction(
+            Verdict.RESET_SERVER,
+            send=takeover.open(now),
+            reset=_reset_of(segment, expected_by_server),
+            answered=Answered(token, segment.connection),
+        )
+
+
+def _reset_of(segment: Segment, seq: int) -> Segment:
+    """Return the client's reset that the server believes: exactly the sequence number it expects (RFC 5961, 3.2)."""
+    return Segment(
+        source=segment.source,
+        source_port=segment.source_port,
+        destination=segment.destination,
+        destination_port=segment.destination_port,
+        seq=seq,
+        ack=0,
+        flags=Flags.RST,
+        window=0,
+    )

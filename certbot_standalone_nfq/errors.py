@@ -1,0 +1,105 @@
+"""What can go wrong, as Certbot's errors: one sentence of cause, one of cure."""
+
+from __future__ import annotations
+
+from certbot import errors
+
+
+class NotPrivileged(errors.PluginError):
+    """The process may not change the firewall or send forged packets."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f"The standalone-nfq plugin cannot put rules into the firewall without {missing}. "
+            "Run Certbot as root, or with both CAP_NET_ADMIN and CAP_NET_RAW."
+        )
+
+
+class NoFirewallTool(errors.NoInstallationError):
+    """There is no iptables."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(
+            f"The standalone-nfq plugin found no program {program}, neither on PATH nor in the sbin folders. "
+            "Install your distribution's iptables package."
+        )
+
+
+class KernelSupportMissing(errors.PluginError):
+    """The kernel lacks something that the rules or the queue need."""
+
+    def __init__(self, feature: str, module: str, option: str) -> None:
+        super().__init__(
+            f"This kernel has no {feature}: module {module}, kernel option {option}. "
+            f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all of its modules installed; "
+            "in a container, load it on the host."
+        )
+
+
+class FirewallRefused(errors.PluginError):
+    """The firewall tool failed for a reason of its own."""
+
+    def __init__(self, program: str, reason: str) -> None:
+        super().__init__(
+            f"{program} could not put the rules for the challenge in place: {reason}. "
+            "Nothing was changed; Certbot's log has the details, and "
+            "--standalone-nfq-firewall chooses another variant of iptables."
+        )
+
+
+class FirewallLocked(errors.PluginError):
+    """Another program holds the firewall's lock."""
+
+    def __init__(self, program: str, seconds: int) -> None:
+        super().__init__(
+            f"{program} waited {seconds} seconds for another program to release the xtables lock, and gave up. "
+            "Find the one that holds it with 'fuser /run/xtables.lock', then try again."
+        )
+
+
+class MarkInUse(errors.MisconfigurationError):
+    """Another rule uses the mark's bits."""
+
+    def __init__(self, mark: int, rule: str) -> None:
+        super().__init__(
+            f"The bits {mark:#x} of the packet and connection mark are in use by another firewall rule: {rule}. "
+            "Choose two bits that are free with --standalone-nfq-mark."
+        )
+
+
+class QueueInUse(errors.MisconfigurationError):
+    """The queue number that was asked for belongs to another program."""
+
+    def __init__(self, queue: int) -> None:
+        super().__init__(
+            f"Queue number {queue} is in use by another program or firewall rule. "
+            "Choose a free one with --standalone-nfq-queue-num, or leave the option away."
+        )
+
+
+class NoFreeQueue(errors.PluginError):
+    """As many runs as there are marks for are under way."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"No packet queue with free mark bits was found: {reason}. "
+            "Wait until other runs of this plugin have ended, or choose with --standalone-nfq-queue-num and "
+            "--standalone-nfq-mark."
+        )
+
+
+class InvalidOption(errors.MisconfigurationError):
+    """An option's value cannot be used."""
+
+    def __init__(self, option: str, value: object, wanted: str) -> None:
+        super().__init__(f"--standalone-nfq-{option} cannot be {value}. Give {wanted}.")
+
+
+class QueueClientMissing(errors.NoInstallationError):
+    """The fnfqueue package was asked for and is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The Python package fnfqueue, asked for with --standalone-nfq-queue-client, is not installed. "
+            "Install certbot-standalone-nfq[fnfqueue], or leave the option away."
+        )

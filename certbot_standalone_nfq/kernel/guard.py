@@ -1,0 +1,62 @@
+"""A helper process that removes the rules if this one is killed.
+
+It is a shell that reads from a pipe whose other end only this process has, and the firewall programs while they
+run: so it sees the end of the pipe once nobody is left who could still add a rule. It runs in a session of
+its own and ignores the signals that a terminal or an init system sends to all processes of a service at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+_DISMISS = b"dismiss\n"
+
+
+class Guard:
+    """The helper, from its start until it is dismissed."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, commands: Sequence[Sequence[str]]) -> None:
+        """Start the helper with the commands to run should this process die; a failing one stops no other."""
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _script(commands)],
+            stdin=self._read_end,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """End the helper without its doing anything. Calling it again is no error."""
+        if self.write_end < 0:
+            return
+        os.close(self._read_end)
+        if self._process:
+            self._tell()
+        os.close(self.write_end)
+        self.write_end = self._read_end = -1
+        if self._process:
+            self._process.wait()
+
+    def _tell(self) -> None:
+        try:
+            os.write(self.write_end, _DISMISS)
+        except BrokenPipeError:
+            pass  # it is dead already
+
+
+def _script(commands: Sequence[Sequence[str]]) -> str:
+    return "\n".join(
+        [
+            "trap '' HUP INT QUIT TERM PIPE",
+            "read -r message && exit 0",
+            *(shlex.join(command) for command in commands),
+        ]
+    )

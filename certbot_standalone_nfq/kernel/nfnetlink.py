@@ -1,0 +1,175 @@
+"""The messages of nfnetlink_queue, as bytes: include/uapi/linux/netfilter/nfnetlink_queue.h.
+
+Netlink's own headers are in the machine's byte order, everything within nfnetlink_queue's attributes in network
+order. Attributes are padded to four octets. Nothing here does IO.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+NETLINK_NETFILTER = 12
+
+_NLMSG_ERROR = 2
+_NLM_F_REQUEST = 0x1
+_NLM_F_ACK = 0x4
+_SUBSYSTEM_QUEUE = 3 << 8
+_MSG_PACKET = _SUBSYSTEM_QUEUE | 0
+_MSG_VERDICT = _SUBSYSTEM_QUEUE | 1
+_MSG_CONFIG = _SUBSYSTEM_QUEUE | 2
+
+_HEADER = struct.Struct("=IHHII")
+_NFGENMSG = struct.Struct("!BBH")
+_ATTRIBUTE = struct.Struct("=HH")
+_TYPE_MASK = 0x3FFF  # without the nested and byte-order flags
+
+_CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
+_CMD_BIND, _CMD_UNBIND = 1, 2
+_COPY_PACKET = 2
+_FLAG_FAIL_OPEN = 1
+_PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD = 1, 2, 3, 5, 10
+
+
+class MalformedMessage(ValueError):
+    """Bytes from the kernel that are no whole message, or lack what every message has."""
+
+
+class KernelVerdict(enum.IntEnum):
+    """include/uapi/linux/netfilter.h."""
+
+    DROP = 0
+    ACCEPT = 1
+    REPEAT = 4
+
+
+@dataclass(frozen=True)
+class QueuedPacket:
+    """A packet that waits for its verdict. The payload begins at the IP header."""
+
+    id: int
+    payload: bytes
+    mark: int = 0
+    interface: int = 0
+    """Index of the interface it came in by."""
+
+
+@dataclass(frozen=True)
+class Acknowledgment:
+    """The kernel's reply to a request of ours; `error` is an errno, 0 for success."""
+
+    sequence: int
+    error: int
+
+
+def bind(queue: int, sequence: int) -> bytes:
+    """Return the request to become the listener of a queue."""
+    return _config(queue, sequence, _CFG_CMD, struct.pack("!BxH", _CMD_BIND, 0))
+
+
+def unbind(queue: int, sequence: int) -> bytes:
+    """Return the request to give a queue up; what waits in it is dropped by the kernel."""
+    return _config(queue, sequence, _CFG_CMD, struct.pack("!BxH", _CMD_UNBIND, 0))
+
+
+def copy_packets(queue: int, sequence: int, octets: int) -> bytes:
+    """Return the request to be shown the first octets of each packet."""
+    return _config(queue, sequence, _CFG_PARAMS, struct.pack("!IB", octets, _COPY_PACKET))
+
+
+def set_length(queue: int, sequence: int, packets: int) -> bytes:
+    """Return the request to let so many packets wait."""
+    return _config(queue, sequence, _CFG_MAXLEN, struct.pack("!I", packets))
+
+
+def fail_open(queue: int, sequence: int) -> bytes:
+    """Return the request to let packets pass, not drop them, when the queue is full."""
+    flag = struct.pack("!I", _FLAG_FAIL_OPEN)
+    attributes = _attribute(_CFG_MASK, flag) + _attribute(_CFG_FLAGS, flag)
+    return _message(_MSG_CONFIG, _NLM_F_ACK, sequence, queue, attributes)
+
+
+def verdict(
+    queue: int, packet: int, verdict_: KernelVerdict, mark: Optional[int] = None, payload: Optional[bytes] = None
+) -> bytes:
+    """Return the verdict on a packet, with the mark and the payload it is to go on with, if other than before."""
+    attributes = _attribute(_VERDICT_HDR, struct.pack("!II", verdict_, packet))
+    if mark is not None:
+        attributes += _attribute(_MARK, struct.pack("!I", mark))
+    if payload is not None:
+        attributes += _attribute(_PAYLOAD, payload)
+    return _message(_MSG_VERDICT, 0, 0, queue, attributes)
+
+
+def decode(datagram: bytes) -> Iterator[QueuedPacket | Acknowledgment]:
+    """Read the messages in a datagram of the kernel; those of other kinds are passed over.
+
+    Raises MalformedMessage at the first that cannot be read; nothing after it can be trusted.
+    """
+    offset = 0
+    while offset < len(datagram):
+        if len(datagram) - offset < _HEADER.size:
+            raise MalformedMessage("netlink header")
+        length, kind, _, sequence, _ = _HEADER.unpack_from(datagram, offset)
+        if not _HEADER.size <= length <= len(datagram) - offset:
+            raise MalformedMessage("netlink length")
+        body = datagram[offset + _HEADER.size : offset + length]
+        if kind == _NLMSG_ERROR:
+            yield _acknowledgment(sequence, body)
+        elif kind == _MSG_PACKET:
+            yield _packet(body)
+        offset += _padded(length)
+
+
+def _acknowledgment(sequence: int, body: bytes) -> Acknowledgment:
+    if len(body) < 4:
+        raise MalformedMessage("netlink error")
+    return Acknowledgment(sequence, -struct.unpack_from("=i", body)[0])
+
+
+def _packet(body: bytes) -> QueuedPacket:
+    attributes = dict(_attributes(body[_NFGENMSG.size :]))
+    header = attributes.get(_PACKET_HDR, b"")
+    if len(header) < 4:
+        raise MalformedMessage("packet without its header")
+    return QueuedPacket(
+        id=_number(header[:4]),
+        payload=attributes.get(_PAYLOAD, b""),
+        mark=_number(attributes.get(_MARK)),
+        interface=_number(attributes.get(_IFINDEX_INDEV)),
+    )
+
+
+def _number(octets: Optional[bytes]) -> int:
+    return int.from_bytes(octets or b"", "big")
+
+
+def _attributes(octets: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while len(octets) - offset >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(octets, offset)
+        if not _ATTRIBUTE.size <= length <= len(octets) - offset:
+            raise MalformedMessage("attribute length")
+        yield kind & _TYPE_MASK, octets[offset + _ATTRIBUTE.size : offset + length]
+        offset += _padded(length)
+
+
+def _config(queue: int, sequence: int, kind: int, value: bytes) -> bytes:
+    return _message(_MSG_CONFIG, _NLM_F_ACK, sequence, queue, _attribute(kind, value))
+
+
+def _message(kind: int, flags: int, sequence: int, queue: int, attributes: bytes) -> bytes:
+    body = _NFGENMSG.pack(0, 0, queue) + attributes
+    return _HEADER.pack(_HEADER.size + len(body), kind, _NLM_F_REQUEST | flags, sequence, 0) + body
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(_padded(length) - length)
+
+
+def _padded(length: int) -> int:
+    return (length + 3) & ~3

@@ -1,0 +1,68 @@
+"""The raw sockets that forged segments leave by.
+
+The segment's source need not be an address of this machine: behind NAT it is the container's. So the route is
+looked up from the source address (IP_PKTINFO with IP_TRANSPARENT, and their IPv6 kin), as it would be for the real
+server's packets; and the segment goes through the firewall's OUTPUT, where conntrack knows its connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+from typing import Optional
+
+from certbot_standalone_nfq.core.segment import Segment, write
+
+# include/uapi/linux/in.h and in6.h; the socket module does not name all of them in every version.
+_IP_PKTINFO = 8
+_IP_TRANSPARENT = 19
+_IPV6_PKTINFO = 50
+_IPV6_TRANSPARENT = 75
+
+
+class Sender:
+    """Sends segments as they are, headers included."""
+
+    def __init__(self) -> None:
+        """Open the sockets. Raises PermissionError without CAP_NET_RAW."""
+        # IPPROTO_RAW implies that we write the IP header.
+        self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+        self._ipv6 = _open_ipv6()
+
+    def send(self, segment: Segment, interface: int) -> None:
+        """Send a segment; `interface` is the index of the one its connection's packets come in by.
+
+        Raises OSError, among others for a firewall that forbids it (EPERM) and a route that does not exist.
+        """
+        packet = write(segment)
+        source, destination = ipaddress.ip_address(segment.source), ipaddress.ip_address(segment.destination)
+        if source.version == 4:
+            info = struct.pack("=I4s4x", 0, source.packed)
+            self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (segment.destination, 0))
+        elif self._ipv6:
+            # An address of link scope means something only together with its link.
+            scope = interface if destination.is_link_local else 0
+            info = struct.pack("=16sI", source.packed, scope)
+            address = (segment.destination, 0, 0, scope)
+            self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, address)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._ipv4.close()
+        if self._ipv6:
+            self._ipv6.close()
+
+
+def _open_ipv6() -> Optional[socket.socket]:
+    """Return the socket for IPv6, or None where the kernel has no IPv6."""
+    try:
+        ipv6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    ipv6.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    return ipv6

@@ -1,0 +1,81 @@
+"""What this user and this machine can do, found out without changing anything but by loading modules."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+logger = logging.getLogger(__name__)
+
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # include/uapi/linux/capability.h
+_MODPROBE_TIMEOUT = 10
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something a kernel may lack: in words, its module and the kernel option that builds it."""
+
+    name: str
+    module: str
+    option: str
+
+
+QUEUE = Feature("packet queue for user space", "nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE")
+
+
+def missing_capabilities() -> list[str]:
+    """Return the names of the capabilities that this process needs and does not have in effect."""
+    effective = _effective_capabilities()
+    return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def _effective_capabilities() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            return int(value, 16)
+    return -1 if os.geteuid() == 0 else 0
+
+
+def find_program(name: str) -> Optional[str]:
+    """Return a program's path. The sbin folders count too: PATH of a cron job or a sudo often lacks them."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
+
+
+def has_ipv6() -> bool:
+    """Tell whether any interface of this network namespace has an IPv6 address."""
+    try:
+        return bool(Path("/proc/net/if_inet6").read_text(encoding="ascii"))
+    except OSError:
+        return False
+
+
+def bound_queues() -> Optional[set[int]]:
+    """Return the numbers of the packet queues that have a listener, or None if the kernel does not say."""
+    try:
+        table = Path("/proc/net/netfilter/nfnetlink_queue").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return {int(line.split()[0]) for line in table.splitlines() if line.strip()}
+
+
+def load_modules(*modules: str) -> None:
+    """Try to load kernel modules. It is no error if that fails: what is missing then shows where it is used."""
+    modprobe = find_program("modprobe")
+    if not modprobe:
+        return
+    for module in modules:
+        try:
+            result = subprocess.run(
+                [modprobe, "--quiet", module], stdin=subprocess.DEVNULL, capture_output=True, timeout=_MODPROBE_TIMEOUT
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            logger.debug("modprobe %s: %s", module, error)
+        else:
+            logger.debug("modprobe %s: exit status %d", module, result.returncode)
