@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from certbot import errors
 
+Error = errors.Error
+"""Whatever Certbot raises on purpose."""
+
 
 class NotPrivileged(errors.PluginError):
     """The process may not change the firewall or send forged packets."""
@@ -31,7 +34,7 @@ class KernelSupportMissing(errors.PluginError):
     def __init__(self, feature: str, module: str, option: str) -> None:
         super().__init__(
             f"This kernel has no {feature}: module {module}, kernel option {option}. "
-            f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all of its modules installed; "
+            f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all its modules installed; "
             "in a container, load it on the host."
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Optional
 
 from certbot_standalone_nfq.core.segment import Connection, Segment
 
@@ -36,6 +35,6 @@ class Reaction:
 
     verdict: Verdict
     send: tuple[Segment, ...] = ()
-    reset: Optional[Segment] = None
+    reset: Segment | None = None
     """With RESET_SERVER, the segment that replaces the packet."""
-    answered: Optional[Answered] = None
+    answered: Answered | None = None

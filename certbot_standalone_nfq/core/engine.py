@@ -8,7 +8,6 @@ request for a pending token; *taken over*, as they have. Everything else is let 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Optional
 
 from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.http01 import Finding, PendingChallenges
@@ -32,10 +31,13 @@ class Engine:
         self._watched: OrderedDict[Connection, IncomingRequest] = OrderedDict()
         self._taken_over: OrderedDict[Connection, Takeover] = OrderedDict()
 
-    def handle(self, packet: bytes, now: float) -> Reaction:
-        """Decide on a packet, given from its IP header on. Nothing in the packet can make this raise."""
+    def handle(self, packet: bytes, now: float, interface: int = 0) -> Reaction:
+        """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
+
+        Nothing in the packet can make this raise.
+        """
         try:
-            segment = parse(packet)
+            segment = parse(packet, interface)
         except MalformedPacket:
             return _PASS
         takeover = self._taken_over.get(segment.connection)
@@ -59,7 +61,7 @@ class Engine:
                 send += takeover.tick(now)
         return tuple(send)
 
-    def deadline(self) -> Optional[float]:
+    def deadline(self) -> float | None:
         """Return when `tick` is due, or None if nothing is waiting."""
         return min((takeover.deadline for takeover in self._taken_over.values()), default=None)
 

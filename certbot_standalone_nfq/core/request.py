@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 from certbot_standalone_nfq.core.http01 import has_whole_head
 from certbot_standalone_nfq.core.reassembly import Reassembly
 from certbot_standalone_nfq.core.segment import Flags, Segment
@@ -21,7 +19,7 @@ class IncomingRequest:
     def __init__(self, first_seq: int) -> None:
         """Begin at the sequence number of the request's first octet."""
         self._reassembly = Reassembly(first_seq, WINDOW)
-        self._fin_seq: Optional[int] = None
+        self._fin_seq: int | None = None
         self.head = b""
 
     @property

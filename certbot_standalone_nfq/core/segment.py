@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
@@ -66,7 +66,9 @@ class Segment:
     flags: Flags
     window: int
     payload: bytes = b""
-    timestamps: Optional[Timestamps] = None
+    timestamps: Timestamps | None = None
+    interface: int = 0
+    """Index of the interface it came in by, or whose link its addresses belong to; 0 if that is all one."""
 
     @property
     def connection(self) -> Connection:
@@ -74,7 +76,7 @@ class Segment:
         return Connection(self.source, self.source_port, self.destination, self.destination_port)
 
 
-def parse(packet: bytes) -> Segment:
+def parse(packet: bytes, interface: int = 0) -> Segment:
     """Read the segment in an IP packet, which begins with its IPv4 or IPv6 header.
 
     Raises MalformedPacket for everything that is not a whole TCP segment: other protocols, fragments, IPv6
@@ -99,6 +101,7 @@ def parse(packet: bytes) -> Segment:
             window=tcp.window,
             payload=bytes(packet[payload_offset:end]),
             timestamps=_timestamps(tcp.options),
+            interface=interface,
         )
     except Exception as error:  # whatever scapy makes of hostile options, it is one malformed packet
         raise MalformedPacket(str(error)) from error
@@ -158,7 +161,7 @@ def _ipv6_bounds(packet: bytes) -> tuple[int, int]:
     return _IPV6_HEADER, _IPV6_HEADER + length
 
 
-def _timestamps(options: Any) -> Optional[Timestamps]:
+def _timestamps(options: Any) -> Timestamps | None:
     for kind, value in options:
         if kind == "Timestamp":
             return Timestamps(*value)

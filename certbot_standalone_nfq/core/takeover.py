@@ -30,6 +30,7 @@ class Takeover:
     def __init__(self, segment: Segment, request: IncomingRequest, answer: bytes, now: float) -> None:
         """Take over at the segment that shows what the request is, which has been added to the request."""
         self._connection = segment.connection
+        self._interface = segment.interface
         self._request = request
         self._answer = answer
         self._outgoing = Transmission(segment.ack, segment.window)
@@ -128,6 +129,7 @@ class Takeover:
             window=WINDOW,
             payload=piece.octets,
             timestamps=self._clock.read(now) if self._clock else None,
+            interface=self._interface,
         )
 
 

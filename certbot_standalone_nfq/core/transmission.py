@@ -1,4 +1,9 @@
-"""The sending side of a taken-over connection: one answer and the FIN behind it, until acknowledged."""
+"""The sending side of a taken-over connection: one answer and the FIN behind it, until acknowledged.
+
+The handshake was the web server's, so the scale of the peer's window (RFC 7323, 2.3) is unknown. A window that
+looks smaller than the answer is most likely a larger one, scaled; the answer is sent whole all the same, unless
+the window is closed, and only every second retransmission keeps to the window as it stands.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +40,7 @@ class Transmission:
         self._acknowledged = 0
         self._sent = 0
         self._timeout = FIRST_TIMEOUT
+        self._timeouts = 0
         self.deadline = math.inf
 
     @property
@@ -75,27 +81,31 @@ class Transmission:
         """Return what has not been sent yet and fits the window."""
         if self._sent == self._length:
             return []
-        pieces = self._send(self._sent, self._acknowledged + self._window)
+        pieces = self._send(self._sent, self._length if self._window else self._sent)
         if pieces or self.deadline == math.inf:
             self.deadline = now + self._timeout
         return pieces
 
     def repeat(self, now: float) -> list[Piece]:
-        """Return what is not acknowledged, to be sent again, at least one octet: RFC 9293, 3.8.6.1."""
+        """Return what is not acknowledged, to be sent again."""
         if not self.begun or self.complete:
             return []
         self.deadline = now + self._timeout
-        return self._send(self._acknowledged, self._acknowledged + max(1, self._window))
+        end = self._length
+        if not self._window or self._timeouts % 2 == 0 < self._timeouts:
+            end = self._acknowledged + max(1, self._window)  # a closed one is probed: RFC 9293, 3.8.6.1
+        return self._send(self._acknowledged, end)
 
     def on_timeout(self, now: float) -> list[Piece]:
-        """The same, when the deadline has come, with a longer time to the next (RFC 6298, 5.5)."""
+        """Return the same when the deadline has come, with a longer time to the next (RFC 6298, 5.5)."""
+        self._timeouts += 1
         self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
         return self.repeat(now)
 
     def _send(self, start: int, end: int) -> list[Piece]:
-        pieces = list(self._pieces(start, min(end, self._length)))
-        self._sent = max(self._sent, min(end, self._length))
-        return pieces
+        end = min(end, self._length)
+        self._sent = max(self._sent, end)
+        return list(self._pieces(start, end))
 
     def _pieces(self, start: int, end: int) -> Iterator[Piece]:
         while start < end:

@@ -1,64 +1,19 @@
-"""The firewall as the interception needs it: what every backend can do, and what it is told.
-
-A plan's queue number is also its lock. The kernel lets one socket listen to a queue, a plan's chains are named
-after its queue, and its two mark bits belong to it as well: so runs at the same time share nothing, and chains
-whose queue nobody listens to are left over from a run that was cut off.
-"""
+"""The firewall as the interception needs it: what every backend can do, and the choice of one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional, Protocol
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.kernel import iptables
+from certbot_standalone_nfq.kernel.plan import Plan
 
-@dataclass(frozen=True)
-class Marks:
-    """The two bits of ours in packet and connection marks.
+logger = logging.getLogger(__name__)
 
-    Two, as common rules copy a connection's mark to its packets: what says 'this packet has been decided on' must not
-    be what says 'this connection is of interest'.
-    """
-
-    connection: int
-    """Set in the mark of connections all of whose packets are to be queued."""
-    released: int
-    """Set in the mark of packets that have been decided on, from the verdict to the next pass of our rules."""
-
-    @property
-    def both(self) -> int:
-        """The mask of the two."""
-        return self.connection | self.released
-
-    @classmethod
-    def from_mask(cls, mask: int) -> Marks:
-        """Return the marks with the bits of a mask. Raises ValueError unless it is two bits of 32."""
-        bits = [1 << bit for bit in range(32) if mask >> bit & 1]
-        if len(bits) != 2 or mask >> 32:
-            raise ValueError(f"{mask:#x} is not two bits out of 32")
-        return cls(*bits)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One interception's rules: the TCP port that clients address, the queue, the marks."""
-
-    port: int
-    queue: int
-    marks: Marks
-
-
-_FIRST_QUEUE = 28080
-_MASKS = (0x3000_0000, 0xC000_0000, 0x0C00_0000, 0x0300_0000)
-
-
-def candidates(port: int, queue: Optional[int] = None, marks: Optional[Marks] = None) -> list[Plan]:
-    """Return the plans to try in turn; a queue or marks that the user chose stand in each."""
-    plans = [Plan(port, _FIRST_QUEUE + index, Marks.from_mask(mask)) for index, mask in enumerate(_MASKS)]
-    if marks is not None:
-        plans = [Plan(port, plan.queue, marks) for plan in plans]
-    if queue is not None:
-        plans = [Plan(port, queue, plan.marks) for plan in plans]
-    return list(dict.fromkeys(plans))
+AUTO = "auto"
+CHOICES = (AUTO, *iptables.VARIANTS)
 
 
 class Firewall(Protocol):
@@ -75,8 +30,23 @@ class Firewall(Protocol):
     def installed_queues(self) -> set[int]:
         """Return the queue numbers of all plans whose rules, or parts of them, are in place."""
 
-    def conflict(self, plan: Plan) -> Optional[str]:
+    def conflict(self, plan: Plan) -> str | None:
         """Return a rule of somebody else's that uses the plan's queue or marks, or None."""
 
     def removal_commands(self, plan: Plan) -> list[list[str]]:
         """Return the commands that remove a plan's rules, for a process that outlives this one."""
+
+
+def available(choice: str = AUTO, inherit: Sequence[int] = ()) -> Iterator[Firewall]:
+    """Yield the backends to try in turn. Raises errors.NoFirewallTool if there is none."""
+    names = iptables.VARIANTS if choice == AUTO else (choice,)
+    missing: errors.NoFirewallTool | None = None
+    found = False
+    for name in names:
+        try:
+            yield iptables.IptablesFirewall(name, inherit)
+            found = True
+        except errors.NoFirewallTool as error:
+            missing = missing or error
+    if missing and not found:
+        raise missing

@@ -7,6 +7,7 @@ its own and ignores the signals that a terminal or an init system sends to all p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -39,17 +40,12 @@ class Guard:
             return
         os.close(self._read_end)
         if self._process:
-            self._tell()
+            with contextlib.suppress(BrokenPipeError):  # it is dead already
+                os.write(self.write_end, _DISMISS)
         os.close(self.write_end)
         self.write_end = self._read_end = -1
         if self._process:
             self._process.wait()
-
-    def _tell(self) -> None:
-        try:
-            os.write(self.write_end, _DISMISS)
-        except BrokenPipeError:
-            pass  # it is dead already
 
 
 def _script(commands: Sequence[Sequence[str]]) -> str:

@@ -21,11 +21,10 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import prefilter, support
-from certbot_standalone_nfq.kernel.firewall import Plan
+from certbot_standalone_nfq.kernel.plan import Plan
 from certbot_standalone_nfq.kernel.support import Feature
 
 logger = logging.getLogger(__name__)
@@ -69,13 +68,25 @@ def jump_rules(plan: Plan) -> list[list[str]]:
 def chain_rules(plan: Plan, family: int) -> list[list[str]]:
     """Return the rules of the plan's own chains for IP version 4 or 6."""
     chain, out = chain_names(plan.queue)
-    connection, released, both = (f"{bits:#x}" for bits in (plan.marks.connection, plan.marks.released, plan.marks.both))
+    connection, released, both = (
+        f"{bits:#x}" for bits in (plan.marks.connection, plan.marks.released, plan.marks.both)
+    )
     program = prefilter.bytecode(family)
     return [
         [chain, "-m", "mark", "--mark", f"{released}/{released}", "-g", out],
         [chain, "-m", "bpf", "--bytecode", program, "-j", "CONNMARK", "--set-xmark", f"{connection}/{connection}"],
-        [chain, "-m", "connmark", "--mark", f"{connection}/{connection}"]
-        + ["-j", "NFQUEUE", "--queue-num", str(plan.queue), "--queue-bypass"],
+        [
+            chain,
+            "-m",
+            "connmark",
+            "--mark",
+            f"{connection}/{connection}",
+            "-j",
+            "NFQUEUE",
+            "--queue-num",
+            str(plan.queue),
+            "--queue-bypass",
+        ],
         [out, "-m", "mark", "--mark", f"{released}/{both}", "-j", "CONNMARK", "--set-xmark", f"0x0/{connection}"],
         [out, "-j", "MARK", "--set-xmark", f"0x0/{both}"],
     ]
@@ -90,7 +101,7 @@ def install_script(plan: Plan, family: int) -> str:
     return _script([*chains, *rules, *jumps])
 
 
-def removal_script(saved: str, queue: int) -> Optional[str]:
+def removal_script(saved: str, queue: int) -> str | None:
     """Return the input of iptables-restore that removes a plan from rules as saved, or None if nothing is there."""
     names = chain_names(queue)
     chains = [line[1:].split()[0] for line in saved.splitlines() if line.startswith(":")]
@@ -105,7 +116,7 @@ def removal_script(saved: str, queue: int) -> Optional[str]:
     return _script([*jumps, *flushes, *deletions]) if jumps or own else None
 
 
-def conflicting_rule(saved: str, plan: Plan) -> Optional[str]:
+def conflicting_rule(saved: str, plan: Plan) -> str | None:
     """Return the first rule among saved ones that sets or tests the plan's marks, or uses its queue."""
     own = chain_names(plan.queue)
     for line in saved.splitlines():
@@ -172,11 +183,9 @@ class IptablesFirewall:
 
     def installed_queues(self) -> set[int]:
         """Return the queue numbers in the names of all chains of ours."""
-        return {
-            int(number) for family in self._families for number in _OWN_CHAIN.findall(self._saved(family, _TABLE))
-        }
+        return {int(number) for family in self._families for number in _OWN_CHAIN.findall(self._saved(family, _TABLE))}
 
-    def conflict(self, plan: Plan) -> Optional[str]:
+    def conflict(self, plan: Plan) -> str | None:
         """Return a rule, in any table, that uses the plan's marks or queue."""
         rules = (conflicting_rule(self._saved(family), plan) for family in self._families)
         return next((rule for rule in rules if rule), None)
@@ -222,7 +231,13 @@ class IptablesFirewall:
         program = command[0]
         try:
             result = subprocess.run(
-                command, input=script, capture_output=True, text=True, timeout=_TIMEOUT, pass_fds=self._inherit
+                command,
+                check=False,
+                input=script,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                pass_fds=self._inherit,
             )
         except subprocess.TimeoutExpired as error:
             raise errors.FirewallLocked(program, _TIMEOUT) from error
@@ -252,7 +267,9 @@ def _removals(plan: Plan) -> Iterator[list[str]]:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "").rstrip(".")
+    return next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "").rstrip(
+        "."
+    )
 
 
 def _find_family(version: int, program: str) -> _Family:

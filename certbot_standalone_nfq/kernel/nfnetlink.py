@@ -10,7 +10,6 @@ import enum
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
 
 NETLINK_NETFILTER = 12
 
@@ -93,7 +92,7 @@ def fail_open(queue: int, sequence: int) -> bytes:
 
 
 def verdict(
-    queue: int, packet: int, verdict_: KernelVerdict, mark: Optional[int] = None, payload: Optional[bytes] = None
+    queue: int, packet: int, verdict_: KernelVerdict, mark: int | None = None, payload: bytes | None = None
 ) -> bytes:
     """Return the verdict on a packet, with the mark and the payload it is to go on with, if other than before."""
     attributes = _attribute(_VERDICT_HDR, struct.pack("!II", verdict_, packet))
@@ -143,7 +142,7 @@ def _packet(body: bytes) -> QueuedPacket:
     )
 
 
-def _number(octets: Optional[bytes]) -> int:
+def _number(octets: bytes | None) -> int:
     return int.from_bytes(octets or b"", "big")
 
 

@@ -11,7 +11,6 @@ import errno
 import ipaddress
 import socket
 import struct
-from typing import Optional
 
 from certbot_standalone_nfq.core.segment import Segment, write
 
@@ -32,8 +31,8 @@ class Sender:
         self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
         self._ipv6 = _open_ipv6()
 
-    def send(self, segment: Segment, interface: int) -> None:
-        """Send a segment; `interface` is the index of the one its connection's packets come in by.
+    def send(self, segment: Segment) -> None:
+        """Send a segment.
 
         Raises OSError, among others for a firewall that forbids it (EPERM) and a route that does not exist.
         """
@@ -44,7 +43,7 @@ class Sender:
             self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (segment.destination, 0))
         elif self._ipv6:
             # An address of link scope means something only together with its link.
-            scope = interface if destination.is_link_local else 0
+            scope = segment.interface if destination.is_link_local else 0
             info = struct.pack("=16sI", source.packed, scope)
             address = (segment.destination, 0, 0, scope)
             self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, address)
@@ -56,7 +55,7 @@ class Sender:
             self._ipv6.close()
 
 
-def _open_ipv6() -> Optional[socket.socket]:
+def _open_ipv6() -> socket.socket | None:
     """Return the socket for IPv6, or None where the kernel has no IPv6."""
     try:
         ipv6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +35,14 @@ def missing_capabilities() -> list[str]:
 
 
 def _effective_capabilities() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    for line in Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":
             return int(value, 16)
     return -1 if os.geteuid() == 0 else 0
 
 
-def find_program(name: str) -> Optional[str]:
+def find_program(name: str) -> str | None:
     """Return a program's path. The sbin folders count too: PATH of a cron job or a sudo often lacks them."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
 
@@ -51,15 +50,15 @@ def find_program(name: str) -> Optional[str]:
 def has_ipv6() -> bool:
     """Tell whether any interface of this network namespace has an IPv6 address."""
     try:
-        return bool(Path("/proc/net/if_inet6").read_text(encoding="ascii"))
+        return bool(Path("/proc/thread-self/net/if_inet6").read_text(encoding="ascii"))
     except OSError:
         return False
 
 
-def bound_queues() -> Optional[set[int]]:
+def bound_queues() -> set[int] | None:
     """Return the numbers of the packet queues that have a listener, or None if the kernel does not say."""
     try:
-        table = Path("/proc/net/netfilter/nfnetlink_queue").read_text(encoding="ascii")
+        table = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text(encoding="ascii")
     except OSError:
         return None
     return {int(line.split()[0]) for line in table.splitlines() if line.strip()}
@@ -73,7 +72,11 @@ def load_modules(*modules: str) -> None:
     for module in modules:
         try:
             result = subprocess.run(
-                [modprobe, "--quiet", module], stdin=subprocess.DEVNULL, capture_output=True, timeout=_MODPROBE_TIMEOUT
+                [modprobe, "--quiet", module],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_MODPROBE_TIMEOUT,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             logger.debug("modprobe %s: %s", module, error)

@@ -8,28 +8,21 @@ with a priority is damaged (so the message is decoded again from the bytes recei
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import os
 import socket
 import sys
 import threading
-from typing import Any, Optional
+from typing import Any
 
-from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.kernel import nfnetlink, support
+import fnfqueue
+
+from certbot_standalone_nfq.kernel import nfnetlink
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
-from certbot_standalone_nfq.kernel.queue import CONFIGURATION, bind_error, enlarge_receive_buffer
+from certbot_standalone_nfq.kernel.queue import CONFIGURATION, bind_error, enlarge_receive_buffer, no_queue_support
 
 logger = logging.getLogger(__name__)
-
-
-def is_installed() -> bool:
-    """Tell whether fnfqueue can be imported."""
-    try:
-        import fnfqueue  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 class FnfqueueQueue:
@@ -37,16 +30,11 @@ class FnfqueueQueue:
 
     def __init__(self, number: int) -> None:
         """Become the queue's listener. Raises QueueOccupied, or one of the package's errors."""
-        import fnfqueue
-
         self.number = number
-        self._fnfqueue = fnfqueue
         try:
             self._connection = fnfqueue.Connection()
         except OSError as error:
-            raise errors.KernelSupportMissing(
-                support.QUEUE.name, support.QUEUE.module, support.QUEUE.option
-            ) from error
+            raise no_queue_support() from error
         self._socket = socket.socket(fileno=os.dup(self._connection._conn.fd))
         self._packets: collections.deque[QueuedPacket] = collections.deque()
         self._wake_read, self._wake_write = os.pipe()
@@ -70,17 +58,15 @@ class FnfqueueQueue:
 
     def receive(self) -> list[QueuedPacket]:
         """Return all that fnfqueue's thread has brought."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
         packets: list[QueuedPacket] = []
         while self._packets:
             packets.append(self._packets.popleft())
         return packets
 
     def give_verdict(
-        self, packet: int, verdict: KernelVerdict, mark: Optional[int] = None, payload: Optional[bytes] = None
+        self, packet: int, verdict: KernelVerdict, mark: int | None = None, payload: bytes | None = None
     ) -> None:
         """Send the verdict, encoded by us, from fnfqueue's socket: the kernel takes it from no other."""
         self._socket.send(nfnetlink.verdict(self.number, packet, verdict, mark, payload))
@@ -117,14 +103,14 @@ class FnfqueueQueue:
             try:
                 for packet in self._connection:
                     self._take(packet)
-            except self._fnfqueue.BufferOverflowException:
+            except fnfqueue.BufferOverflowException:
                 logger.debug("Packet queue %d: more packets came than the receive buffer holds", self.number)
                 self._connection.reset()
             except Exception as error:  # fnfqueue's word for a verdict that the kernel refused
                 logger.debug("Packet queue %d: %s", self.number, error)
 
     def _take(self, packet: Any) -> None:
-        buffer = self._fnfqueue.ffi.buffer(packet.packet.buffer, packet.packet.len)
+        buffer = fnfqueue.ffi.buffer(packet.packet.buffer, packet.packet.len)
         length = int.from_bytes(buffer[:4], sys.byteorder)
         try:
             messages = list(nfnetlink.decode(bytes(buffer[: min(length, len(buffer))])))
@@ -133,7 +119,5 @@ class FnfqueueQueue:
             messages = []
         self._connection._recycle(packet.packet)
         self._packets.extend(message for message in messages if isinstance(message, QueuedPacket))
-        try:
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups already
             os.write(self._wake_write, b"\0")
-        except BlockingIOError:
-            pass  # the pipe is full of wake-ups already

@@ -1,0 +1,21 @@
+"""Certbot authenticator that answers http-01 challenges out of the packet stream.
+
+    certbot certonly -a standalone-nfq -d example.com
+
+While Certbot validates, the certificate authority's own requests are taken out of the packet stream with NFQUEUE and
+answered. The web server on the port, whatever it is, is not stopped, not configured, not restarted, and does not see
+them; every other packet reaches it unchanged.
+
+Options, none of which is ever needed:
+
+``--standalone-nfq-firewall auto|iptables|iptables-nft|iptables-legacy``
+    The program to put the firewall rules in place with. By default the first that works.
+``--standalone-nfq-queue-num NUMBER``
+    The NFQUEUE number. By default the first free one from 28080 on.
+``--standalone-nfq-mark MASK``
+    Two bits of the packet and connection mark. By default two that no rule uses, from 0x30000000 on.
+``--standalone-nfq-queue-client auto|netlink|fnfqueue``
+    What to receive packets with. By default the fnfqueue package if it is installed, else the built-in client.
+
+Certbot's own ``--http-01-port`` names the port that clients address, if it is not 80.
+"""

@@ -1,0 +1,167 @@
+"""Certbot's side of the plugin.
+
+Certbot imports this module whenever it starts, whatever it is asked to do. So nothing is imported here that it has
+not loaded already; scapy and what needs it come in when challenges are performed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from acme import challenges
+from certbot import achallenges, interfaces
+from certbot.plugins import common
+
+from certbot_standalone_nfq import errors
+
+if TYPE_CHECKING:
+    from certbot_standalone_nfq.evidence import Evidence
+    from certbot_standalone_nfq.interception import Interception
+    from certbot_standalone_nfq.kernel.claim import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def _number(text: str) -> int:
+    """Read a number in decimal, or in hexadecimal after 0x."""
+    return int(text, 0)
+
+
+_number.__name__ = "number"  # argparse names the type so in its error messages
+
+
+class Authenticator(common.Plugin, interfaces.Authenticator):
+    """Answers http-01 challenges out of the packet stream, past any web server on the port."""
+
+    description = (
+        "Answers http-01 challenges from the packet stream while any web server keeps the port. "
+        "HTTP challenge only (wildcards not supported)."
+    )
+
+    def __init__(self, config: Any, name: str) -> None:
+        super().__init__(config, name)
+        self._interception: Interception | None = None
+        self._evidence: Evidence | None = None
+        self._pending: set[str] = set()
+
+    @classmethod
+    def add_parser_arguments(cls, add: Callable[..., None]) -> None:
+        """Add the options. None is ever needed."""
+        add(
+            "firewall",
+            default="auto",
+            choices=["auto", "iptables", "iptables-nft", "iptables-legacy"],
+            help="Program to put the firewall rules in place with (default: the first of these that works)",
+        )
+        add(
+            "queue-num",
+            type=_number,
+            metavar="NUMBER",
+            help="NFQUEUE number to use (default: the first free one from 28080 on)",
+        )
+        add(
+            "mark",
+            type=_number,
+            metavar="MASK",
+            help="Two bits of the packet and connection mark (default: two that no rule uses, from 0x30000000 on)",
+        )
+        add(
+            "queue-client",
+            default="auto",
+            choices=["auto", "netlink", "fnfqueue"],
+            help="What to receive packets with (default: the fnfqueue package if installed, else the built-in client)",
+        )
+
+    def more_info(self) -> str:
+        """Say what the plugin does, for users choosing one."""
+        return (
+            "This plugin takes the certificate authority's http-01 requests out of the packet stream and answers "
+            f"them itself, while whatever web server has TCP port {self.config.http01_port} keeps running "
+            "unchanged. Until the validation is over, a few iptables rules lead those requests, and nothing else, to "
+            "Certbot."
+        )
+
+    def prepare(self) -> None:
+        """Check what can be checked without changing anything; Certbot calls this for listings, too."""
+        from certbot_standalone_nfq.kernel import firewall, support
+
+        settings = self._settings()
+        missing = support.missing_capabilities()
+        if missing:
+            raise errors.NotPrivileged(" and ".join(missing))
+        next(iter(firewall.available(settings.firewall)))
+
+    def get_chall_pref(self, identifier: str) -> Iterable[type[challenges.Challenge]]:
+        """Return the one type of challenge that is answered, for names and addresses alike."""
+        return [challenges.HTTP01]
+
+    def perform(self, achalls: list[achallenges.AnnotatedChallenge]) -> list[challenges.ChallengeResponse]:
+        """Answer the challenges from now until `cleanup`. Raises one of the package's errors."""
+        interception = self._interception or self._intercept()
+        responses = []
+        for achall in achalls:
+            response, key_authorization = achall.response_and_validation()
+            token = _token(achall)
+            interception.answer(token, key_authorization)
+            self._pending.add(token)
+            responses.append(response)
+        return responses
+
+    def cleanup(self, achalls: list[achallenges.AnnotatedChallenge]) -> None:
+        """Leave further requests to the web server, and give the machine back after the last challenge."""
+        for achall in achalls:
+            token = _token(achall)
+            self._pending.discard(token)
+            if self._interception:
+                self._interception.withdraw(token)
+        if self._pending or not self._interception:
+            return
+        interception, self._interception = self._interception, None
+        try:
+            interception.stop()
+        except errors.Error as error:
+            logger.warning("The firewall rules could not be removed; the next run will try again. %s", error)
+
+    def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
+        """Say what did and did not arrive here of each failed challenge."""
+        from certbot_standalone_nfq import evidence
+
+        seen = self._evidence or evidence.Evidence()
+        port = self.config.http01_port
+        lines = [evidence.hint(_name(achall), seen.requests(_token(achall)), port) for achall in failed_achalls]
+        return "\n".join(lines)
+
+    def _intercept(self) -> Interception:
+        from certbot_standalone_nfq.evidence import Evidence
+        from certbot_standalone_nfq.interception import Interception
+
+        self._evidence = self._evidence or Evidence()
+        self._interception = Interception(self._settings(), self._evidence.record)
+        return self._interception
+
+    def _settings(self) -> Settings:
+        """Return what the options say. Raises errors.InvalidOption."""
+        from certbot_standalone_nfq.kernel.claim import Settings
+        from certbot_standalone_nfq.kernel.plan import Marks
+
+        queue, mark = self.conf("queue-num"), self.conf("mark")
+        if queue is not None and not 0 <= queue <= 0xFFFF:
+            raise errors.InvalidOption("queue-num", queue, "a number from 0 to 65535")
+        try:
+            marks = None if mark is None else Marks.from_mask(mark)
+        except ValueError as error:
+            raise errors.InvalidOption(
+                "mark", hex(mark), "a mask of exactly two of 32 bits, like 0x30000000"
+            ) from error
+        return Settings(self.config.http01_port, queue, marks, self.conf("firewall"), self.conf("queue-client"))
+
+
+def _token(achall: achallenges.AnnotatedChallenge) -> str:
+    return str(achall.chall.encode("token"))
+
+
+def _name(achall: achallenges.AnnotatedChallenge) -> str:
+    identifier = getattr(achall, "identifier", None)  # since Certbot 5.3
+    return str(identifier.value if identifier else achall.domain)

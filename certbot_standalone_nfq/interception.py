@@ -1,0 +1,158 @@
+"""One interception: the rules, the queue and the raw sockets on one side, the engine on the other, and a thread.
+
+The thread alone reads the queue and decides on packets. Whatever happens in it, a packet gets a verdict, and when in
+doubt it passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
+from certbot_standalone_nfq.core.engine import Engine
+from certbot_standalone_nfq.core.segment import Segment, write
+from certbot_standalone_nfq.kernel.claim import Claim, Settings, claim
+from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
+from certbot_standalone_nfq.kernel.sender import Sender
+
+logger = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 1.0
+"""How long to wait, at the end, for peers to acknowledge the answers under way."""
+_JOIN_SECONDS = 5.0
+_PASS = Reaction(Verdict.PASS)
+
+
+class Interception:
+    """Answers challenge requests to one port, from its making until `stop`."""
+
+    def __init__(self, settings: Settings, on_answer: Callable[[Answered], None]) -> None:
+        """Take hold of the machine and begin. Raises one of the package's errors, with nothing left behind.
+
+        `on_answer` is called on the interception's thread for every request that is answered.
+        """
+        self._on_answer = on_answer
+        self._engine = Engine()
+        self._engine_changed = threading.Condition()
+        """Guards the engine; notified when it has handled something."""
+        self._warned: set[str] = set()
+        self._stopping = False
+        with contextlib.ExitStack() as undo:
+            self._sender = Sender()
+            undo.callback(self._sender.close)
+            self._wake_read, self._wake_write = os.pipe()
+            undo.callback(os.close, self._wake_read)
+            undo.callback(os.close, self._wake_write)
+            self._claim: Claim = claim(settings)
+            self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
+            self._thread.start()
+            self._opened = undo.pop_all()
+
+    def answer(self, token: str, key_authorization: str) -> None:
+        """Answer requests for a token from now on. Raises ValueError if it is no token."""
+        with self._engine_changed:
+            self._engine.pending.add(token, key_authorization)
+
+    def withdraw(self, token: str) -> None:
+        """Leave further requests for a token to the web server; answers under way are seen through."""
+        with self._engine_changed:
+            self._engine.pending.discard(token)
+
+    def stop(self) -> None:
+        """See answers under way through, and give the machine back.
+
+        Raises one of the package's errors if the rules cannot be removed. They are harmless then, as a
+        queue without a listener is bypassed, and the guard tries again when this process ends.
+        """
+        with self._engine_changed:
+            self._engine_changed.wait_for(self._engine.settled, SETTLE_SECONDS)
+        try:
+            self._claim.remove_rules()
+        finally:
+            self._stopping = True
+            os.write(self._wake_write, b"\0")
+            self._thread.join(_JOIN_SECONDS)
+            self._claim.queue.close()
+            self._opened.close()
+        self._claim.guard.dismiss()
+
+    def _run(self) -> None:
+        """Handle packets and deadlines until stopped; give the queue up if that fails, as it is bypassed then."""
+        try:
+            self._handle_until_stopped()
+        except Exception as error:
+            self._claim.queue.close()
+            logger.warning("Challenge requests go to the web server from here on: %s", error, exc_info=True)
+
+    def _handle_until_stopped(self) -> None:
+        poll = select.poll()
+        poll.register(self._claim.queue, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            poll.poll(self._milliseconds_to_deadline())
+            packets = self._claim.queue.receive()
+            for packet in packets:
+                self._handle(packet)
+            if self._stopping and not packets:
+                return  # nothing is left that was queued before the rules were removed
+            self._tick()
+
+    def _milliseconds_to_deadline(self) -> float | None:
+        deadline = self._engine.deadline()
+        return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+
+    def _handle(self, packet: QueuedPacket) -> None:
+        try:
+            with self._engine_changed:
+                reaction = self._engine.handle(packet.payload, time.monotonic(), packet.interface)
+                self._engine_changed.notify_all()
+            replacement = write(reaction.reset) if reaction.reset else None
+        except Exception:
+            self._warn_once("handling a packet failed, and it passes")
+            reaction, replacement = _PASS, None
+        self._decide(packet, reaction.verdict, replacement)
+        self._send(reaction.send)
+        if reaction.answered:
+            self._on_answer(reaction.answered)
+
+    def _tick(self) -> None:
+        with self._engine_changed:
+            segments = self._engine.tick(time.monotonic())
+            self._engine_changed.notify_all()
+        self._send(segments)
+
+    def _decide(self, packet: QueuedPacket, verdict: Verdict, replacement: bytes | None) -> None:
+        give, marks = self._claim.queue.give_verdict, self._claim.plan.marks
+        try:
+            if verdict is Verdict.DROP:
+                give(packet.id, KernelVerdict.DROP)
+            elif verdict is Verdict.RESET_SERVER:
+                # Accepted, not repeated: what leaves by our chain's end has its connection's mark cleared.
+                give(packet.id, KernelVerdict.ACCEPT, payload=replacement)
+            elif self._stopping:
+                give(packet.id, KernelVerdict.REPEAT)  # the rules that would take our mark off are gone
+            else:
+                mark = packet.mark & ~marks.both | marks.released
+                if verdict is Verdict.WATCH:
+                    mark |= marks.connection
+                give(packet.id, KernelVerdict.REPEAT, mark=mark)
+        except OSError:
+            self._warn_once("a packet's verdict could not be given")
+
+    def _send(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            try:
+                self._sender.send(segment)
+            except Exception as error:
+                self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")
+
+    def _warn_once(self, what: str) -> None:
+        level = logging.DEBUG if what in self._warned else logging.WARNING
+        self._warned.add(what)
+        logger.log(level, "standalone-nfq: %s.", what, exc_info=level == logging.DEBUG)

@@ -1,0 +1,131 @@
+"""Taking hold of the machine for one interception, all or nothing, and letting it go.
+
+The order makes every moment safe. The queue is bound before a rule leads to it; the guard stands before
+there is anything to guard; what a dead run left behind is removed while its queue number is ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+from dataclasses import dataclass
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.kernel import firewall as firewalls
+from certbot_standalone_nfq.kernel import support
+from certbot_standalone_nfq.kernel.firewall import Firewall
+from certbot_standalone_nfq.kernel.guard import Guard
+from certbot_standalone_nfq.kernel.netlink_queue import NetlinkQueue
+from certbot_standalone_nfq.kernel.plan import Marks, Plan, candidates
+from certbot_standalone_nfq.kernel.queue import PacketQueue, QueueOccupied
+
+logger = logging.getLogger(__name__)
+
+QUEUE_CLIENTS = ("auto", "netlink", "fnfqueue")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user may choose; everything but the port finds itself."""
+
+    port: int
+    queue: int | None = None
+    marks: Marks | None = None
+    firewall: str = firewalls.AUTO
+    queue_client: str = "auto"
+
+
+@dataclass
+class Claim:
+    """What one interception holds. The rules are in place."""
+
+    plan: Plan
+    queue: PacketQueue
+    firewall: Firewall
+    guard: Guard
+
+    def remove_rules(self) -> None:
+        """Remove the rules; packets that were queued before still wait for their verdict."""
+        self.firewall.remove(self.plan.queue)
+
+
+def claim(settings: Settings) -> Claim:
+    """Take hold. Raises one of the package's errors, with nothing left behind."""
+    missing = support.missing_capabilities()
+    if missing:
+        raise errors.NotPrivileged(" and ".join(missing))
+    with contextlib.ExitStack() as undo:
+        guard = Guard()
+        undo.callback(guard.dismiss)
+        made = _claim_with_first_working(settings, guard, undo)
+        undo.pop_all()
+        return made
+
+
+def _claim_with_first_working(settings: Settings, guard: Guard, undo: contextlib.ExitStack) -> Claim:
+    first: Exception | None = None
+    for firewall in firewalls.available(settings.firewall, inherit=(guard.write_end,)):
+        try:
+            return _claim_with(firewall, settings, guard, undo)
+        except (errors.KernelSupportMissing, errors.FirewallRefused) as error:
+            logger.debug("%s cannot be used: %s", firewall.name, error)
+            first = first or error
+    raise first or AssertionError("no firewall, and no error either")
+
+
+def _claim_with(firewall: Firewall, settings: Settings, guard: Guard, undo: contextlib.ExitStack) -> Claim:
+    _remove_leftovers(firewall, settings)
+    plan, queue = _choose(firewall, settings)
+    with contextlib.ExitStack() as attempt:
+        attempt.callback(queue.close)
+        guard.start(firewall.removal_commands(plan))
+        firewall.install(plan)
+        undo.push(attempt.pop_all())
+    logger.debug("Rules for port %d by %s, queue %d, marks %#x", plan.port, firewall.name, plan.queue, plan.marks.both)
+    return Claim(plan, queue, firewall, guard)
+
+
+def _choose(firewall: Firewall, settings: Settings) -> tuple[Plan, PacketQueue]:
+    """Return the first plan whose queue and marks are free, its queue bound."""
+    reasons: list[Exception] = []
+    for plan in candidates(settings.port, settings.queue, settings.marks):
+        try:
+            queue = _open_queue(plan.queue, settings.queue_client)
+        except QueueOccupied:
+            reasons.append(errors.QueueInUse(plan.queue))
+            continue
+        rule = firewall.conflict(plan)
+        if rule is None:
+            return plan, queue
+        queue.close()
+        reasons.append(errors.MarkInUse(plan.marks.both, rule))
+    if settings.queue is not None or settings.marks is not None:
+        raise reasons[0]
+    raise errors.NoFreeQueue(str(reasons[0]))
+
+
+def _remove_leftovers(firewall: Firewall, settings: Settings) -> None:
+    """Remove the rules of runs that were cut off: those whose queue nobody listens to."""
+    for number in sorted(firewall.installed_queues()):
+        try:
+            queue = _open_queue(number, settings.queue_client)
+        except QueueOccupied:
+            continue  # a run that is alive
+        logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", number)
+        try:
+            firewall.remove(number)
+        finally:
+            queue.close()
+
+
+def _open_queue(number: int, client: str) -> PacketQueue:
+    """Become a queue's listener. Raises QueueOccupied, or one of the package's errors."""
+    installed = importlib.util.find_spec("fnfqueue") is not None
+    if client == "fnfqueue" and not installed:
+        raise errors.QueueClientMissing
+    if client == "netlink" or not installed:
+        return NetlinkQueue(number)
+    from certbot_standalone_nfq.kernel.fnfqueue_queue import FnfqueueQueue
+
+    return FnfqueueQueue(number)

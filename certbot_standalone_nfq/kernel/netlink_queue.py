@@ -1,0 +1,116 @@
+"""The packet queue by a netlink socket of our own; it needs nothing beyond the standard library."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import socket
+
+from certbot_standalone_nfq.kernel import nfnetlink, support
+from certbot_standalone_nfq.kernel.nfnetlink import Acknowledgment, KernelVerdict, QueuedPacket
+from certbot_standalone_nfq.kernel.queue import (
+    CONFIGURATION,
+    Request,
+    bind_error,
+    enlarge_receive_buffer,
+    no_queue_support,
+)
+
+logger = logging.getLogger(__name__)
+
+_DATAGRAM = 1 << 17
+_REPLY_TIMEOUT = 5.0
+
+
+class NetlinkQueue:
+    """The queue by a netlink socket of our own."""
+
+    def __init__(self, number: int) -> None:
+        """Become the queue's listener. Raises QueueOccupied, or one of the package's errors."""
+        self.number = number
+        self._sequence = itertools.count(1)
+        self._early: list[QueuedPacket] = []
+        self._warned = False
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, nfnetlink.NETLINK_NETFILTER)
+        except OSError as error:
+            raise no_queue_support() from error
+        try:
+            self._configure()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the netlink socket's descriptor."""
+        return self._socket.fileno()
+
+    def receive(self) -> list[QueuedPacket]:
+        """Return what one read brings."""
+        if self._early:
+            early, self._early = self._early, []
+            return early
+        return [message for message in self._read() if isinstance(message, QueuedPacket)]
+
+    def give_verdict(
+        self, packet: int, verdict: KernelVerdict, mark: int | None = None, payload: bytes | None = None
+    ) -> None:
+        """Send the verdict; the kernel replies to it only if it is refused."""
+        self._socket.send(nfnetlink.verdict(self.number, packet, verdict, mark, payload))
+
+    def close(self) -> None:
+        """Close the socket, which unbinds the queue."""
+        self._socket.close()
+
+    def _configure(self) -> None:
+        self._socket.bind((0, 0))
+        enlarge_receive_buffer(self._socket)
+        self._socket.settimeout(_REPLY_TIMEOUT)
+        try:
+            self._bind()
+        except OSError as error:
+            raise bind_error(self.number, error) from error
+        for request in CONFIGURATION:
+            self._ask(request)
+        self._socket.setblocking(False)
+
+    def _bind(self) -> None:
+        try:
+            self._ask(nfnetlink.bind)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EBUSY):
+                raise
+            support.load_modules(support.QUEUE.module)  # the kernel does so itself unless it must not
+            self._ask(nfnetlink.bind)
+
+    def _ask(self, request: Request) -> None:
+        """Send a configuration request and wait for its reply. Raises OSError with the kernel's errno."""
+        sequence = next(self._sequence)
+        self._socket.send(request(self.number, sequence))
+        while True:
+            for message in self._read():
+                if isinstance(message, QueuedPacket):
+                    self._early.append(message)
+                elif message.sequence == sequence:
+                    if message.error:
+                        raise OSError(message.error, "nfnetlink_queue")
+                    return
+
+    def _read(self) -> list[QueuedPacket | Acknowledgment]:
+        messages: list[QueuedPacket | Acknowledgment] = []
+        try:
+            messages.extend(nfnetlink.decode(self._socket.recv(_DATAGRAM)))
+        except BlockingIOError:
+            pass
+        except nfnetlink.MalformedMessage as error:
+            self._warn(f"a message of the kernel makes no sense: {error}")
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._warn("more packets came than the receive buffer holds; the kernel let them pass")
+        return messages
+
+    def _warn(self, what: str) -> None:
+        (logger.debug if self._warned else logger.warning)("Packet queue %d: %s", self.number, what)
+        self._warned = True

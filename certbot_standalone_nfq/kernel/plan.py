@@ -1,0 +1,60 @@
+"""What distinguishes one interception's rules from another's: its port, its queue, its marks.
+
+A plan's queue number is also its lock. The kernel lets one socket listen to a queue, a plan's chains are named
+after its queue, and its two mark bits belong to it as well: so runs at the same time share nothing, and chains
+whose queue nobody listens to are left over from a run that was cut off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The two bits of ours in packet and connection marks.
+
+    Two, as common rules copy a connection's mark to its packets: what says 'this packet has been decided on' must not
+    be what says 'this connection is of interest'.
+    """
+
+    connection: int
+    """Set in the mark of connections all of whose packets are to be queued."""
+    released: int
+    """Set in the mark of packets that have been decided on, from the verdict to the next pass of our rules."""
+
+    @property
+    def both(self) -> int:
+        """The mask of the two."""
+        return self.connection | self.released
+
+    @classmethod
+    def from_mask(cls, mask: int) -> Marks:
+        """Return the marks with the bits of a mask. Raises ValueError unless it is two bits of 32."""
+        bits = [1 << bit for bit in range(32) if mask >> bit & 1]
+        if len(bits) != 2 or mask >> 32:
+            raise ValueError(f"{mask:#x} is not two bits out of 32")
+        return cls(*bits)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One interception's rules: the TCP port that clients address, the queue, the marks."""
+
+    port: int
+    queue: int
+    marks: Marks
+
+
+_FIRST_QUEUE = 28080
+_MASKS = (0x3000_0000, 0xC000_0000, 0x0C00_0000, 0x0300_0000)
+
+
+def candidates(port: int, queue: int | None = None, marks: Marks | None = None) -> list[Plan]:
+    """Return the plans to try in turn; a queue or marks that the user chose stand in each."""
+    plans = [Plan(port, _FIRST_QUEUE + index, Marks.from_mask(mask)) for index, mask in enumerate(_MASKS)]
+    if marks is not None:
+        plans = [Plan(port, plan.queue, marks) for plan in plans]
+    if queue is not None:
+        plans = [Plan(port, queue, plan.marks) for plan in plans]
+    return list(dict.fromkeys(plans))

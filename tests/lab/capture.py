@@ -1,0 +1,40 @@
+"""A packet capture, as an independent witness."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scapy.layers.inet import TCP
+from scapy.utils import rdpcap
+
+from tests.lab.hosts import Host
+from tests.lab.processes import end, running
+
+
+class Capture:
+    """Packets on a host's interface; to be read after the capture's end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def segments(self) -> list[Any]:
+        """Return the TCP packets, as scapy reads them, in the order they were seen."""
+        return [packet for packet in rdpcap(str(self._path)) if TCP in packet]
+
+
+@contextlib.contextmanager
+def capture(host: Host, path: Path, filter_: str = "tcp port 80", interface: str = "eth0") -> Iterator[Capture]:
+    """Capture on an interface; when the context begins, nothing is missed any more, nor when it ends."""
+    command = host.command("tcpdump", "-i", interface, "-U", "-B", "16384", "-w", str(path), "--immediate-mode")
+    with running([*command, "-Z", "root", filter_], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "listening on" in line:
+                break
+        yield Capture(path)
+        end(process, signal.SIGINT)

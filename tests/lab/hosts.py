@@ -1,0 +1,145 @@
+"""Hosts: network namespaces, and the cables between them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tests.lab.processes import run, wait_until
+
+_CLONE_NEWNET = 0x40000000
+_THREAD_NAMESPACE = Path("/proc/thread-self/ns/net")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _enter(namespace: IO[bytes]) -> None:
+    if _libc.setns(namespace.fileno(), _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+@dataclass
+class Host:
+    """A network namespace with an address of each family."""
+
+    name: str
+    ipv4: str = ""
+    ipv6: str = ""
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Let this thread, and the threads and programs it starts, be on this host."""
+        with _THREAD_NAMESPACE.open("rb") as home, Path(f"/run/netns/{self.name}").open("rb") as away:
+            _enter(away)
+            try:
+                yield
+            finally:
+                _enter(home)
+
+    def run(self, *command: str, **options: Any) -> str:
+        """Run a command here and return its output."""
+        return run(self.command(*command), **options)
+
+    def command(self, *command: str) -> list[str]:
+        """Return the command that runs a command here."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def connect(self, address: str, port: int = 80, timeout: float = 15, source_port: int = 0) -> socket.socket:
+        """Open a TCP connection from here."""
+        with self.inside():
+            connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        connection.settimeout(timeout)
+        try:
+            if source_port:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                connection.bind(("", source_port))
+            connection.connect((address, port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def counter(self, name: str) -> int:
+        """Return one of the kernel's network counters (nstat) for this host."""
+        for line in self.run("nstat", "-asz", name).splitlines():
+            if line.startswith(name):
+                return int(line.split()[1])
+        raise KeyError(name)
+
+    def rules(self) -> str:
+        """Return all firewall rules, of all variants and families, without counters, comments and empty tables."""
+        programs = [f"{family}-{variant}-save" for family in ("iptables", "ip6tables") for variant in ("nft", "legacy")]
+        return "\n".join(_normal(self.run(program)) for program in programs)
+
+
+def _normal(saved: str) -> str:
+    """Leave out what differs between equal rules: comments, counters, tables that hold nothing."""
+    kept: list[str] = []
+    table: list[str] = []
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = [line]
+        elif line.startswith(":"):
+            chain, policy, _ = line.split()
+            if policy != "ACCEPT":
+                table.append(f"{chain} {policy}")
+        elif line == "COMMIT":
+            kept += table if len(table) > 1 else []
+        elif not line.startswith("#"):
+            table.append(line)
+    return "\n".join(kept)
+
+
+@contextlib.contextmanager
+def host(label: str) -> Iterator[Host]:
+    """Make a host that no other run knows of."""
+    name = f"nfq{secrets.token_hex(3)}{label}"
+    run(["ip", "netns", "add", name])
+    try:
+        made = Host(name)
+        made.run("ip", "link", "set", "lo", "up")
+        made.run("sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0")
+        yield made
+    finally:
+        run(["ip", "netns", "delete", name])
+
+
+def cable(first: Host, second: Host, network: int, first_interface: str, second_interface: str) -> tuple[str, ...]:
+    """Join two hosts; return their addresses: first IPv4 and IPv6, second IPv4 and IPv6."""
+    first.run(
+        *("ip", "link", "add", first_interface, "type", "veth"),
+        *("peer", "name", second_interface, "netns", second.name),
+    )
+    addresses = []
+    for end, number, interface in ((first, 1, first_interface), (second, 2, second_interface)):
+        ipv4, ipv6 = f"198.51.{network}.{number}", f"2001:db8:{network}::{number}"
+        end.run("ip", "address", "add", f"{ipv4}/24", "dev", interface)
+        end.run("ip", "address", "add", f"{ipv6}/64", "dev", interface, "nodad")
+        end.run("ip", "link", "set", interface, "up")
+        addresses += [ipv4, ipv6]
+    return tuple(addresses)
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[Host, Host]]:
+    """Make two hosts with a cable between them: a client, and the server that is under test."""
+    with host("c") as client, host("s") as server:
+        client.ipv4, client.ipv6, server.ipv4, server.ipv6 = cable(client, server, 100, "eth0", "eth0")
+        wait_for_link_local(client, server)
+        yield client, server
+
+
+def wait_for_link_local(*hosts: Host) -> None:
+    """Wait until no address of these hosts is tentative any more."""
+    for each in hosts:
+        wait_until(functools.partial(_has_no_tentative_address, each), "addresses are usable")
+
+
+def _has_no_tentative_address(host_: Host) -> bool:
+    return not host_.run("ip", "-6", "address", "show", "tentative")

@@ -1,0 +1,65 @@
+"""Running the plugin's interception on a host, within the test or as a program of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from certbot_standalone_nfq.core.actions import Answered
+from certbot_standalone_nfq.interception import Interception
+from certbot_standalone_nfq.kernel.claim import Settings
+from tests.lab.hosts import Host
+from tests.lab.processes import running
+
+CLIENTS = ["netlink"] + (["fnfqueue"] if importlib.util.find_spec("fnfqueue") else [])
+VARIANTS = ["iptables-nft", "iptables-legacy"]
+TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
+KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+
+
+@contextlib.contextmanager
+def intercepting(
+    host: Host, answers: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[tuple[Interception, list[Answered]]]:
+    """Intercept on a host, in this process, for one token or those given."""
+    answered: list[Answered] = []
+    with host.inside():
+        interception = Interception(Settings(**{"port": 80, **settings}), answered.append)
+    for token, key_authorization in (answers or {TOKEN: KEY_AUTHORIZATION}).items():
+        interception.answer(token, key_authorization)
+    try:
+        yield interception, answered
+    finally:
+        for token in answers or [TOKEN]:
+            interception.withdraw(token)
+        with host.inside():
+            interception.stop()
+
+
+@contextlib.contextmanager
+def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Popen[str]]:
+    """Intercept in a process of its own, which can be killed; it intercepts when the context begins."""
+    command = host.command(sys.executable, "-m", "tests.lab.interceptor", json.dumps(settings))
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        if line != "ready\n":
+            raise RuntimeError(f"the interceptor did not start: {line!r}")
+        yield process
+
+
+def _main() -> None:
+    interception = Interception(Settings(**{"port": 80, **json.loads(sys.argv[1])}), lambda _: None)
+    interception.answer(TOKEN, KEY_AUTHORIZATION)
+    print("ready", flush=True)
+    sys.stdin.read()
+    interception.stop()
+
+
+if __name__ == "__main__":
+    _main()

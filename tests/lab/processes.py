@@ -1,0 +1,58 @@
+"""Running programs, ending each by its own id, and waiting for conditions instead of for time."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+_POLL_SECONDS = 0.01
+_END_SECONDS = 10
+
+
+def run(command: Sequence[str], **options: Any) -> str:
+    """Run a command to its end and return its output; fail with that and its errors if it fails."""
+    result: subprocess.CompletedProcess[str] = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=120, **options
+    )
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)}: status {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result.stdout
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    """Return the condition's value once it is true; fail if it does not become so in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {seconds} seconds: {what}")
+        time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a program for as long as the context lasts."""
+    process = subprocess.Popen(command, text=True, **options)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[str], number: int | None = None) -> None:
+    """End a process, with SIGTERM or another signal, in the last resort with SIGKILL; it may have ended already."""
+    if process.poll() is None:
+        process.terminate() if number is None else process.send_signal(number)
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            stream.close()
