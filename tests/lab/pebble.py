@@ -70,7 +70,19 @@ def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
     }
     (folder / "pebble.json").write_text(json.dumps({"pebble": configuration}))
     dns = host.command(
-        *("pebble-challtestsrv", "-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv4", "", "-defaultIPv6", ""),
+        *(
+            "pebble-challtestsrv",
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
+            "-defaultIPv4",
+            "",
+            "-defaultIPv6",
+            "",
+        ),
         *("-dns01", f"{host.ipv4}:8053", "-management", f"{host.ipv4}:8055"),
     )
     authority = host.command("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"{host.ipv4}:8053")
@@ -101,8 +113,6 @@ def _server_certificate(host: Host, folder: Path) -> tuple[Path, Path]:
     paths = folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return paths
