@@ -55,33 +55,26 @@ def claim(settings: Settings) -> Claim:
     missing = support.missing_capabilities()
     if missing:
         raise errors.NotPrivileged(" and ".join(missing))
-    with contextlib.ExitStack() as undo:
-        guard = Guard()
-        undo.callback(guard.dismiss)
-        made = _claim_with_first_working(settings, guard, undo)
-        undo.pop_all()
-        return made
-
-
-def _claim_with_first_working(settings: Settings, guard: Guard, undo: contextlib.ExitStack) -> Claim:
     first: Exception | None = None
-    for firewall in firewalls.available(settings.firewall, inherit=(guard.write_end,)):
+    for firewall in firewalls.available(settings.firewall):
         try:
-            return _claim_with(firewall, settings, guard, undo)
+            return _claim_with(firewall, settings)
         except (errors.KernelSupportMissing, errors.FirewallRefused) as error:
             logger.debug("%s cannot be used: %s", firewall.name, error)
             first = first or error
     raise first or AssertionError("no firewall, and no error either")
 
 
-def _claim_with(firewall: Firewall, settings: Settings, guard: Guard, undo: contextlib.ExitStack) -> Claim:
+def _claim_with(firewall: Firewall, settings: Settings) -> Claim:
     _remove_leftovers(firewall, settings)
     plan, queue = _choose(firewall, settings)
-    with contextlib.ExitStack() as attempt:
-        attempt.callback(queue.close)
+    guard = Guard()
+    with contextlib.ExitStack() as undo:
+        undo.callback(queue.close)
+        undo.callback(guard.dismiss)
         guard.start(firewall.removal_commands(plan))
-        firewall.install(plan)
-        undo.push(attempt.pop_all())
+        firewall.install(plan, hold_open=guard.pipe)
+        undo.pop_all()
     logger.debug("Rules for port %d by %s, queue %d, marks %#x", plan.port, firewall.name, plan.queue, plan.marks.both)
     return Claim(plan, queue, firewall, guard)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 from certbot_standalone_nfq import errors
@@ -21,8 +21,11 @@ class Firewall(Protocol):
 
     name: str
 
-    def install(self, plan: Plan) -> None:
-        """Put a plan's rules in place, all or none. Raises errors.KernelSupportMissing and its like."""
+    def install(self, plan: Plan, hold_open: int) -> None:
+        """Put a plan's rules in place, all or none. Raises errors.KernelSupportMissing and its like.
+
+        Programs that are run for it keep the file descriptor open, so that its end comes only after theirs.
+        """
 
     def remove(self, queue: int) -> None:
         """Remove all rules of the plan with this queue; what is not there is no error."""
@@ -37,14 +40,14 @@ class Firewall(Protocol):
         """Return the commands that remove a plan's rules, for a process that outlives this one."""
 
 
-def available(choice: str = AUTO, inherit: Sequence[int] = ()) -> Iterator[Firewall]:
+def available(choice: str = AUTO) -> Iterator[Firewall]:
     """Yield the backends to try in turn. Raises errors.NoFirewallTool if there is none."""
     names = iptables.VARIANTS if choice == AUTO else (choice,)
     missing: errors.NoFirewallTool | None = None
     found = False
     for name in names:
         try:
-            yield iptables.IptablesFirewall(name, inherit)
+            yield iptables.IptablesFirewall(name)
             found = True
         except errors.NoFirewallTool as error:
             missing = missing or error

@@ -76,6 +76,9 @@ class FnfqueueQueue:
         if self._closing:
             return
         self._closing = True
+        # fnfqueue's close() pulls the connection from under its own thread, so that is sent home first.
+        os.write(self._connection._w, b"\0")
+        self._connection._worker.join()
         self._connection.close()
         if self._thread.is_alive():
             self._thread.join()

@@ -17,10 +17,13 @@ _DISMISS = b"dismiss\n"
 
 
 class Guard:
-    """The helper, from its start until it is dismissed."""
+    """The helper, from its start until it is dismissed.
+
+    `pipe` is the descriptor whose end, in this process and in those that inherit it, the helper waits for.
+    """
 
     def __init__(self) -> None:
-        self._read_end, self.write_end = os.pipe()
+        self._read_end, self.pipe = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, commands: Sequence[Sequence[str]]) -> None:
@@ -36,14 +39,14 @@ class Guard:
 
     def dismiss(self) -> None:
         """End the helper without its doing anything. Calling it again is no error."""
-        if self.write_end < 0:
+        if self.pipe < 0:
             return
         os.close(self._read_end)
         if self._process:
             with contextlib.suppress(BrokenPipeError):  # it is dead already
-                os.write(self.write_end, _DISMISS)
-        os.close(self.write_end)
-        self.write_end = self._read_end = -1
+                os.write(self.pipe, _DISMISS)
+        os.close(self.pipe)
+        self.pipe = self._read_end = -1
         if self._process:
             self._process.wait()
 

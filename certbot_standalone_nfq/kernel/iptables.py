@@ -15,6 +15,7 @@ CHAIN-OUT, and meets the user's own rules as if it had never been away.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shlex
@@ -151,13 +152,10 @@ class _Family:
 class IptablesFirewall:
     """The rules by one variant of iptables. Everything it raises is one of the package's errors."""
 
-    def __init__(self, variant: str = "iptables", inherit: Sequence[int] = ()) -> None:
-        """Find the programs. Raises errors.NoFirewallTool if those for IPv4 are not there.
-
-        The file descriptors in `inherit` stay open in the programs that this runs.
-        """
+    def __init__(self, variant: str = "iptables") -> None:
+        """Find the programs. Raises errors.NoFirewallTool if those for IPv4 are not there."""
         self.name = variant
-        self._inherit = inherit
+        self._hold_open: tuple[int, ...] = ()
         self._families = [_find_family(4, variant)]
         if support.has_ipv6():
             try:
@@ -165,14 +163,18 @@ class IptablesFirewall:
             except errors.NoFirewallTool as error:
                 logger.warning("Requests over IPv6 cannot be answered. %s", error)
 
-    def install(self, plan: Plan) -> None:
+    def install(self, plan: Plan, hold_open: int) -> None:
         """Put the plan's rules in place, for each family in one transaction; nothing stays if one fails."""
+        self._hold_open = (hold_open,)
         try:
             for family in self._families:
                 self._install_family(plan, family)
         except Exception:
-            self.remove(plan.queue)
+            with contextlib.suppress(errors.Error):  # of the two errors, the first says more
+                self.remove(plan.queue)
             raise
+        finally:
+            self._hold_open = ()
 
     def remove(self, queue: int) -> None:
         """Remove all rules of the plan with this queue."""
@@ -237,7 +239,7 @@ class IptablesFirewall:
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT,
-                pass_fds=self._inherit,
+                pass_fds=self._hold_open,
             )
         except subprocess.TimeoutExpired as error:
             raise errors.FirewallLocked(program, _TIMEOUT) from error

@@ -14,8 +14,8 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import nfnetlink, support
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
 
-COPY_OCTETS = 0xFFFF
-"""Octets of each packet that we are shown: all."""
+COPY_OCTETS = 0xFFFF - 4
+"""Octets of each packet that we are shown: as many as fit an attribute, so all but of the very longest packets."""
 QUEUE_LENGTH = 4096
 """Packets that may wait for a verdict; further ones pass (fail open)."""
 RECEIVE_BUFFER = 8 << 20

@@ -93,7 +93,7 @@ def test_every_order_of_the_peers_last_segments_ends_alike() -> None:
 
 def test_an_answer_that_is_lost_is_sent_again_until_acknowledged(conversation: Conversation) -> None:
     (first,) = conversation.ask()
-    sent_again = []
+    sent_again: list[Segment] = []
     for _ in range(40):
         sent_again += conversation.wait(0.25)
     assert 3 <= len(sent_again) <= 6

@@ -65,6 +65,10 @@ class Host:
             raise
         return connection
 
+    def listens(self, port: int) -> bool:
+        """Tell whether anything listens to a TCP port."""
+        return f":{port} " in self.run("ss", "-ltnH")
+
     def counter(self, name: str) -> int:
         """Return one of the kernel's network counters (nstat) for this host."""
         for line in self.run("nstat", "-asz", name).splitlines():
@@ -104,7 +108,7 @@ def host(label: str) -> Iterator[Host]:
     try:
         made = Host(name)
         made.run("ip", "link", "set", "lo", "up")
-        made.run("sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0")
+        made.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
         yield made
     finally:
         run(["ip", "netns", "delete", name])

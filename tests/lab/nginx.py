@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import subprocess
 from collections.abc import Iterator
@@ -80,6 +81,6 @@ def nginx(host: Host, folder: Path, port: int = 80, listen: str = "") -> Iterato
     configuration.write_text(_CONFIGURATION.format(folder=folder, listen=listen))
     command = host.command("nginx", "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log"))
     with running(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: f":{port} " in host.run("ss", "-ltnH"), "nginx listens")
+        wait_until(functools.partial(host.listens, port), "nginx listens")
         wait_until((folder / "nginx.pid").exists, "nginx wrote its process id")
         yield Nginx(folder, process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import ipaddress
 import json
 import os
@@ -93,7 +94,7 @@ def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
                 running(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | _ENVIRONMENT)
             )
         for port in (8053, 8055, 14000):
-            wait_until(lambda port=port: f":{port} " in host.run("ss", "-ltnH"), f"port {port} is open")
+            wait_until(functools.partial(host.listens, port), f"port {port} is open")
         yield Pebble(host, certificate, log)
 
 

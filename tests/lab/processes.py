@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _POLL_SECONDS = 0.01
+_ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+"""As it was at the start: a test may give the code under test another PATH."""
 _END_SECONDS = 10
 
 
 def run(command: Sequence[str], **options: Any) -> str:
     """Run a command to its end and return its output; fail with that and its errors if it fails."""
     result: subprocess.CompletedProcess[str] = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, **options
+        command, check=False, capture_output=True, text=True, timeout=120, **{"env": _ENVIRONMENT, **options}
     )
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {result.returncode}\n{result.stdout}\n{result.stderr}")

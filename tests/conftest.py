@@ -1,0 +1,46 @@
+"""What all tests share: which of them need root, and that a thread's failure is a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import hosts
+from tests.lab.hosts import Host
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
+_NEED_ROOT = {"lonely_host", "lab", "pair"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a network namespace as needing root."""
+    for item in items:
+        if _NEED_ROOT & set(getattr(item, "fixturenames", ())):
+            item.add_marker(needs_root)
+
+
+@pytest.fixture
+def lonely_host() -> Iterator[Host]:
+    """A host without a network but its loopback."""
+    with hosts.host("x") as host:
+        yield host
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Host, Host]]:
+    """A client and a server with a cable between them."""
+    with hosts.pair() as both:
+        yield both
+
+
+@pytest.fixture
+def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all there is on PATH and among the sbin folders."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr("certbot_standalone_nfq.kernel.support._SBIN", ())
+    return folder

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.kernel import claim as claims
+from certbot_standalone_nfq.kernel import iptables
+from certbot_standalone_nfq.kernel.claim import Claim, Settings, claim
+from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
+from certbot_standalone_nfq.kernel.plan import Marks, Plan
+from tests.lab.hosts import Host
+from tests.lab.interceptor import CLIENTS, VARIANTS
+
+
+@pytest.fixture
+def host(lonely_host: Host) -> Iterator[Host]:
+    with lonely_host.inside():
+        yield lonely_host
+
+
+def give_back(held: Claim) -> None:
+    held.remove_rules()
+    held.queue.close()
+    held.guard.dismiss()
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_claim_that_is_given_back_leaves_nothing(host: Host, variant: str, client: str) -> None:
+    before, descriptors = host.rules(), len(open_descriptors())
+    held = claim(Settings(80, firewall=variant, queue_client=client))
+    assert "CERTBOT-NFQ-28080" in host.rules()
+    give_back(held)
+    assert host.rules() == before
+    assert len(open_descriptors()) == descriptors
+
+
+def test_claims_at_one_time_take_other_queues_and_marks(host: Host) -> None:
+    before = host.rules()
+    held = [claim(Settings(80)) for _ in range(4)]
+    assert len({each.plan.queue for each in held}) == 4
+    with pytest.raises(errors.NoFreeQueue, match="Queue number 28080 is in use"):
+        claim(Settings(80))
+    for each in held:
+        give_back(each)
+    assert host.rules() == before
+
+
+def test_a_mark_that_a_rule_uses_is_passed_over(host: Host) -> None:
+    host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x10000000")
+    held = claim(Settings(80))
+    assert held.plan.marks.both == 0xC0000000
+    give_back(held)
+
+
+def test_a_mark_that_the_user_chose_and_a_rule_uses_is_an_error(host: Host) -> None:
+    host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x4")
+    before = host.rules()
+    with pytest.raises(errors.MarkInUse, match=r"0x6 .*--set-xmark 0x4/0xffffffff.*--standalone-nfq-mark"):
+        claim(Settings(80, marks=Marks(2, 4)))
+    assert host.rules() == before
+
+
+def test_a_queue_that_the_user_chose_and_another_has_is_an_error(host: Host) -> None:
+    held = claim(Settings(80, queue=5))
+    with pytest.raises(errors.QueueInUse, match="Queue number 5 "):
+        claim(Settings(80, queue=5))
+    give_back(held)
+
+
+def test_a_queue_that_a_rule_feeds_is_not_taken_while_its_program_is_away(host: Host) -> None:
+    host.run("iptables", "-A", "INPUT", "-p", "udp", "-j", "NFQUEUE", "--queue-num", "28080", "--queue-bypass")
+    held = claim(Settings(80))
+    assert held.plan.queue == 28081
+    give_back(held)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, variant: str) -> None:
+    living = claim(Settings(80, firewall=variant))
+    firewall = IptablesFirewall(variant)
+    before = host.rules()
+    for queue, marks in ((28081, Marks(0x40000000, 0x80000000)), (777, Marks(1, 2))):
+        firewall.install(Plan(80, queue, marks), hold_open=0)
+    held = claim(Settings(8080, firewall=variant))
+    assert firewall.installed_queues() == {28080, 28081}
+    give_back(held)
+    assert host.rules() == before
+    give_back(living)
+
+
+def test_a_claim_that_fails_midway_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, descriptors = host.rules(), len(open_descriptors())
+    monkeypatch.setattr(iptables, "install_script", lambda *_: "*mangle\n-A NO-SUCH -j ACCEPT\nCOMMIT\n")
+    with pytest.raises(errors.FirewallRefused):
+        claim(Settings(80))
+    assert host.rules() == before
+    assert len(open_descriptors()) == descriptors
+    assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+
+
+def test_the_next_variant_is_tried_if_one_cannot_install(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    install = IptablesFirewall.install
+
+    def refusing(self: IptablesFirewall, plan: Plan, hold_open: int) -> None:
+        if self.name != "iptables-legacy":
+            raise errors.KernelSupportMissing("x", "y", "z")
+        install(self, plan, hold_open)
+
+    monkeypatch.setattr(IptablesFirewall, "install", refusing)
+    held = claim(Settings(80))
+    assert held.firewall.name == "iptables-legacy"
+    give_back(held)
+
+
+def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certbot_standalone_nfq.kernel.support.missing_capabilities", lambda: ["CAP_NET_RAW"])
+    with pytest.raises(errors.NotPrivileged, match=r"without CAP_NET_RAW.*Run Certbot as root"):
+        claim(Settings(80))
+
+
+def test_fnfqueue_is_missed_only_if_asked_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(errors.QueueClientMissing, match="not installed"):
+        claims._open_queue(28080, "fnfqueue")
+    claims._open_queue(28080, "auto").close()

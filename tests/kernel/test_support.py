@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from certbot_standalone_nfq.kernel import support
+from tests.conftest import needs_root
+from tests.lab.hosts import Host
+
+REPORT = "from certbot_standalone_nfq.kernel import support; print(support.missing_capabilities())"
+
+
+def missing(*setpriv: str) -> str:
+    command = ["setpriv", *setpriv, sys.executable, "-c", REPORT]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@needs_root
+def test_root_lacks_nothing() -> None:
+    assert support.missing_capabilities() == []
+
+
+@needs_root
+def test_root_in_a_container_may_lack_either_capability() -> None:
+    assert missing("--bounding-set=-net_admin") == "['CAP_NET_ADMIN']"
+    assert missing("--bounding-set=-net_raw") == "['CAP_NET_RAW']"
+
+
+@needs_root
+def test_another_user_lacks_both_unless_given_them() -> None:
+    user = ("--reuid=65534", "--clear-groups")
+    assert missing(*user) == "['CAP_NET_ADMIN', 'CAP_NET_RAW']"
+    assert missing(*user, "--inh-caps=+net_admin,+net_raw", "--ambient-caps=+net_admin,+net_raw") == "[]"
+
+
+def test_ipv6_is_there_if_an_interface_has_an_address(lonely_host: Host) -> None:
+    with lonely_host.inside():
+        assert support.has_ipv6()
+        lonely_host.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
+        assert not support.has_ipv6()
+
+
+def test_no_queue_is_bound_on_a_new_host(lonely_host: Host) -> None:
+    with lonely_host.inside():
+        assert support.bound_queues() == set()
+
+
+def test_modules_that_cannot_be_loaded_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    support.load_modules("no_such_module_anywhere")
+    monkeypatch.setattr(support, "find_program", lambda name: f"/no/such/{name}")
+    support.load_modules("no_such_module_anywhere")
+    monkeypatch.setattr(support, "find_program", lambda _: None)
+    support.load_modules("no_such_module_anywhere")
+
+
+def test_a_program_is_found_on_path_before_the_sbin_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert support.find_program("no-such-program") is None
+    python = Path(sys.executable)
+    monkeypatch.setenv("PATH", str(python.parent))
+    assert support.find_program(python.name) == str(python)
