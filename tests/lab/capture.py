@@ -13,7 +13,7 @@ from scapy.layers.inet import TCP
 from scapy.utils import rdpcap
 
 from tests.lab.hosts import Host
-from tests.lab.processes import end, running
+from tests.lab.processes import end, running, wait_until
 
 
 class Capture:
@@ -21,6 +21,10 @@ class Capture:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many segments have been written."""
+        wait_until(lambda: len(self.segments()) >= count, f"{count} segments are captured")
 
     def segments(self) -> list[Any]:
         """Return the TCP packets, as scapy reads them, in the order they were seen."""

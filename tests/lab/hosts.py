@@ -16,6 +16,7 @@ from tests.lab.processes import run, wait_until
 
 _CLONE_NEWNET = 0x40000000
 _THREAD_NAMESPACE = Path("/proc/thread-self/ns/net")
+_COMPLAINTS = ("TcpRetransSegs", "TcpInErrs", "TcpEstabResets", "TcpExtTCPChallengeACK", "TcpExtPAWSEstab")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -75,6 +76,15 @@ class Host:
             if line.startswith(name):
                 return int(line.split()[1])
         raise KeyError(name)
+
+    def complaints(self) -> dict[str, int]:
+        """Return this host's counters of what goes wrong with a TCP connection."""
+        return {name: self.counter(name) for name in _COMPLAINTS}
+
+    def closing(self) -> list[str]:
+        """Return the connections of port 80 that are neither open nor properly closed."""
+        lines = self.run("ss", "-tanH", "( sport = :80 or dport = :80 )").splitlines()
+        return [line for line in lines if line.split()[0] not in ("LISTEN", "ESTAB", "TIME-WAIT")]
 
     def rules(self) -> str:
         """Return all firewall rules, of all variants and families, without counters, comments and empty tables."""

@@ -15,6 +15,7 @@ from tests.lab.processes import running, wait_until
 
 _CONFIGURATION = """\
 daemon off;
+user root;
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log notice;
@@ -49,6 +50,7 @@ OTHER_ANSWER = "what another ACME client put here\n"
 class Nginx:
     """A running nginx."""
 
+    host: Host
     folder: Path
     process: subprocess.Popen[str]
 
@@ -56,6 +58,10 @@ class Nginx:
     def access_log(self) -> str:
         """The requests it has seen."""
         return (self.folder / "access.log").read_text()
+
+    def requests(self) -> int:
+        """Return how many requests it has logged, which it does a moment after answering."""
+        return len(self.access_log.splitlines())
 
     @property
     def error_log(self) -> str:
@@ -83,4 +89,4 @@ def nginx(host: Host, folder: Path, port: int = 80, listen: str = "") -> Iterato
     with running(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(functools.partial(host.listens, port), "nginx listens")
         wait_until((folder / "nginx.pid").exists, "nginx wrote its process id")
-        yield Nginx(folder, process)
+        yield Nginx(host, folder, process)
