@@ -47,7 +47,7 @@ class Claim:
 
     def remove_rules(self) -> None:
         """Remove the rules; packets that were queued before still wait for their verdict."""
-        self.firewall.remove(self.plan.queue)
+        self.firewall.remove(self.plan.label)
 
 
 def claim(settings: Settings) -> Claim:
@@ -100,14 +100,14 @@ def _choose(firewall: Firewall, settings: Settings) -> tuple[Plan, PacketQueue]:
 
 def _remove_leftovers(firewall: Firewall, settings: Settings) -> None:
     """Remove the rules of runs that were cut off: those whose queue nobody listens to."""
-    for number in sorted(firewall.installed_queues()):
+    for label in sorted(firewall.installed()):
         try:
-            queue = _open_queue(number, settings.queue_client)
+            queue = _open_queue(label.queue, settings.queue_client)
         except QueueOccupied:
             continue  # a run that is alive
-        logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", number)
+        logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", label.queue)
         try:
-            firewall.remove(number)
+            firewall.remove(label)
         finally:
             queue.close()
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import iptables
-from certbot_standalone_nfq.kernel.plan import Plan
+from certbot_standalone_nfq.kernel.plan import Label, Plan
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +27,11 @@ class Firewall(Protocol):
         Programs that are run for it keep the file descriptor open, so that its end comes only after theirs.
         """
 
-    def remove(self, queue: int) -> None:
-        """Remove all rules of the plan with this queue; what is not there is no error."""
+    def remove(self, label: Label) -> None:
+        """Remove all rules of the plan with this label; what is not there is no error."""
 
-    def installed_queues(self) -> set[int]:
-        """Return the queue numbers of all plans whose rules, or parts of them, are in place."""
+    def installed(self) -> set[Label]:
+        """Return the labels of all plans whose rules, or parts of them, are in place."""
 
     def conflict(self, plan: Plan) -> str | None:
         """Return a rule of somebody else's that uses the plan's queue or marks, or None."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import prefilter, support
-from certbot_standalone_nfq.kernel.plan import Plan
+from certbot_standalone_nfq.kernel.plan import Label, Plan
 from certbot_standalone_nfq.kernel.support import Feature
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,11 @@ VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 
 _LOCK_SECONDS = 10
 _TIMEOUT = 30
+_REMOVAL_ATTEMPTS = 10
 _TABLE = "mangle"
 _HOOKS = ("INPUT", "FORWARD")
 _CHAIN_PREFIX = "CERTBOT-NFQ-"
-_OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)\b")
+_OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
 _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
 _QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
 _EXIT_RESOURCE_PROBLEM = 4  # iptables' RESOURCE_PROBLEM: the lock was not to be had
@@ -55,20 +56,24 @@ _FEATURES = (
 )
 
 
-def chain_names(queue: int) -> tuple[str, str]:
-    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by."""
-    return f"{_CHAIN_PREFIX}{queue}", f"{_CHAIN_PREFIX}{queue}-OUT"
+def chain_names(label: Label) -> tuple[str, str]:
+    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by.
+
+    They are at most 26 characters long; iptables takes 28.
+    """
+    name = f"{_CHAIN_PREFIX}{label.queue}-{label.run}"
+    return name, f"{name}-OUT"
 
 
 def jump_rules(plan: Plan) -> list[list[str]]:
     """Return the rules that lead into the plan's chain: the hook's chain, then the rule."""
     match = ["-p", "tcp", "-m", "conntrack", "--ctdir", "ORIGINAL", "--ctorigdstport", str(plan.port)]
-    return [[hook, *match, "-j", chain_names(plan.queue)[0]] for hook in _HOOKS]
+    return [[hook, *match, "-j", chain_names(plan.label)[0]] for hook in _HOOKS]
 
 
 def chain_rules(plan: Plan, family: int) -> list[list[str]]:
     """Return the rules of the plan's own chains for IP version 4 or 6."""
-    chain, out = chain_names(plan.queue)
+    chain, out = chain_names(plan.label)
     connection, released, both = (
         f"{bits:#x}" for bits in (plan.marks.connection, plan.marks.released, plan.marks.both)
     )
@@ -95,16 +100,16 @@ def chain_rules(plan: Plan, family: int) -> list[list[str]]:
 
 def install_script(plan: Plan, family: int) -> str:
     """Return the input of iptables-restore that puts a plan in place, in one transaction."""
-    chains = [f":{chain} - [0:0]" for chain in chain_names(plan.queue)]
+    chains = [f":{chain} - [0:0]" for chain in chain_names(plan.label)]
     rules = [_line("-A", rule) for rule in chain_rules(plan, family)]
     # At the top of the hook, as a rule of the user's further up could let the packet go before it gets to ours.
     jumps = [_line("-I", [hook, "1", *rest]) for hook, *rest in jump_rules(plan)]
     return _script([*chains, *rules, *jumps])
 
 
-def removal_script(saved: str, queue: int) -> str | None:
+def removal_script(saved: str, label: Label) -> str | None:
     """Return the input of iptables-restore that removes a plan from rules as saved, or None if nothing is there."""
-    names = chain_names(queue)
+    names = chain_names(label)
     chains = [line[1:].split()[0] for line in saved.splitlines() if line.startswith(":")]
     own = [chain for chain in chains if chain in names]
     jumps = [
@@ -119,7 +124,7 @@ def removal_script(saved: str, queue: int) -> str | None:
 
 def conflicting_rule(saved: str, plan: Plan) -> str | None:
     """Return the first rule among saved ones that sets or tests the plan's marks, or uses its queue."""
-    own = chain_names(plan.queue)
+    own = chain_names(plan.label)
     for line in saved.splitlines():
         if not line.startswith("-A ") or line.split()[1] in own:
             continue
@@ -171,21 +176,23 @@ class IptablesFirewall:
                 self._install_family(plan, family)
         except Exception:
             with contextlib.suppress(errors.Error):  # of the two errors, the first says more
-                self.remove(plan.queue)
+                self.remove(plan.label)
             raise
         finally:
             self._hold_open = ()
 
-    def remove(self, queue: int) -> None:
-        """Remove all rules of the plan with this queue."""
+    def remove(self, label: Label) -> None:
+        """Remove all rules of the plan with this label."""
         for family in self._families:
-            script = removal_script(self._saved(family, _TABLE), queue)
-            if script:
-                self._restore(family, script)
+            self._remove_from(family, label)
 
-    def installed_queues(self) -> set[int]:
-        """Return the queue numbers in the names of all chains of ours."""
-        return {int(number) for family in self._families for number in _OWN_CHAIN.findall(self._saved(family, _TABLE))}
+    def installed(self) -> set[Label]:
+        """Return the labels in the names of all chains of ours."""
+        return {
+            Label(int(queue), run)
+            for family in self._families
+            for queue, run in _OWN_CHAIN.findall(self._saved(family, _TABLE))
+        }
 
     def conflict(self, plan: Plan) -> str | None:
         """Return a rule, in any table, that uses the plan's marks or queue."""
@@ -212,9 +219,21 @@ class IptablesFirewall:
                 self._explain(family, plan)
                 raise
 
+    def _remove_from(self, family: _Family, label: Label) -> None:
+        for attempt in range(_REMOVAL_ATTEMPTS):
+            script = removal_script(self._saved(family, _TABLE), label)
+            if script is None:
+                return
+            try:
+                self._restore(family, script)
+            except errors.FirewallRefused:
+                # A dead run's guard may be removing the same rules: then there are fewer the next time.
+                if attempt == _REMOVAL_ATTEMPTS - 1:
+                    raise
+
     def _explain(self, family: _Family, plan: Plan) -> None:
         """Raise errors.KernelSupportMissing for the first feature that the kernel does not have, if there is one."""
-        chain = chain_names(plan.queue)[0]
+        chain = chain_names(plan.label)[0]
         for rule, feature in _probes():
             lines = [f":{chain} - [0:0]", *([_line("-A", [chain, *rule])] if rule else [])]
             try:
@@ -264,7 +283,7 @@ def _removals(plan: Plan) -> Iterator[list[str]]:
     for rule in jump_rules(plan):
         yield ["-D", *rule]
     for action in ("-F", "-X"):
-        for chain in chain_names(plan.queue):
+        for chain in chain_names(plan.label):
             yield [action, chain]
 
 

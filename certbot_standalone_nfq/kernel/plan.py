@@ -2,12 +2,15 @@
 
 A plan's queue number is also its lock. The kernel lets one socket listen to a queue, a plan's chains are named
 after its queue, and its two mark bits belong to it as well: so runs at the same time share nothing, and chains
-whose queue nobody listens to are left over from a run that was cut off.
+whose queue nobody listens to are left over from a run that was cut off. The run is in the names, too, as the guard of
+a dead run may still be removing its rules when the next one takes the same queue.
 """
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,25 @@ class Marks:
         return cls(*bits)
 
 
+class Label(NamedTuple):
+    """What a plan's rules are found by: its queue, and four hexadecimal digits for the run."""
+
+    queue: int
+    run: str
+
+
 @dataclass(frozen=True)
 class Plan:
-    """One interception's rules: the TCP port that clients address, the queue, the marks."""
+    """One interception's rules: the TCP port that clients address, the label, the marks."""
 
     port: int
-    queue: int
+    label: Label
     marks: Marks
+
+    @property
+    def queue(self) -> int:
+        """The queue's number."""
+        return self.label.queue
 
 
 _FIRST_QUEUE = 28080
@@ -52,9 +67,9 @@ _MASKS = (0x3000_0000, 0xC000_0000, 0x0C00_0000, 0x0300_0000)
 
 def candidates(port: int, queue: int | None = None, marks: Marks | None = None) -> list[Plan]:
     """Return the plans to try in turn; a queue or marks that the user chose stand in each."""
-    plans = [Plan(port, _FIRST_QUEUE + index, Marks.from_mask(mask)) for index, mask in enumerate(_MASKS)]
-    if marks is not None:
-        plans = [Plan(port, plan.queue, marks) for plan in plans]
-    if queue is not None:
-        plans = [Plan(port, queue, plan.marks) for plan in plans]
+    run = secrets.token_hex(2)
+    plans = [
+        Plan(port, Label(_FIRST_QUEUE + index if queue is None else queue, run), marks or Marks.from_mask(mask))
+        for index, mask in enumerate(_MASKS)
+    ]
     return list(dict.fromkeys(plans))

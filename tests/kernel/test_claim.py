@@ -10,7 +10,7 @@ from certbot_standalone_nfq.kernel import claim as claims
 from certbot_standalone_nfq.kernel import iptables
 from certbot_standalone_nfq.kernel.claim import Claim, Settings, claim
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
-from certbot_standalone_nfq.kernel.plan import Marks, Plan
+from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
 from tests.lab.hosts import Host
 from tests.lab.interceptor import CLIENTS, VARIANTS
 
@@ -88,9 +88,9 @@ def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, v
     firewall = IptablesFirewall(variant)
     before = host.rules()
     for queue, marks in ((28081, Marks(0x40000000, 0x80000000)), (777, Marks(1, 2))):
-        firewall.install(Plan(80, queue, marks), hold_open=0)
+        firewall.install(Plan(80, Label(queue, "dead"), marks), hold_open=0)
     held = claim(Settings(8080, firewall=variant))
-    assert firewall.installed_queues() == {28080, 28081}
+    assert firewall.installed() == {living.plan.label, held.plan.label}
     give_back(held)
     assert host.rules() == before
     give_back(living)

@@ -14,11 +14,11 @@ import pytest
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import iptables, prefilter, support
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
-from certbot_standalone_nfq.kernel.plan import Marks, Plan
+from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
 from tests.lab.hosts import Host
 from tests.lab.interceptor import VARIANTS
 
-PLAN = Plan(port=80, queue=28080, marks=Marks(0x10000000, 0x20000000))
+PLAN = Plan(80, Label(28080, "0f1e"), Marks(0x10000000, 0x20000000))
 XTABLES_LOCK = Path("/run/xtables.lock")
 
 
@@ -32,16 +32,17 @@ def firewall(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[Ipta
 def test_the_rules_read_as_designed(family: int) -> None:
     assert iptables.install_script(PLAN, family) == (
         "*mangle\n"
-        ":CERTBOT-NFQ-28080 - [0:0]\n"
-        ":CERTBOT-NFQ-28080-OUT - [0:0]\n"
-        "-A CERTBOT-NFQ-28080 -m mark --mark 0x20000000/0x20000000 -g CERTBOT-NFQ-28080-OUT\n"
-        f'-A CERTBOT-NFQ-28080 -m bpf --bytecode "{prefilter.bytecode(family)}" -j CONNMARK'
+        ":CERTBOT-NFQ-28080-0f1e - [0:0]\n"
+        ":CERTBOT-NFQ-28080-0f1e-OUT - [0:0]\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m mark --mark 0x20000000/0x20000000 -g CERTBOT-NFQ-28080-0f1e-OUT\n"
+        f'-A CERTBOT-NFQ-28080-0f1e -m bpf --bytecode "{prefilter.bytecode(family)}" -j CONNMARK'
         " --set-xmark 0x10000000/0x10000000\n"
-        "-A CERTBOT-NFQ-28080 -m connmark --mark 0x10000000/0x10000000 -j NFQUEUE --queue-num 28080 --queue-bypass\n"
-        "-A CERTBOT-NFQ-28080-OUT -m mark --mark 0x20000000/0x30000000 -j CONNMARK --set-xmark 0x0/0x10000000\n"
-        "-A CERTBOT-NFQ-28080-OUT -j MARK --set-xmark 0x0/0x30000000\n"
-        "-I INPUT 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080\n"
-        "-I FORWARD 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m connmark --mark 0x10000000/0x10000000"
+        " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
+        "-A CERTBOT-NFQ-28080-0f1e-OUT -m mark --mark 0x20000000/0x30000000 -j CONNMARK --set-xmark 0x0/0x10000000\n"
+        "-A CERTBOT-NFQ-28080-0f1e-OUT -j MARK --set-xmark 0x0/0x30000000\n"
+        "-I INPUT 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
+        "-I FORWARD 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
         "COMMIT\n"
     )
 
@@ -54,11 +55,11 @@ def test_what_is_installed_is_removed_to_the_last_rule(firewall: IptablesFirewal
     installed = lonely_host.rules()
     assert installed.count("--queue-num 28080 --queue-bypass") == 2
     assert installed.count("-A INPUT -p tcp") == installed.count("-A FORWARD -p tcp") == 2
-    assert firewall.installed_queues() == {28080}
-    firewall.remove(28080)
+    assert firewall.installed() == {PLAN.label}
+    firewall.remove(PLAN.label)
     assert lonely_host.rules() == before
-    firewall.remove(28080)
-    assert firewall.installed_queues() == set()
+    firewall.remove(PLAN.label)
+    assert firewall.installed() == set()
 
 
 def test_our_jump_is_the_first_rule_of_its_hook(firewall: IptablesFirewall, lonely_host: Host) -> None:
@@ -66,27 +67,27 @@ def test_our_jump_is_the_first_rule_of_its_hook(firewall: IptablesFirewall, lone
     lonely_host.run(program, "-t", "mangle", "-A", "INPUT", "-j", "ACCEPT")
     firewall.install(PLAN, hold_open=0)
     first, second = lonely_host.run(program, "-t", "mangle", "-S", "INPUT").splitlines()[1:]
-    assert first.endswith("CERTBOT-NFQ-28080")
+    assert first.endswith("CERTBOT-NFQ-28080-0f1e")
     assert second == "-A INPUT -j ACCEPT"
 
 
 def test_plans_are_removed_one_by_one(firewall: IptablesFirewall) -> None:
-    other = Plan(80, 2808, Marks(0x40000000, 0x80000000))
+    other = Plan(80, Label(28080, "0f1d"), Marks(0x40000000, 0x80000000))
     firewall.install(PLAN, hold_open=0)
     firewall.install(other, hold_open=0)
-    assert firewall.installed_queues() == {28080, 2808}
-    firewall.remove(2808)
-    assert firewall.installed_queues() == {28080}
+    assert firewall.installed() == {PLAN.label, other.label}
+    firewall.remove(other.label)
+    assert firewall.installed() == {PLAN.label}
 
 
-@pytest.mark.parametrize("damage", [("-D", "INPUT", "1"), ("-F", "CERTBOT-NFQ-28080"), ("-F", "INPUT")])
+@pytest.mark.parametrize("damage", [("-D", "INPUT", "1"), ("-F", "CERTBOT-NFQ-28080-0f1e"), ("-F", "INPUT")])
 def test_rules_that_somebody_damaged_are_removed_all_the_same(
     firewall: IptablesFirewall, lonely_host: Host, damage: tuple[str, ...]
 ) -> None:
     before = lonely_host.rules()
     firewall.install(PLAN, hold_open=0)
     lonely_host.run(firewall.name, "-t", "mangle", *damage)
-    firewall.remove(28080)
+    firewall.remove(PLAN.label)
     assert lonely_host.rules() == before
 
 
@@ -216,7 +217,7 @@ def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrappe
     )
     with lonely_host.inside():
         IptablesFirewall().install(PLAN, hold_open=0)
-        IptablesFirewall().remove(PLAN.queue)
+        IptablesFirewall().remove(PLAN.label)
 
 
 def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> None:
@@ -266,4 +267,4 @@ def test_a_tool_that_never_ends_is_ended(
     monkeypatch.setattr(iptables, "_TIMEOUT", 0.2)
     replace_tool(wrapped_tools, "iptables-save", "exec /bin/sleep 60")
     with lonely_host.inside(), pytest.raises(errors.FirewallLocked):
-        IptablesFirewall().installed_queues()
+        IptablesFirewall().installed()

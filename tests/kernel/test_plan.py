@@ -25,6 +25,8 @@ def test_plans_at_one_time_share_neither_queue_nor_mark() -> None:
 
 
 def test_a_queue_and_a_mark_that_the_user_chose_are_the_only_ones_tried() -> None:
-    assert candidates(8080, 7, Marks(1, 2)) == [Plan(8080, 7, Marks(1, 2))]
+    (plan,) = candidates(8080, 7, Marks(1, 2))
+    assert plan.queue == 7
+    assert [plan] == [Plan(8080, plan.label, Marks(1, 2))]
     assert {plan.queue for plan in candidates(80, queue=7)} == {7}
     assert {plan.marks for plan in candidates(80, marks=Marks(1, 2))} == {Marks(1, 2)}

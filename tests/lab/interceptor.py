@@ -41,16 +41,23 @@ def intercepting(
             interception.stop()
 
 
+def interceptor_command(host: Host, **settings: Any) -> list[str]:
+    """Return the command that intercepts on a host until its input ends."""
+    return host.command(sys.executable, "-m", "tests.lab.interceptor", json.dumps(settings))
+
+
 @contextlib.contextmanager
 def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Popen[str]]:
     """Intercept in a process of its own, which can be killed; it intercepts when the context begins."""
-    command = host.command(sys.executable, "-m", "tests.lab.interceptor", json.dumps(settings))
-    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
+    with running(interceptor_command(host, **settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
         assert process.stdout
         line = process.stdout.readline()
         if line != "ready\n":
             raise RuntimeError(f"the interceptor did not start: {line!r}")
         yield process
+        process.stdin.close()  # tells it to stop in good order, if it still can
+        process.wait(30)
 
 
 def _main() -> None:

@@ -1,0 +1,222 @@
+"""Beginnings and ends, orderly and violent: nothing stays behind, and traffic goes on whatever dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certbot_standalone_nfq import interception as interceptions
+from certbot_standalone_nfq.core.engine import Engine
+from tests.lab.hosts import Host
+from tests.lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
+from tests.lab.interceptor import (
+    CLIENTS,
+    KEY_AUTHORIZATION,
+    VARIANTS,
+    intercepting,
+    interceptor_command,
+    interceptor_process,
+)
+from tests.lab.nginx import PAGE
+from tests.lab.processes import running, wait_until
+from tests.netns.conftest import Lab
+
+NOT_FOUND = "HTTP/1.1 404 Not Found"
+RESTORE = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
+
+
+def helpers() -> set[str]:
+    """Return the process ids of all guards on this machine."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"read -r message && exit 0" in (process / "cmdline").read_bytes():
+                found.add(process.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def is_clean(host: Host, before: str) -> bool:
+    return host.rules() == before and not host.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: signal.Signals) -> None:
+    before, others = lab.server.rules(), helpers()
+    with interceptor_process(lab.server, firewall=variant) as process:
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+        process.send_signal(number)
+        wait_until(lambda: is_clean(lab.server, before), "the rules are gone")
+    assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
+    wait_until(lambda: not helpers() - others, "the guard is gone")
+
+
+def test_what_a_run_leaves_that_died_together_with_its_guard_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
+    before, others = lab.server.rules(), helpers()
+    with interceptor_process(lab.server) as process:
+        for guard in helpers() - others:
+            lab.server.run("kill", "-KILL", guard)
+        process.kill()
+        process.wait()
+    assert "CERTBOT-NFQ" in lab.server.rules()
+    for address in (lab.server.ipv4, lab.server.ipv6):
+        assert body(ask(lab.client, address, PAGE_REQUEST)) == PAGE
+        assert body(ask(lab.client, address, request(headers=CLOSE))) == NOT_FOUND
+    with intercepting(lab.server):
+        assert lab.server.rules().count("-j NFQUEUE") == 2
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+    assert is_clean(lab.server, before)
+
+
+def test_a_connection_that_a_dead_run_had_taken_over_is_reset_not_left_hanging(lab: Lab) -> None:
+    with interceptor_process(lab.server) as process, lab.client.connect(lab.server.ipv4) as connection:
+        connection.sendall(request()[:-2])  # all but the end of the head
+        wait_until(lambda: not lab.server.run("ss", "-tnH", "sport = :80"), "the connection is taken over")
+        process.kill()
+        connection.sendall(b"\r\n")
+        with pytest.raises(ConnectionResetError):
+            read_all(connection)
+
+
+def test_a_stopped_process_holds_up_no_bystander(lab: Lab) -> None:
+    with interceptor_process(lab.server) as process, lab.client.connect(lab.server.ipv4) as kept:
+        process.send_signal(signal.SIGSTOP)
+        for _ in range(20):
+            kept.sendall(KEPT_PAGE_REQUEST)
+            assert body(read_response(kept)) == PAGE
+        assert body(ask(lab.client, lab.server.ipv6, PAGE_REQUEST)) == PAGE
+        process.send_signal(signal.SIGCONT)
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, first_to_end: int) -> None:
+    before = lab.server.rules()
+    tokens = ["first-token-of-a-run_aaaaaaaaaaaaaaaaaaaaaa", "second-token-of-a-run_bbbbbbbbbbbbbbbbbbbbb"]
+    runs = [intercepting(lab.server, {token: f"answer to {token}"}, firewall=variant) for token in tokens]
+    for run in runs:
+        run.__enter__()
+    for _ in range(3):
+        for token in tokens:
+            assert body(ask(lab.client, lab.server.ipv4, request(token))) == f"answer to {token}"
+        assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
+        assert body(ask(lab.client, lab.server.ipv4, PAGE_REQUEST)) == PAGE
+    runs[first_to_end].__exit__(None, None, None)
+    assert body(ask(lab.client, lab.server.ipv4, request(tokens[first_to_end], headers=CLOSE))) == NOT_FOUND
+    other = tokens[1 - first_to_end]
+    assert body(ask(lab.client, lab.server.ipv6, request(other))) == f"answer to {other}"
+    runs[1 - first_to_end].__exit__(None, None, None)
+    assert is_clean(lab.server, before)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_starting_and_stopping_again_and_again_leaves_nothing(lab: Lab, client: str) -> None:
+    before, others = lab.server.rules(), helpers()
+    threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        with intercepting(lab.server, queue_client=client):
+            assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+    assert is_clean(lab.server, before)
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == (threads, descriptors)
+    assert not helpers() - others
+
+
+def test_an_answer_under_way_is_seen_through_when_the_run_ends(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client acknowledges nothing until its firewall lets the answer in, which is after the end has begun."""
+    monkeypatch.setattr(interceptions, "SETTLE_SECONDS", 10)
+    block = ("INPUT", "-p", "tcp", "--sport", "80", "--tcp-flags", "PSH", "PSH", "-j", "DROP")
+    with lab.client.connect(lab.server.ipv4) as connection:
+        with intercepting(lab.server):
+            lab.client.run("iptables", "-A", *block)
+            connection.sendall(request())
+            wait_until(lambda: not lab.server.run("ss", "-tnH", "sport = :80"), "the connection is taken over")
+            threading.Timer(0.5, lab.client.run, ("iptables", "-D", *block)).start()
+        assert body(read_all(connection)) == KEY_AUTHORIZATION
+
+
+def test_a_failure_in_handling_a_packet_lets_it_pass_and_is_told_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with intercepting(lab.server):
+        monkeypatch.setattr(Engine, "_examine", fail)
+        for _ in range(3):
+            assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
+        monkeypatch.undo()
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "handling a packet failed" in warnings[0].getMessage()
+
+
+def test_a_failure_of_the_whole_thread_gives_the_queue_up_and_traffic_goes_on(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = lab.server.rules()
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with intercepting(lab.server):
+        monkeypatch.setattr(Engine, "tick", fail)
+        ask(lab.client, lab.server.ipv4)
+        wait_until(lambda: not lab.server.run("cat", "/proc/net/netfilter/nfnetlink_queue"), "the queue is given up")
+        assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
+    assert "go to the web server from here on" in caplog.text
+    assert is_clean(lab.server, before)
+
+
+def test_a_segment_that_a_firewall_forbids_is_told_once_and_repeated(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    block = ("OUTPUT", "-p", "tcp", "--sport", "80", "--tcp-flags", "PSH", "PSH", "-j", "DROP")
+    with intercepting(lab.server), lab.client.connect(lab.server.ipv4) as connection:
+        lab.server.run("iptables", "-A", *block)
+        connection.sendall(request())
+        wait_until(lambda: "could not be sent" in caplog.text, "the failure is noted")
+        lab.server.run("iptables", "-D", *block)
+        assert body(read_all(connection)) == KEY_AUTHORIZATION
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_requests_that_pile_up_before_a_stopped_process_hold_up_no_bystander(lab: Lab) -> None:
+    with interceptor_process(lab.server) as process:
+        process.send_signal(signal.SIGSTOP)
+        flood = [lab.client.connect(lab.server.ipv4) for _ in range(200)]
+        for connection in flood:
+            connection.sendall(request("flood"))
+        assert body(ask(lab.client, lab.server.ipv4, PAGE_REQUEST)) == PAGE
+        process.send_signal(signal.SIGCONT)
+        for connection in flood:
+            assert body(read_response(connection)) == NOT_FOUND
+            connection.close()
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+
+
+def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_removed(lab: Lab, tmp_path: Path) -> None:
+    """The guard waits for the firewall's programs as well as for the process that ran them."""
+    before, others = lab.server.rules(), helpers()
+    started, go = tmp_path / "started", tmp_path / "go"
+    slow = tmp_path / "iptables-restore"
+    slow.write_text(f'#!/bin/sh\ntouch {started}\nuntil [ -e {go} ]; do sleep 0.02; done\nexec {RESTORE} "$@"\n')
+    slow.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with running(interceptor_command(lab.server), env=environment, stdin=subprocess.PIPE) as process:
+        wait_until(started.exists, "the rules are being installed")
+        process.kill()
+    assert len(helpers() - others) == 1
+    go.touch()
+    wait_until(lambda: not helpers() - others, "the guard has done its work")
+    assert is_clean(lab.server, before)
