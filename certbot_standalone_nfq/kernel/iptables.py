@@ -1,30 +1,16 @@
-"""The firewall's rules through iptables and ip6tables, in their nf_tables or their legacy variant.
-
-In the mangle table, after NAT, for packets from the client to the port it addressed:
-
-    INPUT, FORWARD: conntrack's original port -> CHAIN
-    CHAIN:   already decided on -> CHAIN-OUT
-             payload like a challenge request -> set the connection's mark
-             connection marked -> NFQUEUE, bypassed while nobody listens
-    CHAIN-OUT: not to be watched -> clear the connection's mark
-             clear the packet's mark; go on behind the jump to CHAIN
-
-A queued packet that is let go comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
-CHAIN-OUT, and meets the user's own rules as if it had never been away.
-"""
+"""The firewall's rules through iptables and ip6tables, in their nf_tables or their legacy variant."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
-import shlex
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.kernel import prefilter, support
+from certbot_standalone_nfq.kernel import iptables_rules as rules
+from certbot_standalone_nfq.kernel import support
 from certbot_standalone_nfq.kernel.plan import Label, Plan
 from certbot_standalone_nfq.kernel.support import Feature
 
@@ -36,112 +22,18 @@ VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 _LOCK_SECONDS = 10
 _TIMEOUT = 30
 _REMOVAL_ATTEMPTS = 10
-_TABLE = "mangle"
-_HOOKS = ("INPUT", "FORWARD")
-_CHAIN_PREFIX = "CERTBOT-NFQ-"
-_OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
-_MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
-_QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
 _EXIT_RESOURCE_PROBLEM = 4  # iptables' RESOURCE_PROBLEM: the lock was not to be had
 
 _MANGLE = Feature("mangle table for iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE")
 _FEATURES = (
-    (("-p", "tcp", "-m", "conntrack", "--ctdir", "ORIGINAL"), "conntrack match", "xt_conntrack", "MATCH_CONNTRACK"),
-    (("-m", "bpf", "--bytecode", "1,6 0 0 0"), "bpf match", "xt_bpf", "MATCH_BPF"),
-    (("-m", "mark", "--mark", "0x1/0x1"), "mark match", "xt_mark", "MARK"),
-    (("-m", "connmark", "--mark", "0x1/0x1"), "connmark match", "xt_connmark", "CONNMARK"),
-    (("-j", "MARK", "--set-xmark", "0x0/0x1"), "MARK target", "xt_mark", "MARK"),
-    (("-j", "CONNMARK", "--set-xmark", "0x0/0x1"), "CONNMARK target", "xt_connmark", "CONNMARK"),
-    (("-j", "NFQUEUE", "--queue-num", "0", "--queue-bypass"), "NFQUEUE target", "xt_NFQUEUE", "TARGET_NFQUEUE"),
+    ("-p tcp -m conntrack --ctdir ORIGINAL", "conntrack match", "xt_conntrack", "MATCH_CONNTRACK"),
+    ('-m bpf --bytecode "1,6 0 0 0"', "bpf match", "xt_bpf", "MATCH_BPF"),
+    ("-m mark --mark 0x1/0x1", "mark match", "xt_mark", "MARK"),
+    ("-m connmark --mark 0x1/0x1", "connmark match", "xt_connmark", "CONNMARK"),
+    ("-j MARK --set-xmark 0x0/0x1", "MARK target", "xt_mark", "MARK"),
+    ("-j CONNMARK --set-xmark 0x0/0x1", "CONNMARK target", "xt_connmark", "CONNMARK"),
+    ("-j NFQUEUE --queue-num 0 --queue-bypass", "NFQUEUE target", "xt_NFQUEUE", "TARGET_NFQUEUE"),
 )
-
-
-def chain_names(label: Label) -> tuple[str, str]:
-    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by.
-
-    They are at most 26 characters long; iptables takes 28.
-    """
-    name = f"{_CHAIN_PREFIX}{label.queue}-{label.run}"
-    return name, f"{name}-OUT"
-
-
-def jump_rules(plan: Plan) -> list[list[str]]:
-    """Return the rules that lead into the plan's chain: the hook's chain, then the rule."""
-    match = ["-p", "tcp", "-m", "conntrack", "--ctdir", "ORIGINAL", "--ctorigdstport", str(plan.port)]
-    return [[hook, *match, "-j", chain_names(plan.label)[0]] for hook in _HOOKS]
-
-
-def chain_rules(plan: Plan, family: int) -> list[list[str]]:
-    """Return the rules of the plan's own chains for IP version 4 or 6."""
-    chain, out = chain_names(plan.label)
-    connection, released, both = (
-        f"{bits:#x}" for bits in (plan.marks.connection, plan.marks.released, plan.marks.both)
-    )
-    program = prefilter.bytecode(family)
-    return [
-        [chain, "-m", "mark", "--mark", f"{released}/{released}", "-g", out],
-        [chain, "-m", "bpf", "--bytecode", program, "-j", "CONNMARK", "--set-xmark", f"{connection}/{connection}"],
-        [
-            chain,
-            "-m",
-            "connmark",
-            "--mark",
-            f"{connection}/{connection}",
-            "-j",
-            "NFQUEUE",
-            "--queue-num",
-            str(plan.queue),
-            "--queue-bypass",
-        ],
-        [out, "-m", "mark", "--mark", f"{released}/{both}", "-j", "CONNMARK", "--set-xmark", f"0x0/{connection}"],
-        [out, "-j", "MARK", "--set-xmark", f"0x0/{both}"],
-    ]
-
-
-def install_script(plan: Plan, family: int) -> str:
-    """Return the input of iptables-restore that puts a plan in place, in one transaction."""
-    chains = [f":{chain} - [0:0]" for chain in chain_names(plan.label)]
-    rules = [_line("-A", rule) for rule in chain_rules(plan, family)]
-    # At the top of the hook, as a rule of the user's further up could let the packet go before it gets to ours.
-    jumps = [_line("-I", [hook, "1", *rest]) for hook, *rest in jump_rules(plan)]
-    return _script([*chains, *rules, *jumps])
-
-
-def removal_script(saved: str, label: Label) -> str | None:
-    """Return the input of iptables-restore that removes a plan from rules as saved, or None if nothing is there."""
-    names = chain_names(label)
-    chains = [line[1:].split()[0] for line in saved.splitlines() if line.startswith(":")]
-    own = [chain for chain in chains if chain in names]
-    jumps = [
-        "-D" + line[2:]
-        for line in saved.splitlines()
-        if line.startswith("-A ") and line.split()[1] not in names and line.split()[-1] in names
-    ]
-    flushes = [f"-F {chain}" for chain in own]
-    deletions = [f"-X {chain}" for chain in own]
-    return _script([*jumps, *flushes, *deletions]) if jumps or own else None
-
-
-def conflicting_rule(saved: str, plan: Plan) -> str | None:
-    """Return the first rule among saved ones that sets or tests the plan's marks, or uses its queue."""
-    own = chain_names(plan.label)
-    for line in saved.splitlines():
-        if not line.startswith("-A ") or line.split()[1] in own:
-            continue
-        if any(int(value, 0) & plan.marks.both for value in _MARK_VALUE.findall(line)):
-            return line
-        for first, last in _QUEUE_NUMBER.findall(line):
-            if int(first) <= plan.queue <= int(last or first):
-                return line
-    return None
-
-
-def _line(action: str, rule: Sequence[str]) -> str:
-    return shlex.join([action, *rule]).replace("'", '"')  # iptables-restore knows double quotes only
-
-
-def _script(lines: Iterable[str]) -> str:
-    return "\n".join([f"*{_TABLE}", *lines, "COMMIT", ""])
 
 
 @dataclass(frozen=True)
@@ -188,27 +80,23 @@ class IptablesFirewall:
 
     def installed(self) -> set[Label]:
         """Return the labels in the names of all chains of ours."""
-        return {
-            Label(int(queue), run)
-            for family in self._families
-            for queue, run in _OWN_CHAIN.findall(self._saved(family, _TABLE))
-        }
+        return {label for family in self._families for label in rules.labels(self._saved(family, rules.TABLE))}
 
     def conflict(self, plan: Plan) -> str | None:
         """Return a rule, in any table, that uses the plan's marks or queue."""
-        rules = (conflicting_rule(self._saved(family), plan) for family in self._families)
-        return next((rule for rule in rules if rule), None)
+        found = (rules.conflicting_rule(self._saved(family), plan) for family in self._families)
+        return next((rule for rule in found if rule), None)
 
     def removal_commands(self, plan: Plan) -> list[list[str]]:
         """Return one command a rule and chain, so that each works whether or not the others do; jumps first."""
         return [
-            [family.program, "-w", str(_LOCK_SECONDS), "-t", _TABLE, *action]
+            [family.program, "-w", str(_LOCK_SECONDS), "-t", rules.TABLE, *action]
             for family in self._families
-            for action in _removals(plan)
+            for action in rules.removal_actions(plan)
         ]
 
     def _install_family(self, plan: Plan, family: _Family) -> None:
-        script = install_script(plan, family.version)
+        script = rules.install_script(plan, family.version)
         try:
             self._restore(family, script)
         except errors.FirewallRefused:
@@ -221,7 +109,7 @@ class IptablesFirewall:
 
     def _remove_from(self, family: _Family, label: Label) -> None:
         for attempt in range(_REMOVAL_ATTEMPTS):
-            script = removal_script(self._saved(family, _TABLE), label)
+            script = rules.removal_script(self._saved(family, rules.TABLE), label)
             if script is None:
                 return
             try:
@@ -233,11 +121,9 @@ class IptablesFirewall:
 
     def _explain(self, family: _Family, plan: Plan) -> None:
         """Raise errors.KernelSupportMissing for the first feature that the kernel does not have, if there is one."""
-        chain = chain_names(plan.label)[0]
         for rule, feature in _probes():
-            lines = [f":{chain} - [0:0]", *([_line("-A", [chain, *rule])] if rule else [])]
             try:
-                self._restore(family, _script(lines))
+                self._restore(family, rules.probe_script(plan, rule))
             except errors.FirewallRefused as error:
                 raise errors.KernelSupportMissing(feature.name, feature.module, feature.option) from error
 
@@ -273,18 +159,10 @@ class IptablesFirewall:
         return result.stdout
 
 
-def _probes() -> Iterator[tuple[Sequence[str], Feature]]:
-    yield (), _MANGLE
+def _probes() -> Iterator[tuple[str, Feature]]:
+    yield "", _MANGLE
     for rule, name, module, option in _FEATURES:
         yield rule, Feature(name, module, f"CONFIG_NETFILTER_XT_{option}")
-
-
-def _removals(plan: Plan) -> Iterator[list[str]]:
-    for rule in jump_rules(plan):
-        yield ["-D", *rule]
-    for action in ("-F", "-X"):
-        for chain in chain_names(plan.label):
-            yield [action, chain]
 
 
 def _first_line(text: str) -> str:

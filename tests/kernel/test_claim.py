@@ -7,7 +7,7 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import claim as claims
-from certbot_standalone_nfq.kernel import iptables
+from certbot_standalone_nfq.kernel import iptables_rules
 from certbot_standalone_nfq.kernel.claim import Claim, Settings, claim
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
 from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
@@ -98,7 +98,7 @@ def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, v
 
 def test_a_claim_that_fails_midway_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     before, descriptors = host.rules(), len(open_descriptors())
-    monkeypatch.setattr(iptables, "install_script", lambda *_: "*mangle\n-A NO-SUCH -j ACCEPT\nCOMMIT\n")
+    monkeypatch.setattr(iptables_rules, "install_script", lambda *_: "*mangle\n-A NO-SUCH -j ACCEPT\nCOMMIT\n")
     with pytest.raises(errors.FirewallRefused):
         claim(Settings(80))
     assert host.rules() == before

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.kernel import iptables, prefilter, support
+from certbot_standalone_nfq.kernel import iptables, iptables_rules, prefilter, support
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
 from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
 from tests.lab.hosts import Host
@@ -30,7 +30,7 @@ def firewall(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[Ipta
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_rules_read_as_designed(family: int) -> None:
-    assert iptables.install_script(PLAN, family) == (
+    assert iptables_rules.install_script(PLAN, family) == (
         "*mangle\n"
         ":CERTBOT-NFQ-28080-0f1e - [0:0]\n"
         ":CERTBOT-NFQ-28080-0f1e-OUT - [0:0]\n"
@@ -45,6 +45,10 @@ def test_the_rules_read_as_designed(family: int) -> None:
         "-I FORWARD 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
         "COMMIT\n"
     )
+
+
+def test_the_longest_chain_name_fits_iptables() -> None:
+    assert max(map(len, iptables_rules.chain_names(Label(65535, "ffff")))) <= 28
 
 
 def test_what_is_installed_is_removed_to_the_last_rule(firewall: IptablesFirewall, lonely_host: Host) -> None:
@@ -142,12 +146,12 @@ def test_rules_of_a_failed_installation_are_undone(
 ) -> None:
     """IPv4's rules are in place when IPv6's are refused."""
     before = lonely_host.rules()
-    script = iptables.install_script
+    script = iptables_rules.install_script
 
     def broken_for_ipv6(plan: Plan, family: int) -> str:
         return script(plan, family).replace("COMMIT", "-A NO-SUCH-CHAIN -j ACCEPT\nCOMMIT" if family == 6 else "COMMIT")
 
-    monkeypatch.setattr(iptables, "install_script", broken_for_ipv6)
+    monkeypatch.setattr(iptables_rules, "install_script", broken_for_ipv6)
     with pytest.raises(errors.FirewallRefused, match="could not put the rules"):
         firewall.install(PLAN, hold_open=0)
     assert lonely_host.rules() == before

@@ -1,0 +1,113 @@
+"""The rules of a plan as iptables' text, and the reading of that text. Nothing here runs a program.
+
+In the mangle table, after NAT, for packets from the client to the port it addressed:
+
+    INPUT, FORWARD: conntrack's original port -> CHAIN
+    CHAIN:   already decided on -> CHAIN-OUT
+             payload like a challenge request -> set the connection's mark
+             connection marked -> NFQUEUE, bypassed while nobody listens
+    CHAIN-OUT: not to be watched -> clear the connection's mark
+             clear the packet's mark; go on behind the jump to CHAIN
+
+A queued packet that is let go comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
+CHAIN-OUT, and meets the user's own rules as if it had never been away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from certbot_standalone_nfq.kernel import prefilter
+from certbot_standalone_nfq.kernel.plan import Label, Plan
+
+TABLE = "mangle"
+_HOOKS = ("INPUT", "FORWARD")
+_CHAIN_PREFIX = "CERTBOT-NFQ-"
+_OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
+_MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
+_QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
+
+
+def chain_names(label: Label) -> tuple[str, str]:
+    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by.
+
+    They are at most 26 characters long; iptables takes 28.
+    """
+    name = f"{_CHAIN_PREFIX}{label.queue}-{label.run}"
+    return name, f"{name}-OUT"
+
+
+def jump_rules(plan: Plan) -> list[tuple[str, str]]:
+    """Return the rules that lead into the plan's chain, each with the hook's chain that it belongs in."""
+    rule = f"-p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport {plan.port} -j {chain_names(plan.label)[0]}"
+    return [(hook, rule) for hook in _HOOKS]
+
+
+def chain_rules(plan: Plan, family: int) -> list[tuple[str, str]]:
+    """Return the rules of the plan's own chains for IP version 4 or 6, each with its chain."""
+    chain, out = chain_names(plan.label)
+    connection, released, both = map(hex, (plan.marks.connection, plan.marks.released, plan.marks.both))
+    looks_like_a_challenge = f'-m bpf --bytecode "{prefilter.bytecode(family)}"'
+    return [
+        (chain, f"-m mark --mark {released}/{released} -g {out}"),
+        (chain, f"{looks_like_a_challenge} -j CONNMARK --set-xmark {connection}/{connection}"),
+        (chain, f"-m connmark --mark {connection}/{connection} -j NFQUEUE --queue-num {plan.queue} --queue-bypass"),
+        (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
+        (out, f"-j MARK --set-xmark 0x0/{both}"),
+    ]
+
+
+def install_script(plan: Plan, family: int) -> str:
+    """Return the input of iptables-restore that puts a plan in place, in one transaction."""
+    chains = [f":{chain} - [0:0]" for chain in chain_names(plan.label)]
+    rules = [f"-A {chain} {rule}" for chain, rule in chain_rules(plan, family)]
+    # At the top of the hook, as a rule of the user's further up could let the packet go before it gets to ours.
+    jumps = [f"-I {hook} 1 {rule}" for hook, rule in jump_rules(plan)]
+    return script([*chains, *rules, *jumps])
+
+
+def probe_script(plan: Plan, rule: str) -> str:
+    """Return the input of iptables-restore that puts just one rule in the plan's chain, or an empty chain."""
+    chain = chain_names(plan.label)[0]
+    return script([f":{chain} - [0:0]", *([f"-A {chain} {rule}"] if rule else [])])
+
+
+def removal_script(saved: str, label: Label) -> str | None:
+    """Return the input of iptables-restore that removes a plan from rules as saved, or None if nothing is there."""
+    names = chain_names(label)
+    lines = saved.splitlines()
+    own = [line[1:].split()[0] for line in lines if line.startswith(":") and line[1:].split()[0] in names]
+    jumps = [f"-D{line[2:]}" for line in _rules_outside(lines, names) if line.split()[-1] in names]
+    flushes, deletions = [f"-F {chain}" for chain in own], [f"-X {chain}" for chain in own]
+    return script([*jumps, *flushes, *deletions]) if jumps or own else None
+
+
+def removal_actions(plan: Plan) -> list[list[str]]:
+    """Return the arguments of iptables that remove a plan, one rule or chain at a time, the jumps first."""
+    deletions = [["-D", hook, *rule.split()] for hook, rule in jump_rules(plan)]
+    return deletions + [[action, chain] for action in ("-F", "-X") for chain in chain_names(plan.label)]
+
+
+def labels(saved: str) -> set[Label]:
+    """Return the labels of all plans that saved rules hold anything of."""
+    return {Label(int(queue), run) for queue, run in _OWN_CHAIN.findall(saved)}
+
+
+def conflicting_rule(saved: str, plan: Plan) -> str | None:
+    """Return the first rule among saved ones that sets or tests the plan's marks, or uses its queue."""
+    for line in _rules_outside(saved.splitlines(), chain_names(plan.label)):
+        if any(int(value, 0) & plan.marks.both for value in _MARK_VALUE.findall(line)):
+            return line
+        if any(int(first) <= plan.queue <= int(last or first) for first, last in _QUEUE_NUMBER.findall(line)):
+            return line
+    return None
+
+
+def script(lines: Iterable[str]) -> str:
+    """Return lines as a transaction on the table, for iptables-restore."""
+    return "\n".join([f"*{TABLE}", *lines, "COMMIT", ""])
+
+
+def _rules_outside(lines: list[str], chains: tuple[str, str]) -> list[str]:
+    return [line for line in lines if line.startswith("-A ") and line.split()[1] not in chains]

@@ -1,0 +1,231 @@
+"""The authenticator as Certbot sees it, with Certbot's own objects."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from acme import challenges, messages
+from certbot import achallenges, interfaces
+from certbot import errors as certbot_errors
+from cryptography.hazmat.primitives.asymmetric import rsa
+from josepy.jwk import JWKRSA
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.authenticator import Authenticator
+from certbot_standalone_nfq.core.actions import Answered
+from certbot_standalone_nfq.core.segment import Connection
+from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
+from tests.lab.hosts import Host
+
+KEY = JWKRSA(key=rsa.generate_private_key(65537, 2048))
+
+
+def config(**options: Any) -> argparse.Namespace:
+    """Return what Certbot makes of the command line: its own options, and ours by the plugin's parser."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--http-01-port", dest="http01_port", type=int, default=80)
+    Authenticator.inject_parser_options(parser, "standalone-nfq")
+    return parser.parse_args([f"--{name.replace('_', '-')}={value}" for name, value in options.items()])
+
+
+def achall(number: int, name: str = "example.com") -> achallenges.AnnotatedChallenge:
+    challb = messages.ChallengeBody(
+        chall=challenges.HTTP01(token=bytes([number]) * 32), uri="https://ca.test/1", status=messages.STATUS_PENDING
+    )
+    return achallenges.KeyAuthorizationAnnotatedChallenge(challb=challb, account_key=KEY, **identifier(name))
+
+
+def identifier(name: str) -> dict[str, Any]:
+    """Return what names an authorization in the Certbot at hand: `identifier` since 5.3, `domain` before."""
+    if "identifier" in achallenges.KeyAuthorizationAnnotatedChallenge.__slots__:
+        return {"identifier": messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name)}
+    return {"domain": name}
+
+
+@pytest.fixture
+def authenticator() -> Authenticator:
+    return Authenticator(config(), "standalone-nfq")
+
+
+@pytest.fixture
+def host(lonely_host: Host) -> Iterator[Host]:
+    with lonely_host.inside():
+        yield lonely_host
+
+
+def test_it_is_what_certbot_expects(authenticator: Authenticator) -> None:
+    assert isinstance(authenticator, interfaces.Authenticator)
+    assert authenticator.get_chall_pref("example.com") == [challenges.HTTP01]
+    assert authenticator.get_chall_pref("192.0.2.1") == [challenges.HTTP01]
+    assert "port 80" in authenticator.more_info()
+    assert authenticator.description
+
+
+def test_preparing_changes_nothing(authenticator: Authenticator, host: Host) -> None:
+    before = host.rules()
+    authenticator.prepare()
+    assert host.rules() == before
+
+
+def test_performing_answers_all_challenges_until_the_last_is_cleaned_up(
+    authenticator: Authenticator, host: Host
+) -> None:
+    before = host.rules()
+    asked = [achall(number) for number in range(3)]
+    responses = authenticator.perform(asked[:2]) + authenticator.perform(asked[2:])
+    for response, each in zip(responses, asked):
+        assert response == each.response(KEY)
+    assert host.rules().count("-j NFQUEUE") == 2
+    authenticator.cleanup(asked[:1])
+    authenticator.cleanup(asked[1:2])
+    assert host.rules() != before
+    authenticator.cleanup(asked[2:])
+    assert host.rules() == before
+    authenticator.cleanup(asked)
+    assert host.rules() == before
+
+
+def test_it_may_perform_again_after_cleaning_up(authenticator: Authenticator, host: Host) -> None:
+    before = host.rules()
+    for number in range(3):
+        authenticator.perform([achall(number)])
+        authenticator.cleanup([achall(number)])
+    assert host.rules() == before
+
+
+def test_cleaning_up_after_a_failure_of_perform_is_no_error(
+    authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = host.rules()
+    monkeypatch.setattr("certbot_standalone_nfq.kernel.iptables_rules.install_script", lambda *_: "nonsense\n")
+    with pytest.raises(certbot_errors.PluginError, match="could not put the rules"):
+        authenticator.perform([achall(1)])
+    authenticator.cleanup([achall(1)])
+    assert host.rules() == before
+
+
+def test_cleaning_up_what_was_never_performed_is_no_error(authenticator: Authenticator) -> None:
+    authenticator.cleanup([achall(1)])
+
+
+def test_rules_that_somebody_else_removed_are_no_error(authenticator: Authenticator, host: Host) -> None:
+    authenticator.perform([achall(1)])
+    for program in ("iptables", "ip6tables"):
+        host.run(program, "-t", "mangle", "-F")
+        host.run(program, "-t", "mangle", "-X")
+    authenticator.cleanup([achall(1)])
+
+
+def test_rules_that_cannot_be_removed_are_told_and_tried_again_by_the_guard(
+    authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    authenticator.perform([achall(1)])
+    interception = authenticator._interception
+    assert interception
+
+    def refuse(*_: Any) -> None:
+        raise errors.FirewallLocked("iptables-restore", 10)
+
+    monkeypatch.setattr(IptablesFirewall, "remove", refuse)
+    authenticator.cleanup([achall(1)])
+    assert "could not be removed" in caplog.text
+    guard = interception._claim.guard
+    assert guard._process
+    assert guard._process.poll() is None
+    monkeypatch.undo()
+    interception._claim.remove_rules()
+    guard.dismiss()
+
+
+def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authenticator, host: Host) -> None:
+    asked = [achall(1, "one.example.com"), achall(2, "two.example.com")]
+    authenticator.perform(asked)
+    assert authenticator._evidence
+    token = asked[0].chall.encode("token")
+    authenticator._evidence.record(Answered(token, Connection("192.0.2.7", 1, "192.0.2.80", 80)))
+    first, second = authenticator.auth_hint(asked).splitlines()
+    assert first.startswith("one.example.com: 1 challenge request arrived")
+    assert "192.0.2.7" in first
+    assert second.startswith("two.example.com: no challenge request arrived at TCP port 80")
+    authenticator.cleanup(asked)
+
+
+def test_the_hint_is_given_even_if_nothing_was_performed(authenticator: Authenticator) -> None:
+    assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request arrived")
+
+
+def test_options_reach_the_rules(host: Host) -> None:
+    options = {"http_01_port": 8080, "standalone_nfq_queue_num": 7, "standalone_nfq_mark": "0x3"}
+    authenticator = Authenticator(config(**options, standalone_nfq_firewall="iptables-legacy"), "standalone-nfq")
+    authenticator.perform([achall(1)])
+    rules = host.rules()
+    assert "--ctorigdstport 8080" in rules
+    assert "--queue-num 7" in rules
+    assert "--mark 0x1/0x1" in rules
+    assert host.run("iptables-legacy-save").count("NFQUEUE") == 1
+    authenticator.cleanup([achall(1)])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("queue_num", 65536, "queue-num cannot be 65536. Give a number from 0 to 65535"),
+        ("queue_num", -1, "queue-num cannot be -1"),
+        ("mark", "0x10000000", "mark cannot be 0x10000000. Give a mask of exactly two of 32 bits"),
+        ("mark", "0", "mark cannot be 0x0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_done(option: str, value: object, message: str) -> None:
+    authenticator = Authenticator(config(**{f"standalone_nfq_{option}": value}), "standalone-nfq")
+    with pytest.raises(certbot_errors.MisconfigurationError, match=message):
+        authenticator.prepare()
+
+
+def test_an_option_that_is_no_number_is_refused_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        config(standalone_nfq_mark="high")
+    assert "invalid number value: 'high'" in capsys.readouterr().err
+
+
+def test_without_privileges_it_says_so_when_prepared(
+    authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certbot_standalone_nfq.kernel.support.missing_capabilities", lambda: ["CAP_NET_ADMIN"])
+    with pytest.raises(certbot_errors.PluginError, match="without CAP_NET_ADMIN"):
+        authenticator.prepare()
+
+
+def test_without_iptables_it_says_so_when_prepared(authenticator: Authenticator, empty_path: Any, host: Host) -> None:
+    with pytest.raises(certbot_errors.NoInstallationError, match="Install your distribution's iptables package"):
+        authenticator.prepare()
+
+
+ALL_ERRORS = [
+    errors.NotPrivileged("CAP_NET_RAW"),
+    errors.NoFirewallTool("iptables"),
+    errors.KernelSupportMissing("packet queue", "nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE"),
+    errors.FirewallRefused("iptables-restore", "no"),
+    errors.FirewallLocked("iptables-restore", 10),
+    errors.MarkInUse(0x30000000, "-A INPUT -j MARK"),
+    errors.QueueInUse(7),
+    errors.NoFreeQueue("Queue number 28080 is in use"),
+    errors.InvalidOption("mark", "0x1", "two bits"),
+    errors.QueueClientMissing(),
+]
+
+
+@pytest.mark.parametrize("error", ALL_ERRORS, ids=lambda error: type(error).__name__)
+def test_every_error_is_certbots_and_says_what_to_do(error: certbot_errors.Error) -> None:
+    assert isinstance(error, certbot_errors.PluginError)
+    cause, _, cure = str(error).partition(". ")
+    assert cause
+    assert cure.split()[0] in {"Run", "Install", "Load", "Nothing", "Find", "Choose", "Wait", "Give"}
+    assert str(error).endswith((".", "'."))
+
+
+def test_no_error_class_is_forgotten_above() -> None:
+    defined = {each for each in vars(errors).values() if isinstance(each, type) and each.__module__ == errors.__name__}
+    assert {type(error) for error in ALL_ERRORS} == defined
