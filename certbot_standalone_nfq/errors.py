@@ -60,6 +60,16 @@ class FirewallLocked(errors.PluginError):
         )
 
 
+class FirewallLockDenied(errors.PluginError):
+    """This user may not take the firewall's lock."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(
+            f"{program} may not open /run/xtables.lock, which is root's. "
+            "Run Certbot as root, or use --standalone-nfq-firewall=iptables-nft, which needs no lock."
+        )
+
+
 class MarkInUse(errors.MisconfigurationError):
     """Another rule uses the mark's bits."""
 

@@ -209,6 +209,7 @@ ALL_ERRORS = [
     errors.KernelSupportMissing("packet queue", "nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE"),
     errors.FirewallRefused("iptables-restore", "no"),
     errors.FirewallLocked("iptables-restore", 10),
+    errors.FirewallLockDenied("iptables-restore"),
     errors.MarkInUse(0x30000000, "-A INPUT -j MARK"),
     errors.QueueInUse(7),
     errors.NoFreeQueue("Queue number 28080 is in use"),

@@ -59,7 +59,7 @@ def claim(settings: Settings) -> Claim:
     for firewall in firewalls.available(settings.firewall):
         try:
             return _claim_with(firewall, settings)
-        except (errors.KernelSupportMissing, errors.FirewallRefused) as error:
+        except (errors.KernelSupportMissing, errors.FirewallRefused, errors.FirewallLockDenied) as error:
             logger.debug("%s cannot be used: %s", firewall.name, error)
             first = first or error
     raise first or AssertionError("no firewall, and no error either")

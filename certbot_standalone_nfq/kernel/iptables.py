@@ -22,7 +22,7 @@ VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 _LOCK_SECONDS = 10
 _TIMEOUT = 30
 _REMOVAL_ATTEMPTS = 10
-_EXIT_RESOURCE_PROBLEM = 4  # iptables' RESOURCE_PROBLEM: the lock was not to be had
+_EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
 
 _MANGLE = Feature("mangle table for iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE")
 _FEATURES = (
@@ -152,8 +152,8 @@ class IptablesFirewall:
             raise errors.FirewallRefused(program, error.strerror or str(error)) from error
         if result.stderr:
             logger.debug("%s: exit status %d: %s", program, result.returncode, result.stderr.strip())
-        if result.returncode == _EXIT_RESOURCE_PROBLEM and "lock" in result.stderr:
-            raise errors.FirewallLocked(program, _LOCK_SECONDS)
+        if result.returncode == _EXIT_RESOURCE_PROBLEM:
+            raise _resource_problem(program, result.stderr)
         if result.returncode:
             raise errors.FirewallRefused(program, _first_line(result.stderr) or f"exit status {result.returncode}")
         return result.stdout
@@ -163,6 +163,14 @@ def _probes() -> Iterator[tuple[str, Feature]]:
     yield "", _MANGLE
     for rule, name, module, option in _FEATURES:
         yield rule, Feature(name, module, f"CONFIG_NETFILTER_XT_{option}")
+
+
+def _resource_problem(program: str, complaint: str) -> errors.Error:
+    if "lock file" in complaint and "ermission denied" in complaint:
+        return errors.FirewallLockDenied(program)
+    if "xtables lock" in complaint:
+        return errors.FirewallLocked(program, _LOCK_SECONDS)
+    return errors.FirewallRefused(program, _first_line(complaint))
 
 
 def _first_line(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq import interception as interceptions
 from certbot_standalone_nfq.core.engine import Engine
 from tests.lab.hosts import Host
@@ -220,3 +221,44 @@ def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_remove
     go.touch()
     wait_until(lambda: not helpers() - others, "the guard has done its work")
     assert is_clean(lab.server, before)
+
+
+def as_nobody(capabilities: str) -> list[str]:
+    """Return the command that runs another as a user without any powers but these."""
+    return [
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}",
+    ]
+
+
+@pytest.mark.parametrize("settings", [{}, {"firewall": "iptables-nft"}])
+def test_a_user_with_the_two_capabilities_can_intercept(lab: Lab, settings: dict[str, Any]) -> None:
+    """With one more in this test, as the user might not be allowed to read this folder."""
+    before, command = lab.server.rules(), interceptor_command(lab.server, **settings)
+    command[4:4] = as_nobody("+net_admin,+net_raw,+dac_read_search")
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert is_clean(lab.server, before)
+
+
+def test_a_user_who_may_not_take_the_legacy_lock_is_told_so(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = tmp_path / "iptables-legacy-restore"
+    nobody = " ".join(as_nobody("+net_admin,+net_raw"))
+    restore.write_text(f'#!/bin/sh\nexec {nobody} {shutil.which(restore.name, path="/usr/sbin:/sbin")} "$@"\n')
+    restore.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with (
+        pytest.raises(errors.FirewallLockDenied, match=r"may not open /run/xtables.lock.*iptables-nft"),
+        intercepting(lab.server, firewall="iptables-legacy"),
+    ):
+        pass
