@@ -1,0 +1,1 @@
+"""What the plugin costs; each module is a command."""

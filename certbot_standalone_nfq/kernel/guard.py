@@ -27,15 +27,21 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, commands: Sequence[Sequence[str]]) -> None:
-        """Start the helper with the commands to run should this process die; a failing one stops no other."""
+        """Start the helper with the commands to run should this process die; a failing one stops no other.
+
+        It stands when this returns: no signal can end it any more but SIGKILL.
+        """
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _script(commands)],
             stdin=self._read_end,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,
         )
+        assert self._process.stdout
+        with self._process.stdout as output:
+            output.readline()
 
     def dismiss(self) -> None:
         """End the helper without its doing anything. Calling it again is no error."""
@@ -55,6 +61,7 @@ def _script(commands: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         [
             "trap '' HUP INT QUIT TERM PIPE",
+            "echo ready; exec >/dev/null",
             "read -r message && exit 0",
             *(shlex.join(command) for command in commands),
         ]

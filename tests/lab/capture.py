@@ -31,6 +31,16 @@ class Capture:
         return [packet for packet in rdpcap(str(self._path)) if TCP in packet]
 
 
+def flags(segments: list[Any]) -> list[str]:
+    """Return the flags of an exchange's segments, without the bare acknowledgments of the client.
+
+    How many of these there are depends on how soon its program reads and closes.
+    """
+    server = segments[0]["TCP"].dport
+    named = [(segment["TCP"].sport == server, str(segment["TCP"].flags)) for segment in segments]
+    return [names for from_server, names in named if from_server or names != "A"]
+
+
 @contextlib.contextmanager
 def capture(host: Host, path: Path, filter_: str = "tcp port 80", interface: str = "eth0") -> Iterator[Capture]:
     """Capture on an interface; when the context begins, nothing is missed any more, nor when it ends."""

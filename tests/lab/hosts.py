@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import secrets
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,6 +123,9 @@ def host(label: str) -> Iterator[Host]:
         made.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
         yield made
     finally:
+        for pid in run(["ip", "netns", "pids", name]).split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         run(["ip", "netns", "delete", name])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.core.segment import Flags
-from tests.lab.capture import capture
+from tests.lab.capture import capture, flags
 from tests.lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
 from tests.lab.interceptor import CLIENTS, KEY_AUTHORIZATION, TOKEN, VARIANTS, intercepting
 from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE
@@ -48,7 +48,7 @@ def test_the_client_sees_a_clean_connection(active: Lab, address: str, tmp_path:
         wait_until(lambda: not active.client.closing(), "the client's close is acknowledged")
     assert active.client.complaints() == before
     segments = captured.segments()
-    assert [str(each["TCP"].flags) for each in segments] == ["S", "SA", "A", "PA", "FPA", "FA", "A"]
+    assert flags(segments) == ["S", "SA", "PA", "FPA", "FA", "A"]
     port = segments[0]["TCP"].sport
     wait_until(lambda: not active.server.run("ss", "-tanH", f"dport = :{port}"), "the server keeps nothing of it")
 

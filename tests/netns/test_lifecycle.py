@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -26,45 +27,52 @@ from tests.lab.interceptor import (
     interceptor_process,
 )
 from tests.lab.nginx import PAGE
-from tests.lab.processes import running, wait_until
+from tests.lab.processes import run, running, wait_until
 from tests.netns.conftest import Lab
 
+GUARDS_SCRIPT = "read -r message && exit 0"
 NOT_FOUND = "HTTP/1.1 404 Not Found"
 RESTORE = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
 
 
-def helpers() -> set[str]:
-    """Return the process ids of all guards on this machine."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"read -r message && exit 0" in (process / "cmdline").read_bytes():
-                found.add(process.name)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
+def helpers(host: Host) -> set[str]:
+    """Return the process ids of the guards on a host."""
+    return {pid for pid in run(["ip", "netns", "pids", host.name]).split() if GUARDS_SCRIPT in command_line(pid)}
+
+
+def command_line(pid: str) -> str:
+    """Return a process's command line, or nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def is_clean(host: Host, before: str) -> bool:
     return host.rules() == before and not host.run("cat", "/proc/net/netfilter/nfnetlink_queue")
 
 
+def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
+    """Tell whether the server is rid of a connection of the client's."""
+    return not lab.server.run("ss", "-tnH", f"dport = :{connection.getsockname()[1]}")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: signal.Signals) -> None:
-    before, others = lab.server.rules(), helpers()
+    before, others = lab.server.rules(), helpers(lab.server)
     with interceptor_process(lab.server, firewall=variant) as process:
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
         process.send_signal(number)
         wait_until(lambda: is_clean(lab.server, before), "the rules are gone")
     assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
-    wait_until(lambda: not helpers() - others, "the guard is gone")
+    wait_until(lambda: not helpers(lab.server) - others, "the guard is gone")
 
 
 def test_what_a_run_leaves_that_died_together_with_its_guard_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
-    before, others = lab.server.rules(), helpers()
+    before, others = lab.server.rules(), helpers(lab.server)
     with interceptor_process(lab.server) as process:
-        for guard in helpers() - others:
+        for guard in helpers(lab.server) - others:
             lab.server.run("kill", "-KILL", guard)
         process.kill()
         process.wait()
@@ -81,7 +89,7 @@ def test_what_a_run_leaves_that_died_together_with_its_guard_is_harmless_and_rem
 def test_a_connection_that_a_dead_run_had_taken_over_is_reset_not_left_hanging(lab: Lab) -> None:
     with interceptor_process(lab.server) as process, lab.client.connect(lab.server.ipv4) as connection:
         connection.sendall(request()[:-2])  # all but the end of the head
-        wait_until(lambda: not lab.server.run("ss", "-tnH", "sport = :80"), "the connection is taken over")
+        wait_until(lambda: is_taken_over(lab, connection), "the connection is taken over")
         process.kill()
         connection.sendall(b"\r\n")
         with pytest.raises(ConnectionResetError):
@@ -105,8 +113,8 @@ def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, firs
     before = lab.server.rules()
     tokens = ["first-token-of-a-run_aaaaaaaaaaaaaaaaaaaaaa", "second-token-of-a-run_bbbbbbbbbbbbbbbbbbbbb"]
     runs = [intercepting(lab.server, {token: f"answer to {token}"}, firewall=variant) for token in tokens]
-    for run in runs:
-        run.__enter__()
+    for each in runs:
+        each.__enter__()
     for _ in range(3):
         for token in tokens:
             assert body(ask(lab.client, lab.server.ipv4, request(token))) == f"answer to {token}"
@@ -122,14 +130,14 @@ def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, firs
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_starting_and_stopping_again_and_again_leaves_nothing(lab: Lab, client: str) -> None:
-    before, others = lab.server.rules(), helpers()
+    before, others = lab.server.rules(), helpers(lab.server)
     threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(10):
         with intercepting(lab.server, queue_client=client):
             assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
     assert is_clean(lab.server, before)
     assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == (threads, descriptors)
-    assert not helpers() - others
+    assert not helpers(lab.server) - others
 
 
 def test_an_answer_under_way_is_seen_through_when_the_run_ends(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +148,7 @@ def test_an_answer_under_way_is_seen_through_when_the_run_ends(lab: Lab, monkeyp
         with intercepting(lab.server):
             lab.client.run("iptables", "-A", *block)
             connection.sendall(request())
-            wait_until(lambda: not lab.server.run("ss", "-tnH", "sport = :80"), "the connection is taken over")
+            wait_until(lambda: is_taken_over(lab, connection), "the connection is taken over")
             threading.Timer(0.5, lab.client.run, ("iptables", "-D", *block)).start()
         assert body(read_all(connection)) == KEY_AUTHORIZATION
 
@@ -208,7 +216,7 @@ def test_requests_that_pile_up_before_a_stopped_process_hold_up_no_bystander(lab
 
 def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_removed(lab: Lab, tmp_path: Path) -> None:
     """The guard waits for the firewall's programs as well as for the process that ran them."""
-    before, others = lab.server.rules(), helpers()
+    before, others = lab.server.rules(), helpers(lab.server)
     started, go = tmp_path / "started", tmp_path / "go"
     slow = tmp_path / "iptables-restore"
     slow.write_text(f'#!/bin/sh\ntouch {started}\nuntil [ -e {go} ]; do sleep 0.02; done\nexec {RESTORE} "$@"\n')
@@ -217,9 +225,10 @@ def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_remove
     with running(interceptor_command(lab.server), env=environment, stdin=subprocess.PIPE) as process:
         wait_until(started.exists, "the rules are being installed")
         process.kill()
-    assert len(helpers() - others) == 1
+    guards = helpers(lab.server) - others
     go.touch()
-    wait_until(lambda: not helpers() - others, "the guard has done its work")
+    assert len(guards) == 1
+    wait_until(lambda: not helpers(lab.server) - others, "the guard has done its work")
     assert is_clean(lab.server, before)
 
 
