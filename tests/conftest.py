@@ -12,7 +12,7 @@ from tests.lab import hosts
 from tests.lab.hosts import Host
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
-_NEED_ROOT = {"lonely_host", "lab", "pair"}
+_NEED_ROOT = {"container", "everybody", "fresh_lab", "lab", "lonely_host", "pair"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

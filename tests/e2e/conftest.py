@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.conftest import needs_root
 from tests.lab import hosts
 from tests.lab.certbot import Certbot
 from tests.lab.hosts import Host
@@ -66,10 +65,3 @@ def undisturbed(everybody: Internet) -> Iterator[Internet]:
     assert (server.rules(), web_server.identity(), web_server.error_log) == before
     assert "acme-challenge" not in web_server.access_log
     assert not server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder makes hosts."""
-    for item in items:
-        if "everybody" in getattr(item, "fixturenames", ()):
-            item.add_marker(needs_root)

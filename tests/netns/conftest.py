@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,21 @@ class Lab:
     folder: Path
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("lab")
+@contextlib.contextmanager
+def _laboratory(folder: Path) -> Iterator[Lab]:
     with hosts.pair() as (client, server), nginx(server, folder / "nginx") as running:
         yield Lab(client, server, running, folder)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A laboratory that a module's tests share."""
+    with _laboratory(tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+@pytest.fixture
+def fresh_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A laboratory whose firewall remembers no connection, which an ephemeral port could be used for again."""
+    with _laboratory(tmp_path) as made:
+        yield made

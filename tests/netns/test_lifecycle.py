@@ -200,18 +200,18 @@ def test_a_segment_that_a_firewall_forbids_is_told_once_and_repeated(
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
-def test_requests_that_pile_up_before_a_stopped_process_hold_up_no_bystander(lab: Lab) -> None:
-    with interceptor_process(lab.server) as process:
+def test_requests_that_pile_up_before_a_stopped_process_hold_up_no_bystander(fresh_lab: Lab) -> None:
+    with interceptor_process(fresh_lab.server) as process:
         process.send_signal(signal.SIGSTOP)
-        flood = [lab.client.connect(lab.server.ipv4) for _ in range(200)]
+        flood = [fresh_lab.client.connect(fresh_lab.server.ipv4) for _ in range(200)]
         for connection in flood:
             connection.sendall(request("flood"))
-        assert body(ask(lab.client, lab.server.ipv4, PAGE_REQUEST)) == PAGE
+        assert body(ask(fresh_lab.client, fresh_lab.server.ipv4, PAGE_REQUEST)) == PAGE
         process.send_signal(signal.SIGCONT)
         for connection in flood:
             assert body(read_response(connection)) == NOT_FOUND
             connection.close()
-        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+        assert body(ask(fresh_lab.client, fresh_lab.server.ipv4)) == KEY_AUTHORIZATION
 
 
 def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_removed(lab: Lab, tmp_path: Path) -> None:
