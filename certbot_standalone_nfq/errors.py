@@ -60,6 +60,16 @@ class FirewallLocked(errors.PluginError):
         )
 
 
+class FirewallHangs(errors.PluginError):
+    """The firewall tool does not end."""
+
+    def __init__(self, program: str, seconds: float) -> None:
+        super().__init__(
+            f"{program} did not end within {seconds:g} seconds. "
+            "Find out what holds it up by running it by hand, then try again."
+        )
+
+
 class FirewallLockDenied(errors.PluginError):
     """This user may not take the firewall's lock."""
 

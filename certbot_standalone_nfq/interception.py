@@ -49,10 +49,14 @@ class Interception:
             self._wake_read, self._wake_write = os.pipe()
             undo.callback(os.close, self._wake_read)
             undo.callback(os.close, self._wake_write)
+            self._opened = undo.pop_all()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._opened.close)
             self._claim: Claim = claim(settings)
+            undo.callback(self._claim.release)
             self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
             self._thread.start()
-            self._opened = undo.pop_all()
+            undo.pop_all()
 
     def answer(self, token: str, key_authorization: str) -> None:
         """Answer requests for a token from now on. Raises ValueError if it is no token."""

@@ -17,6 +17,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.core.actions import Answered
 from certbot_standalone_nfq.core.segment import Connection
+from certbot_standalone_nfq.kernel import claim, firewall
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
 from tests.lab.hosts import Host
 
@@ -136,8 +137,7 @@ def test_rules_that_cannot_be_removed_are_told_and_tried_again_by_the_guard(
     assert guard._process
     assert guard._process.poll() is None
     monkeypatch.undo()
-    interception._claim.remove_rules()
-    guard.dismiss()
+    interception._claim.release()
 
 
 def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authenticator, host: Host) -> None:
@@ -155,6 +155,17 @@ def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authent
 
 def test_the_hint_is_given_even_if_nothing_was_performed(authenticator: Authenticator) -> None:
     assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request arrived")
+
+
+def test_the_choices_of_options_are_those_there_are() -> None:
+    """They are written out where the options are, as nothing is imported there for speed."""
+    parser = argparse.ArgumentParser()
+    Authenticator.inject_parser_options(parser, "standalone-nfq")
+    choices = {action.dest: action.choices for action in parser._actions if action.choices}
+    assert choices == {
+        "standalone_nfq_firewall": list(firewall.CHOICES),
+        "standalone_nfq_queue_client": list(claim.QUEUE_CLIENTS),
+    }
 
 
 def test_options_reach_the_rules(host: Host) -> None:
@@ -209,6 +220,7 @@ ALL_ERRORS = [
     errors.KernelSupportMissing("packet queue", "nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE"),
     errors.FirewallRefused("iptables-restore", "no"),
     errors.FirewallLocked("iptables-restore", 10),
+    errors.FirewallHangs("iptables-restore", 30),
     errors.FirewallLockDenied("iptables-restore"),
     errors.MarkInUse(0x30000000, "-A INPUT -j MARK"),
     errors.QueueInUse(7),

@@ -49,6 +49,12 @@ class Claim:
         """Remove the rules; packets that were queued before still wait for their verdict."""
         self.firewall.remove(self.plan.label)
 
+    def release(self) -> None:
+        """Give everything back at once; what waits in the queue is dropped, and comes again as TCP has it."""
+        self.remove_rules()
+        self.queue.close()
+        self.guard.dismiss()
+
 
 def claim(settings: Settings) -> Claim:
     """Take hold. Raises one of the package's errors, with nothing left behind."""

@@ -128,7 +128,12 @@ class IptablesFirewall:
                 raise errors.KernelSupportMissing(feature.name, feature.module, feature.option) from error
 
     def _saved(self, family: _Family, table: str = "") -> str:
-        return self._run([family.save, *(["-t", table] if table else [])])
+        """Return the rules as the tool shows them: none, if there is no such table yet or can be none."""
+        try:
+            return self._run([family.save, *(["-t", table] if table else [])])
+        except errors.FirewallRefused as error:
+            logger.debug("%s", error)
+            return ""
 
     def _restore(self, family: _Family, script: str) -> None:
         logger.debug("%s:\n%s", family.restore, script)
@@ -147,7 +152,7 @@ class IptablesFirewall:
                 pass_fds=self._hold_open,
             )
         except subprocess.TimeoutExpired as error:
-            raise errors.FirewallLocked(program, _TIMEOUT) from error
+            raise errors.FirewallHangs(program, _TIMEOUT) from error
         except OSError as error:
             raise errors.FirewallRefused(program, error.strerror or str(error)) from error
         if result.stderr:

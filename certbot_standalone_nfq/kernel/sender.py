@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import struct
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.core.segment import Segment, write
 
 # include/uapi/linux/in.h and in6.h; the socket module does not name all of them in every version.
@@ -25,9 +26,12 @@ class Sender:
     """Sends segments as they are, headers included."""
 
     def __init__(self) -> None:
-        """Open the sockets. Raises PermissionError without CAP_NET_RAW."""
-        # IPPROTO_RAW implies that we write the IP header.
-        self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        """Open the sockets. Raises errors.NotPrivileged."""
+        try:
+            # IPPROTO_RAW implies that we write the IP header.
+            self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        except PermissionError as error:
+            raise errors.NotPrivileged("CAP_NET_RAW") from error
         self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
         self._ipv6 = _open_ipv6()
 

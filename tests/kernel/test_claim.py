@@ -8,7 +8,7 @@ import pytest
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import claim as claims
 from certbot_standalone_nfq.kernel import iptables_rules
-from certbot_standalone_nfq.kernel.claim import Claim, Settings, claim
+from certbot_standalone_nfq.kernel.claim import Settings, claim
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
 from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
 from tests.lab.hosts import Host
@@ -21,12 +21,6 @@ def host(lonely_host: Host) -> Iterator[Host]:
         yield lonely_host
 
 
-def give_back(held: Claim) -> None:
-    held.remove_rules()
-    held.queue.close()
-    held.guard.dismiss()
-
-
 def open_descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
@@ -37,7 +31,7 @@ def test_a_claim_that_is_given_back_leaves_nothing(host: Host, variant: str, cli
     before, descriptors = host.rules(), len(open_descriptors())
     held = claim(Settings(80, firewall=variant, queue_client=client))
     assert "CERTBOT-NFQ-28080" in host.rules()
-    give_back(held)
+    held.release()
     assert host.rules() == before
     assert len(open_descriptors()) == descriptors
 
@@ -49,7 +43,7 @@ def test_claims_at_one_time_take_other_queues_and_marks(host: Host) -> None:
     with pytest.raises(errors.NoFreeQueue, match="Queue number 28080 is in use"):
         claim(Settings(80))
     for each in held:
-        give_back(each)
+        each.release()
     assert host.rules() == before
 
 
@@ -57,7 +51,7 @@ def test_a_mark_that_a_rule_uses_is_passed_over(host: Host) -> None:
     host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x10000000")
     held = claim(Settings(80))
     assert held.plan.marks.both == 0xC0000000
-    give_back(held)
+    held.release()
 
 
 def test_a_mark_that_the_user_chose_and_a_rule_uses_is_an_error(host: Host) -> None:
@@ -72,14 +66,14 @@ def test_a_queue_that_the_user_chose_and_another_has_is_an_error(host: Host) -> 
     held = claim(Settings(80, queue=5))
     with pytest.raises(errors.QueueInUse, match="Queue number 5 "):
         claim(Settings(80, queue=5))
-    give_back(held)
+    held.release()
 
 
 def test_a_queue_that_a_rule_feeds_is_not_taken_while_its_program_is_away(host: Host) -> None:
     host.run("iptables", "-A", "INPUT", "-p", "udp", "-j", "NFQUEUE", "--queue-num", "28080", "--queue-bypass")
     held = claim(Settings(80))
     assert held.plan.queue == 28081
-    give_back(held)
+    held.release()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -91,9 +85,9 @@ def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, v
         firewall.install(Plan(80, Label(queue, "dead"), marks), hold_open=0)
     held = claim(Settings(8080, firewall=variant))
     assert firewall.installed() == {living.plan.label, held.plan.label}
-    give_back(held)
+    held.release()
     assert host.rules() == before
-    give_back(living)
+    living.release()
 
 
 def test_a_claim_that_fails_midway_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +111,7 @@ def test_the_next_variant_is_tried_if_one_cannot_install(host: Host, monkeypatch
     monkeypatch.setattr(IptablesFirewall, "install", refusing)
     held = claim(Settings(80))
     assert held.firewall.name == "iptables-legacy"
-    give_back(held)
+    held.release()
 
 
 def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:

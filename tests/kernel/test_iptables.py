@@ -270,5 +270,5 @@ def test_a_tool_that_never_ends_is_ended(
 ) -> None:
     monkeypatch.setattr(iptables, "_TIMEOUT", 0.2)
     replace_tool(wrapped_tools, "iptables-save", "exec /bin/sleep 60")
-    with lonely_host.inside(), pytest.raises(errors.FirewallLocked):
+    with lonely_host.inside(), pytest.raises(errors.FirewallHangs, match=r"did not end within 0.2 seconds"):
         IptablesFirewall().installed()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.core.segment import Flags, Segment, parse
 from certbot_standalone_nfq.kernel.sender import Sender
 from tests.lab import hosts
@@ -103,6 +104,15 @@ def test_a_firewall_that_forbids_it_is_an_error(pair: tuple[Host, Host], sender:
     server.run("iptables", "-A", "OUTPUT", "-p", "tcp", "-j", "DROP")
     with pytest.raises(PermissionError):
         sender.send(segment(server.ipv4, client.ipv4))
+
+
+def test_without_the_privilege_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(errors.NotPrivileged, match="without CAP_NET_RAW"):
+        Sender()
 
 
 def test_a_kernel_without_ipv6_serves_ipv4(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:

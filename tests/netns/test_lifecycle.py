@@ -187,6 +187,20 @@ def test_a_failure_of_the_whole_thread_gives_the_queue_up_and_traffic_goes_on(
     assert is_clean(lab.server, before)
 
 
+def test_a_thread_that_cannot_be_started_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, others, descriptors = lab.server.rules(), helpers(lab.server), len(list(Path("/proc/self/fd").iterdir()))
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="new thread"), intercepting(lab.server, queue_client="netlink"):
+        pass
+    assert is_clean(lab.server, before)
+    assert helpers(lab.server) == others
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
 def test_a_segment_that_a_firewall_forbids_is_told_once_and_repeated(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
