@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
-from certbot_standalone_nfq.core.http01 import Finding, PendingChallenges
+from certbot_standalone_nfq.core.http01 import Challenge, Finding, PendingChallenges
 from certbot_standalone_nfq.core.request import IncomingRequest
 from certbot_standalone_nfq.core.segment import Connection, Flags, MalformedPacket, Segment, parse
 from certbot_standalone_nfq.core.takeover import Takeover
@@ -40,6 +40,10 @@ class Engine:
             segment = parse(packet, interface)
         except MalformedPacket:
             return _PASS
+        return self.decide(segment, now)
+
+    def decide(self, segment: Segment, now: float) -> Reaction:
+        """Decide on a segment."""
         takeover = self._taken_over.get(segment.connection)
         if takeover and (segment.flags & Flags.SYN or takeover.is_older_than(segment)):
             del self._taken_over[segment.connection]
@@ -81,8 +85,8 @@ class Engine:
         expected_by_server = request.next_seq
         request.add(segment)
         recognition = self.pending.recognise(request.head)
-        if recognition.finding is Finding.CHALLENGE:
-            return self._take_over(segment, request, recognition.token, expected_by_server, now)
+        if recognition.challenge:
+            return self._take_over(segment, request, recognition.challenge, expected_by_server, now)
         if recognition.finding is Finding.UNRELATED or request.closed:
             return _PASS
         self._watched[segment.connection] = request
@@ -91,9 +95,9 @@ class Engine:
         return Reaction(Verdict.WATCH)
 
     def _take_over(
-        self, segment: Segment, request: IncomingRequest, token: str, expected_by_server: int, now: float
+        self, segment: Segment, request: IncomingRequest, challenge: Challenge, expected_by_server: int, now: float
     ) -> Reaction:
-        takeover = Takeover(segment, request, self.pending.answer(token), now)
+        takeover = Takeover(segment, request, challenge, now)
         self._taken_over[segment.connection] = takeover
         if len(self._taken_over) > MAX_TAKEN_OVER:
             self._taken_over.popitem(last=False)
@@ -101,7 +105,7 @@ class Engine:
             Verdict.RESET_SERVER,
             send=takeover.open(now),
             reset=_reset_of(segment, expected_by_server),
-            answered=Answered(token, segment.connection),
+            answered=Answered(challenge.token, segment.connection),
         )
 
 

@@ -15,6 +15,8 @@ REQUEST_PREFIX = b"GET /.well-known/acme-challenge/"
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]*")
 _AFTER_TOKEN = b" HTTP/1."
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+ENOUGH = 11
+"""Characters of a token that tell it from everybody else's: 66 bits."""
 
 
 class Finding(enum.Enum):
@@ -28,51 +30,63 @@ class Finding(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Challenge:
+    """A pending token and what to answer for it."""
+
+    token: str
+    answer: bytes
+
+    def respond(self, head: bytes) -> bytes:
+        """Return the response to a request's head, which may turn out to be for a token that just begins alike."""
+        return self.answer if head.startswith(REQUEST_PREFIX + self.token.encode() + b" ") else _NOT_FOUND
+
+
+@dataclass(frozen=True)
 class Recognition:
-    """A finding, and the token for a challenge."""
+    """A finding, and what is asked for if it is a challenge."""
 
     finding: Finding
-    token: str = ""
+    challenge: Challenge | None = None
 
 
 _UNRELATED = Recognition(Finding.UNRELATED)
 _BEGINNING = Recognition(Finding.BEGINNING)
+_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class PendingChallenges:
     """The tokens to answer for and their key authorizations. Look-ups cost the same however many there are."""
 
     def __init__(self) -> None:
-        self._answers: dict[bytes, bytes] = {}
-        self._beginnings: collections.Counter[bytes] = collections.Counter()
+        self._challenges: dict[bytes, Challenge] = {}
+        self._short_beginnings: collections.Counter[bytes] = collections.Counter()
+        self._by_beginning: dict[bytes, list[bytes]] = {}
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._challenges)
 
     def add(self, token: str, key_authorization: str) -> None:
         """Answer for a token from now on. Raises ValueError if it is no base64url text (RFC 8555, 8.3)."""
         name = token.encode()
         if not name or not _TOKEN.fullmatch(name):
             raise ValueError(f"not a challenge token: {token!r}")
-        if name not in self._answers:
-            self._beginnings.update(_beginnings(name))
-        self._answers[name] = response(key_authorization.encode())
+        self.discard(token)
+        self._challenges[name] = Challenge(token, response(key_authorization.encode()))
+        self._short_beginnings.update(_short_beginnings(name))
+        self._by_beginning.setdefault(name[:ENOUGH], []).append(name)
 
     def discard(self, token: str) -> None:
         """Stop answering for a token; one that is not there is no error."""
         name = token.encode()
-        if self._answers.pop(name, None) is None:
+        if self._challenges.pop(name, None) is None:
             return
-        self._beginnings.subtract(_beginnings(name))
-        self._beginnings += collections.Counter()  # drops the zero counts
-
-    def answer(self, token: str) -> bytes:
-        """Return the whole response for a pending token. Raises KeyError for any other."""
-        return self._answers[token.encode()]
+        self._short_beginnings.subtract(_short_beginnings(name))
+        self._short_beginnings += collections.Counter()  # drops the zero counts
+        self._by_beginning[name[:ENOUGH]].remove(name)
 
     def recognise(self, received: bytes) -> Recognition:
         """Say what a request is that begins with these octets."""
-        if not self._answers:
+        if not self._challenges:
             return _UNRELATED
         if len(received) <= len(REQUEST_PREFIX):
             return _BEGINNING if REQUEST_PREFIX.startswith(received) else _UNRELATED
@@ -82,14 +96,23 @@ class PendingChallenges:
         token = match.group() if match else b""
         rest = received[len(REQUEST_PREFIX) + len(token) :][: len(_AFTER_TOKEN)]
         if not rest:
-            return _BEGINNING if token in self._beginnings or token in self._answers else _UNRELATED
-        if token in self._answers and _AFTER_TOKEN.startswith(rest):
-            return Recognition(Finding.CHALLENGE, token.decode())
+            return self._recognise_beginning(token)
+        if token in self._challenges and _AFTER_TOKEN.startswith(rest):
+            return Recognition(Finding.CHALLENGE, self._challenges[token])
         return _UNRELATED
 
+    def _recognise_beginning(self, beginning: bytes) -> Recognition:
+        """Say what it is while a token's end has not come: decided, if there is enough to tell it from others."""
+        if len(beginning) < ENOUGH:
+            return _BEGINNING if beginning in self._short_beginnings else _UNRELATED
+        alike = [name for name in self._by_beginning.get(beginning[:ENOUGH], ()) if name.startswith(beginning)]
+        if len(alike) == 1:
+            return Recognition(Finding.CHALLENGE, self._challenges[alike[0]])
+        return _BEGINNING if alike else _UNRELATED
 
-def _beginnings(token: bytes) -> list[bytes]:
-    return [token[:length] for length in range(1, len(token))]
+
+def _short_beginnings(token: bytes) -> list[bytes]:
+    return [token[:length] for length in range(1, min(len(token) + 1, ENOUGH))]
 
 
 def has_whole_head(received: bytes) -> bool:

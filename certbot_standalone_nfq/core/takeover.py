@@ -13,26 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from certbot_standalone_nfq.core.http01 import Challenge
 from certbot_standalone_nfq.core.request import WINDOW, IncomingRequest
 from certbot_standalone_nfq.core.segment import Flags, Segment, Timestamps
 from certbot_standalone_nfq.core.sequence import advance, distance
 from certbot_standalone_nfq.core.transmission import Piece, Transmission
 
-LINGER = 10.0
+LINGER = 60.0
 """Seconds to acknowledge a repeated FIN after both sides have closed."""
-LIFETIME = 60.0
+LIFETIME = 120.0
 """Seconds after which a connection is given up, whatever state it is in."""
 
 
 class Takeover:
     """One connection from its request on. Times are seconds on the caller's monotonic clock."""
 
-    def __init__(self, segment: Segment, request: IncomingRequest, answer: bytes, now: float) -> None:
+    def __init__(self, segment: Segment, request: IncomingRequest, challenge: Challenge, now: float) -> None:
         """Take over at the segment that shows what the request is, which has been added to the request."""
         self._connection = segment.connection
         self._interface = segment.interface
         self._request = request
-        self._answer = answer
+        self._challenge = challenge
         self._outgoing = Transmission(segment.ack, segment.window)
         self._clock = TimestampClock(segment.timestamps, now) if segment.timestamps else None
         self._expires_at = now + LIFETIME
@@ -77,7 +78,7 @@ class Takeover:
         if self._clock and segment.timestamps and distance(self._request.next_seq, segment.seq) <= 0:
             self._clock.take(segment.timestamps)
         self._request.add(segment)
-        self._linger_when_closed(now)
+        self._linger_if_closed(segment, now)
         if repeated and segment.payload:
             # The peer repeats what it thinks we have not got, so it has not got our answer either.
             return self._segments(self._outgoing.repeat(now), now) or self._acknowledge(now)
@@ -97,15 +98,17 @@ class Takeover:
 
     def _respond(self, now: float, *, must_acknowledge: bool) -> tuple[Segment, ...]:
         if self._request.whole and not self._outgoing.begun:
-            self._outgoing.begin(self._answer)
+            self._outgoing.begin(self._challenge.respond(self._request.head))
         segments = self._segments(self._outgoing.advance(now), now)
         return segments or (self._acknowledge(now) if must_acknowledge else ())
 
     def _acknowledge(self, now: float) -> tuple[Segment, ...]:
         return self._segments([Piece(self._outgoing.next_seq, b"", fin=False)], now)
 
-    def _linger_when_closed(self, now: float) -> None:
-        if self._request.closed and self._outgoing.complete and not self._closed:
+    def _linger_if_closed(self, segment: Segment, now: float) -> None:
+        if not (self._request.closed and self._outgoing.complete):
+            return
+        if not self._closed or segment.flags & Flags.FIN:  # a FIN begins the time anew: RFC 9293, 3.10.7.4
             self._closed = True
             self._expires_at = now + LINGER
 

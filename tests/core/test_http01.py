@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.core.http01 import Finding, PendingChallenges, has_whole_head
+from certbot_standalone_nfq.core.http01 import ENOUGH, REQUEST_PREFIX, Finding, PendingChallenges, has_whole_head
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 REQUEST = f"GET /.well-known/acme-challenge/{TOKEN} HTTP/1.1\r\nHost: example.com\r\n\r\n".encode()
-DECISIVE = REQUEST.index(b" HTTP") + 1
+DECISIVE = len(REQUEST_PREFIX) + ENOUGH
 tokens = st.text(ALPHABET, min_size=1, max_size=64)
 
 
@@ -22,13 +22,33 @@ def pending() -> PendingChallenges:
     return challenges
 
 
-def test_a_request_is_recognised_from_the_end_of_its_token_on_and_before_that_as_a_beginning(
-    pending: PendingChallenges,
-) -> None:
+def test_a_request_is_recognised_once_enough_of_its_token_has_come(pending: PendingChallenges) -> None:
     for length in range(len(REQUEST) + 1):
         recognition = pending.recognise(REQUEST[:length])
         assert recognition.finding is (Finding.CHALLENGE if length >= DECISIVE else Finding.BEGINNING), length
-        assert recognition.token == (TOKEN if length >= DECISIVE else "")
+        assert (recognition.challenge is not None) == (length >= DECISIVE)
+
+
+def test_tokens_that_begin_alike_are_told_apart_where_they_differ(pending: PendingChallenges) -> None:
+    other = TOKEN[:30] + "different"
+    pending.add(other, "other")
+    alike = f"GET /.well-known/acme-challenge/{TOKEN[:30]}".encode()
+    assert pending.recognise(alike).finding is Finding.BEGINNING
+    for token, following in ((TOKEN, TOKEN[30:31]), (other, "d")):
+        challenge = pending.recognise(alike + following.encode()).challenge
+        assert challenge is not None
+        assert challenge.token == token
+
+
+@pytest.mark.parametrize("rest", ["", "x HTTP/1.1", "?query HTTP/1.1", "/ HTTP/1.1"])
+def test_a_request_that_turns_out_to_be_for_something_else_is_not_answered_with_the_key(
+    pending: PendingChallenges, rest: str
+) -> None:
+    challenge = pending.recognise(REQUEST[:DECISIVE]).challenge
+    assert challenge is not None
+    head = f"GET /.well-known/acme-challenge/{TOKEN}{rest}\r\n\r\n".encode()
+    assert challenge.respond(head).startswith(b"HTTP/1.1 404 ")
+    assert challenge.respond(REQUEST).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -53,13 +73,22 @@ def test_any_other_request_is_unrelated(pending: PendingChallenges, request_line
     assert pending.recognise(request_line.encode() + b"\r\n\r\n").finding is Finding.UNRELATED
 
 
-@given(octets=st.binary(max_size=200))
-def test_only_beginnings_of_a_request_are_more_than_unrelated(octets: bytes) -> None:
+@given(place=st.integers(0, len(REQUEST) - 1), octet=st.integers(0, 255))
+def test_a_request_with_another_octet_in_its_line_is_unrelated(place: int, octet: int) -> None:
     challenges = PendingChallenges()
     challenges.add(TOKEN, "answer")
-    related = REQUEST.startswith(octets) or octets.startswith(REQUEST[: DECISIVE + len("HTTP/1.")])
-    finding = challenges.recognise(octets).finding
-    assert (finding is Finding.UNRELATED) == (not related)
+    changed = REQUEST[:place] + bytes([octet]) + REQUEST[place + 1 :]
+    line = len(REQUEST_PREFIX) + len(TOKEN) + len(" HTTP/1.")
+    same = changed[:line] == REQUEST[:line]
+    assert (challenges.recognise(changed).finding is Finding.CHALLENGE) == same
+
+
+@given(octets=st.binary(max_size=200))
+def test_arbitrary_octets_are_judged_without_an_error(octets: bytes) -> None:
+    challenges = PendingChallenges()
+    challenges.add(TOKEN, "answer")
+    related = challenges.recognise(octets).finding is not Finding.UNRELATED
+    assert not related or octets[:4] == b"GET "[: len(octets)]
 
 
 @given(names=st.lists(tokens, unique=True, min_size=1, max_size=8), data=st.data())
@@ -81,7 +110,9 @@ def test_withdrawing_tokens_leaves_the_others_as_they_were(names: list[str], dat
 
 def test_adding_a_token_twice_counts_once(pending: PendingChallenges) -> None:
     pending.add(TOKEN, "the newer answer")
-    assert pending.answer(TOKEN).endswith(b"the newer answer")
+    challenge = pending.recognise(REQUEST).challenge
+    assert challenge is not None
+    assert challenge.answer.endswith(b"the newer answer")
     pending.discard(TOKEN)
     assert len(pending) == 0
     assert pending.recognise(REQUEST[:40]).finding is Finding.UNRELATED
@@ -98,7 +129,9 @@ def test_nothing_is_recognised_when_nothing_is_pending() -> None:
 
 
 def test_the_answer_is_what_validators_accept(pending: PendingChallenges) -> None:
-    head, _, body = pending.answer(TOKEN).partition(b"\r\n\r\n")
+    challenge = pending.recognise(REQUEST).challenge
+    assert challenge is not None
+    head, _, body = challenge.respond(REQUEST).partition(b"\r\n\r\n")
     assert body == f"{TOKEN}.thumbprint".encode()
     assert head.split(b"\r\n") == [
         b"HTTP/1.1 200 OK",

@@ -155,6 +155,7 @@ def test_a_fin_that_comes_again_is_acknowledged_again_for_a_while(conversation: 
     conversation.ask()
     fin = peer.send(flags=FIN_ACK)
     for _ in range(3):
+        conversation.wait(LINGER - 1)
         (acknowledgment,) = conversation.hear(fin)
         assert (acknowledgment.ack, acknowledgment.flags) == (peer.seq, Flags.ACK)
     conversation.wait(LINGER)
