@@ -53,16 +53,19 @@ class Host:
         """Return the command that runs a command here."""
         return ["ip", "netns", "exec", self.name, *command]
 
-    def connect(self, address: str, port: int = 80, timeout: float = 15, source_port: int = 0) -> socket.socket:
-        """Open a TCP connection from here."""
+    def connect(
+        self, address: str, port: int = 80, timeout: float = 15, source: str = "", source_port: int = 0
+    ) -> socket.socket:
+        """Open a TCP connection from here, from a certain address and port if given."""
         with self.inside():
             connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            peer = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][4]  # a scope is known only here
         connection.settimeout(timeout)
         try:
-            if source_port:
+            if source or source_port:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                connection.bind(("", source_port))
-            connection.connect((address, port))
+                connection.bind((source, source_port))
+            connection.connect(peer)
         except BaseException:
             connection.close()
             raise

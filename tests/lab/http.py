@@ -46,9 +46,9 @@ def _some(connection: socket.socket) -> bytes:
     return octets
 
 
-def ask(client: Host, address: str, octets: bytes | None = None, port: int = 80) -> bytes:
+def ask(client: Host, address: str, octets: bytes | None = None, port: int = 80, source: str = "") -> bytes:
     """Send a request on a new connection and return all that comes back until it is closed."""
-    with client.connect(address, port) as connection:
+    with client.connect(address, port, source=source) as connection:
         connection.sendall(request() if octets is None else octets)
         return read_all(connection)
 

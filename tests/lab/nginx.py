@@ -33,7 +33,12 @@ http {{
     server {{
         {listen}
         root {folder}/site;
-        location = /upload {{ proxy_pass http://127.0.0.1:8099/; }}
+        location = /upload {{
+            client_body_in_file_only on;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_pass http://127.0.0.1:8099/;
+        }}
     }}
     server {{
         listen 127.0.0.1:8099;

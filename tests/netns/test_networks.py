@@ -1,0 +1,221 @@
+"""Where packets really go: redirections, strict firewalls, second uplinks, bridges.
+
+In each network a bystander downloads and uploads a hundred mebibytes while challenges are answered; both must arrive
+as they were sent, and every connection must end as if nobody had touched it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.lab import hosts
+from tests.lab.bystander import Bystander, offer
+from tests.lab.capture import capture
+from tests.lab.hosts import Host
+from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, request
+from tests.lab.interceptor import KEY_AUTHORIZATION, intercepting
+from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, Nginx, nginx
+from tests.lab.processes import wait_until
+
+
+@dataclass
+class Network:
+    """Two hosts, or more behind the server, and how the client gets at the web server."""
+
+    stack: contextlib.ExitStack
+    folder: Path
+    client: Host
+    server: Host
+    web_server: Nginx | None = None
+    addresses: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    interface: str = "eth0"
+
+    def serve(self, host: Host | None = None, port: int = 80, listen: str = "") -> None:
+        """Run nginx."""
+        folder = self.folder / "nginx"
+        self.web_server = self.stack.enter_context(nginx(host or self.server, folder, port=port, listen=listen))
+
+    def firewall(self, *rules: str) -> None:
+        """Put the same rules into the server's firewall for both families."""
+        for program in ("iptables", "ip6tables"):
+            for rule in rules:
+                self.server.run(program, *rule.split())
+
+
+def redirected(network: Network) -> None:
+    network.firewall("-t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080")
+    network.serve(port=8080)
+
+
+def bound_to_its_addresses(network: Network) -> None:
+    server = network.server
+    network.serve(listen=f"listen {server.ipv4}:80; listen [{server.ipv6}]:80;")
+
+
+def masquerading(network: Network) -> None:
+    network.firewall("-t nat -A POSTROUTING -o eth0 -j MASQUERADE")
+    network.serve()
+
+
+def _close_everything(network: Network) -> None:
+    """Drop whatever is invalid or not asked for; new connections only inwards."""
+    network.firewall(
+        *("-P INPUT DROP", "-P OUTPUT DROP", "-P FORWARD DROP"),
+        *(f"-A {chain} -m conntrack --ctstate INVALID -j DROP" for chain in ("INPUT", "OUTPUT", "FORWARD")),
+        *(f"-A {chain} -m conntrack --ctstate ESTABLISHED -j ACCEPT" for chain in ("INPUT", "OUTPUT", "FORWARD")),
+        *("-A INPUT -i lo -j ACCEPT", "-A OUTPUT -o lo -j ACCEPT"),
+    )
+    for chain in ("INPUT", "OUTPUT"):
+        network.server.run("ip6tables", "-I", chain, "-p", "icmpv6", "-j", "ACCEPT")
+
+
+def behind_a_strict_firewall(network: Network) -> None:
+    _close_everything(network)
+    network.firewall("-A INPUT -p tcp --dport 80 -m conntrack --ctstate NEW -j ACCEPT")
+    network.serve()
+
+
+def with_strict_reverse_path_filtering(network: Network) -> None:
+    for host in (network.client, network.server):
+        _filter_reverse_paths(host)
+    network.serve()
+
+
+def _filter_reverse_paths(host: Host) -> None:
+    host.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.default.rp_filter=1")
+    host.run("ip6tables", "-t", "raw", "-A", "PREROUTING", "-m", "rpfilter", "--invert", "-j", "DROP")
+
+
+def over_a_second_uplink(network: Network) -> None:
+    """The client's address is reached by the first uplink, unless the answer comes from the second's address."""
+    client, server = network.client, network.server
+    gateway4, gateway6, second4, second6 = hosts.cable(client, server, 101, "eth1", "eth1")
+    for family, gateway, first, ours, theirs in (
+        ("-4", gateway4, client.ipv4, second4, "203.0.113.1"),
+        ("-6", gateway6, client.ipv6, second6, "2001:db8:9::1"),
+    ):
+        client.run("ip", family, "address", "add", theirs, "dev", "lo")
+        server.run("ip", family, "route", "add", "default", "via", first)
+        server.run("ip", family, "route", "add", "default", "via", gateway, "table", "101")
+        server.run("ip", family, "rule", "add", "from", ours, "table", "101")
+        network.addresses.append(ours)
+        network.sources[ours] = theirs
+    _filter_reverse_paths(client)
+    network.interface = "eth1"
+    network.serve()
+
+
+def at_a_link_local_address(network: Network) -> None:
+    shown = network.server.run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
+    network.addresses.append(f"{shown.split()[3].split('/')[0]}%eth0")
+    network.serve()
+
+
+def on_a_bridge(network: Network) -> None:
+    server = network.server
+    server.run("ip", "link", "add", "br0", "type", "bridge")
+    server.run("ip", "address", "flush", "dev", "eth0")
+    server.run("ip", "link", "set", "eth0", "master", "br0")
+    server.run("ip", "link", "set", "br0", "up")
+    server.run("ip", "address", "add", f"{server.ipv4}/24", "dev", "br0")
+    server.run("ip", "address", "add", f"{server.ipv6}/64", "dev", "br0", "nodad")
+    network.serve()
+
+
+def in_a_container(network: Network) -> None:
+    server = network.server
+    behind = network.stack.enter_context(hosts.host("d"))
+    gateway4, gateway6, behind.ipv4, behind.ipv6 = hosts.cable(server, behind, 101, "inside", "eth0")
+    server.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    behind.run("ip", "route", "add", "default", "via", gateway4)
+    behind.run("ip", "-6", "route", "add", "default", "via", gateway6)
+    for program, to in (("iptables", behind.ipv4), ("ip6tables", f"[{behind.ipv6}]")):
+        publish = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", f"{to}:8080")
+        server.run(program, "-t", "nat", "-A", "PREROUTING", "-i", "eth0", *publish)
+        server.run(program, "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+    network.serve(behind, port=8080)
+
+
+def in_a_container_behind_a_strict_firewall(network: Network) -> None:
+    in_a_container(network)
+    _close_everything(network)
+    network.firewall("-A FORWARD -p tcp --dport 8080 -m conntrack --ctstate NEW -j ACCEPT")
+
+
+NETWORKS: list[Callable[[Network], None]] = [
+    redirected,
+    bound_to_its_addresses,
+    masquerading,
+    behind_a_strict_firewall,
+    with_strict_reverse_path_filtering,
+    over_a_second_uplink,
+    at_a_link_local_address,
+    on_a_bridge,
+    in_a_container,
+    in_a_container_behind_a_strict_firewall,
+]
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda build: build.__name__)
+def network(request: pytest.FixtureRequest, pair: tuple[Host, Host], tmp_path: Path) -> Iterator[Network]:
+    with contextlib.ExitStack() as stack:
+        built = Network(stack, tmp_path, *pair)
+        request.param(built)
+        built.addresses = built.addresses or [built.server.ipv4, built.server.ipv6]
+        yield built
+
+
+def is_served(network: Network, address: str) -> bool:
+    source = network.sources.get(address, "")
+    asked = {PAGE_REQUEST: PAGE, request(OTHER_TOKEN, headers=CLOSE): OTHER_ANSWER}
+    return all(body(ask(network.client, address, octets, source=source)) == answer for octets, answer in asked.items())
+
+
+def invalid_packets(host: Host) -> int:
+    """Return how many packets conntrack has called invalid."""
+    lines = host.run("cat", "/proc/net/stat/nf_conntrack").splitlines()
+    column = lines[0].split().index("invalid")
+    return sum(int(line.split()[column], 16) for line in lines[1:])
+
+
+def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path) -> None:
+    client, web_server = network.client, network.web_server
+    assert web_server
+    digest = offer(web_server)
+    assert all(is_served(network, address) for address in network.addresses)
+    before, invalid = client.complaints(), invalid_packets(network.server)
+    with (
+        capture(client, tmp_path / "resets.pcap", "src port 80 and tcp[13] & 4 != 0", network.interface) as resets4,
+        capture(client, tmp_path / "resets6.pcap", "src port 80 and ip6[53] & 4 != 0", network.interface) as resets6,
+        intercepting(network.server),
+    ):
+        source = [network.sources.get(address, "") for address in network.addresses]
+        bystanders = [
+            Bystander(client, address, source[index], web_server, digest)
+            for index, address in enumerate(network.addresses)
+        ]
+        for bystander in bystanders:
+            bystander.start()
+            answered = 0
+            while bystander.is_alive() or answered < 10:
+                for index, address in enumerate(network.addresses):
+                    assert body(ask(client, address, source=source[index])) == KEY_AUTHORIZATION
+                    answered += 1
+            bystander.join()
+            assert bystander.failure == ""
+        assert all(is_served(network, address) for address in network.addresses)
+        wait_until(lambda: not client.closing(), "every close is acknowledged")
+    assert all(is_served(network, address) for address in network.addresses)
+    assert (resets4.segments(), resets6.segments()) == ([], [])
+    after = client.complaints()
+    assert {name: after[name] for name in after if name != "TcpRetransSegs"} == {
+        name: before[name] for name in before if name != "TcpRetransSegs"
+    }
+    assert invalid_packets(network.server) == invalid
+    assert "acme-challenge/eva" not in web_server.access_log
