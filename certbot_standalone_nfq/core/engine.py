@@ -45,7 +45,7 @@ class Engine:
     def decide(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment."""
         takeover = self._taken_over.get(segment.connection)
-        if takeover and (segment.flags & Flags.SYN or takeover.is_older_than(segment)):
+        if takeover and takeover.is_older_than(segment):
             del self._taken_over[segment.connection]
             takeover = None
         if not takeover:
@@ -76,6 +76,9 @@ class Engine:
     def _examine(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment of a connection that is the web server's so far."""
         request = self._watched.pop(segment.connection, None)
+        if request and segment.flags & Flags.SYN and request.repeats(segment):
+            self._watched[segment.connection] = request  # the connection's own SYN, late or doubled
+            return Reaction(Verdict.WATCH)
         if segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
             return _PASS  # a SYN may carry data (RFC 7413), for a connection that is not open yet
         if request is None and not segment.payload:

@@ -60,16 +60,19 @@ class Takeover:
     def is_older_than(self, segment: Segment) -> bool:
         """Tell whether a segment belongs to a later connection between the same ports.
 
-        Nothing new can follow the peer's FIN, and a later connection begins with a higher sequence number (RFC
-        9293, 3.4.1).
+        A later connection begins with a higher sequence number (RFC 9293, 3.4.1): a SYN with a lower one is this
+        connection's own, late or doubled. Its SYN may not have come to us, but nothing new can follow the peer's FIN.
         """
-        return self._request.closed and distance(self._request.next_seq, segment.seq) > 0
+        beyond = distance(self._request.next_seq, segment.seq)
+        return beyond >= 0 if segment.flags & Flags.SYN else self._request.closed and beyond > 0
 
     def receive(self, segment: Segment, now: float) -> tuple[Segment, ...]:
         """Take a segment of the peer; return what to send to it."""
         if segment.flags & Flags.RST:
             self._take_reset(segment, now)
             return ()
+        if segment.flags & Flags.SYN:
+            return self._acknowledge(now)  # RFC 9293, 3.10.7.4: so a peer that means it can reset us
         if not segment.flags & Flags.ACK:
             return ()  # RFC 9293, 3.10.7.4: dropped
         if not self._outgoing.acknowledge(segment.ack, segment.window, now):

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certbot_standalone_nfq.core.actions import Verdict
 from certbot_standalone_nfq.core.engine import Engine
@@ -39,6 +39,8 @@ class Conditions:
     cuts: tuple[int, ...] = ()
     """Where the request is cut into segments of its own."""
     half_close: bool = False
+    late_syns: int = 0
+    """Copies of the connection's SYN that are still under way when the request is sent."""
 
 
 class Clock:
@@ -103,6 +105,8 @@ class Client:
         self.saw_end = self.was_reset = self.done = False
 
     def begin(self) -> None:
+        for _ in range(self._conditions.late_syns):
+            self._link.send(replace(self._segment(advance(self._first, -1), b"", Flags.SYN), ack=0))
         self._send_from(self._first)
         if self._conditions.half_close:
             self._close()
@@ -179,6 +183,8 @@ class Server:
         if segment.flags & Flags.RST:
             self.dead = self.dead or segment.seq == self._incoming.next_seq
             return
+        if segment.flags & Flags.SYN and not self.dead:
+            return  # of a connection that is open: at most acknowledged
         if self.dead:  # the host's answer to a segment for no connection: RFC 9293, 3.10.7.1
             self._send(segment, segment.ack, Flags.RST, b"")
             return

@@ -139,6 +139,13 @@ def test_a_watched_connection_that_ends_is_forgotten(engine: Engine, ending: Fla
     assert handle(engine, peer.send(flags=ending)).verdict is Verdict.PASS
 
 
+def test_a_watched_connections_own_syn_that_comes_late_changes_nothing(engine: Engine) -> None:
+    peer = Peer()
+    handle(engine, peer.send(request()[:20], PSH_ACK))
+    assert handle(engine, peer.segment(flags=Flags.SYN, seq=999, ack=0)).verdict is Verdict.WATCH
+    assert handle(engine, peer.send(request()[20:], PSH_ACK)).verdict is Verdict.RESET_SERVER
+
+
 def test_a_later_connection_is_not_mistaken_for_the_watched_one_before_it(engine: Engine) -> None:
     handle(engine, Peer(seq=1000).send(b"GET ", PSH_ACK))
     reaction = handle(engine, Peer(seq=1_000_000).send(request(), PSH_ACK))

@@ -23,6 +23,8 @@ BAD_NETWORKS = {
     "all at once": Conditions(loss=0.15, jitter=0.05, doubling=0.1, damage=0.05),
     "all at once, no timestamps": Conditions(loss=0.15, jitter=0.05, doubling=0.1, damage=0.05, timestamps=False),
     "half-close": Conditions(loss=0.15, jitter=0.05, half_close=True),
+    "late copies of the SYN": Conditions(loss=0.15, jitter=0.1, late_syns=3),
+    "late copies of the SYN, and pieces": Conditions(jitter=0.1, late_syns=3, cuts=(DECIDED,)),
     "a slow path": Conditions(loss=0.15, delay=0.4, jitter=0.1),
     "pieces, first one decisive": Conditions(loss=0.15, jitter=0.05, doubling=0.1, cuts=(DECIDED, HEADERS)),
     "pieces within the headers": Conditions(loss=0.15, jitter=0.05, cuts=(HEADERS, HEADERS + 5, HEADERS + 9)),

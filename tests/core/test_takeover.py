@@ -178,11 +178,21 @@ def test_a_reset_outside_the_window_does_not(conversation: Conversation) -> None
 
 def test_a_new_connection_from_the_same_port_is_the_servers(conversation: Conversation) -> None:
     conversation.ask()
-    again = Peer(seq=77, ack=0, port=conversation.peer.port)
+    again = Peer(seq=advance(conversation.peer.seq, 5000), ack=0, port=conversation.peer.port)
     conversation.peer = again
     assert conversation.hear(again.send(flags=Flags.SYN)) == ()
     assert conversation.verdict is Verdict.PASS
     assert conversation.engine.deadline() is None
+
+
+def test_the_connections_own_syn_that_comes_late_changes_nothing(conversation: Conversation) -> None:
+    conversation.ask()
+    late = conversation.peer.segment(flags=Flags.SYN, seq=999, ack=0)
+    (acknowledgment,) = conversation.hear(late)
+    assert (acknowledgment.flags, acknowledgment.ack) == (Flags.ACK, conversation.peer.seq)
+    assert conversation.verdict is Verdict.DROP
+    conversation.hear(conversation.peer.send(flags=FIN_ACK))
+    assert conversation.engine.settled()
 
 
 @pytest.mark.parametrize("gap", [1, 5000, 1 << 29])
