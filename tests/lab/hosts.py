@@ -115,6 +115,22 @@ def _normal(saved: str) -> str:
     return "\n".join(kept)
 
 
+def kernel_can_add(*link: str) -> bool:
+    """Tell whether this kernel has a kind of link, given as for `ip link add` to a host with a veth, eth0.
+
+    Without root, say that it has not.
+    """
+    if os.geteuid() != 0:
+        return False
+    with host("k") as made:
+        made.run("ip", "link", "add", "eth0", "type", "veth")
+        try:
+            made.run("ip", "link", "add", *link)
+        except RuntimeError:
+            return False
+    return True
+
+
 @contextlib.contextmanager
 def host(label: str) -> Iterator[Host]:
     """Make a host that no other run knows of."""

@@ -7,6 +7,7 @@ as they were sent, and every connection must end as if nobody had touched it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,9 +124,34 @@ def on_a_bridge(network: Network) -> None:
     server.run("ip", "address", "flush", "dev", "eth0")
     server.run("ip", "link", "set", "eth0", "master", "br0")
     server.run("ip", "link", "set", "br0", "up")
-    server.run("ip", "address", "add", f"{server.ipv4}/24", "dev", "br0")
-    server.run("ip", "address", "add", f"{server.ipv6}/64", "dev", "br0", "nodad")
+    _give_addresses(server, "br0")
     network.serve()
+
+
+def on_a_vlan(network: Network) -> None:
+    for host in (network.client, network.server):
+        host.run("ip", "link", "add", "link", "eth0", "name", "eth0.7", "type", "vlan", "id", "7")
+        host.run("ip", "address", "flush", "dev", "eth0")
+        host.run("ip", "link", "set", "eth0.7", "up")
+        _give_addresses(host, "eth0.7")
+    network.interface = "eth0.7"
+    network.serve()
+
+
+def in_a_vrf(network: Network) -> None:
+    server = network.server
+    server.run("ip", "link", "add", "web", "type", "vrf", "table", "10")
+    server.run("ip", "link", "set", "web", "up")
+    server.run("ip", "address", "flush", "dev", "eth0")
+    server.run("ip", "link", "set", "eth0", "master", "web")
+    _give_addresses(server, "eth0")
+    server.run("sysctl", "-qw", "net.ipv4.tcp_l3mdev_accept=1")
+    network.serve()
+
+
+def _give_addresses(host: Host, interface: str) -> None:
+    host.run("ip", "address", "add", f"{host.ipv4}/24", "dev", interface)
+    host.run("ip", "address", "add", f"{host.ipv6}/64", "dev", interface, "nodad")
 
 
 def in_a_container(network: Network) -> None:
@@ -159,6 +185,8 @@ NETWORKS: list[Callable[[Network], None]] = [
     on_a_bridge,
     in_a_container,
     in_a_container_behind_a_strict_firewall,
+    *([on_a_vlan] if hosts.kernel_can_add("link", "eth0", "name", "probe", "type", "vlan", "id", "7") else []),
+    *([in_a_vrf] if hosts.kernel_can_add("probe", "type", "vrf", "table", "10") else []),
 ]
 
 
@@ -179,9 +207,7 @@ def is_served(network: Network, address: str) -> bool:
 
 def invalid_packets(host: Host) -> int:
     """Return how many packets conntrack has called invalid."""
-    lines = host.run("cat", "/proc/net/stat/nf_conntrack").splitlines()
-    column = lines[0].split().index("invalid")
-    return sum(int(line.split()[column], 16) for line in lines[1:])
+    return sum(map(int, re.findall(r" invalid=(\d+)", host.run("conntrack", "-S"))))
 
 
 def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path) -> None:
