@@ -173,6 +173,18 @@ def pair() -> Iterator[tuple[Host, Host]]:
         yield client, server
 
 
+def publish(server: Host, behind: Host, port: int) -> None:
+    """Put a host behind a server, and its port in place of the server's port 80, as containers' ports are published."""
+    gateway4, gateway6, behind.ipv4, behind.ipv6 = cable(server, behind, 101, "inside", "eth0")
+    server.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    behind.run("ip", "route", "add", "default", "via", gateway4)
+    behind.run("ip", "-6", "route", "add", "default", "via", gateway6)
+    for program, to in (("iptables", behind.ipv4), ("ip6tables", f"[{behind.ipv6}]")):
+        translate = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", f"{to}:{port}")
+        server.run(program, "-t", "nat", "-A", "PREROUTING", "-i", "eth0", *translate)
+        server.run(program, "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+
+
 def wait_for_link_local(*hosts: Host) -> None:
     """Wait until no address of these hosts is tentative any more."""
     for each in hosts:

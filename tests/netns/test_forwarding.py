@@ -23,14 +23,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A client, a host with the plugin, and nginx on port 8080 of a third; clients see the host's port 80."""
     folder = tmp_path_factory.mktemp("container")
     with hosts.pair() as (client, server), hosts.host("d") as behind:
-        gateway4, gateway6, behind.ipv4, behind.ipv6 = hosts.cable(server, behind, 101, "inside", "eth0")
-        server.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        behind.run("ip", "route", "add", "default", "via", gateway4)
-        behind.run("ip", "-6", "route", "add", "default", "via", gateway6)
-        for program, to in (("iptables", behind.ipv4), ("ip6tables", f"[{behind.ipv6}]")):
-            publish = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", f"{to}:8080")
-            server.run(program, "-t", "nat", "-A", "PREROUTING", "-i", "eth0", *publish)
-            server.run(program, "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        hosts.publish(server, behind, 8080)
         with nginx(behind, folder / "nginx", port=8080) as running:
             yield Lab(client, server, running, folder)
 

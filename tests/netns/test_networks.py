@@ -155,16 +155,8 @@ def _give_addresses(host: Host, interface: str) -> None:
 
 
 def in_a_container(network: Network) -> None:
-    server = network.server
     behind = network.stack.enter_context(hosts.host("d"))
-    gateway4, gateway6, behind.ipv4, behind.ipv6 = hosts.cable(server, behind, 101, "inside", "eth0")
-    server.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    behind.run("ip", "route", "add", "default", "via", gateway4)
-    behind.run("ip", "-6", "route", "add", "default", "via", gateway6)
-    for program, to in (("iptables", behind.ipv4), ("ip6tables", f"[{behind.ipv6}]")):
-        publish = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", f"{to}:8080")
-        server.run(program, "-t", "nat", "-A", "PREROUTING", "-i", "eth0", *publish)
-        server.run(program, "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+    hosts.publish(network.server, behind, 8080)
     network.serve(behind, port=8080)
 
 
