@@ -96,8 +96,8 @@ def test_a_signal_in_the_middle_leaves_the_machine_clean(
     """Challenges wait for a key that nobody presses, until the signal comes."""
     server = undisturbed.server
     before = server.rules()
-    hook = ("--pre-hook", "true", "--debug-challenges")
-    arguments = ("certonly", "-a", "standalone-nfq", "-d", "four.example.com", *certbot.account(), *hook)
+    pause = ("--debug-challenges", "--force-interactive")
+    arguments = ("certonly", "-a", "standalone-nfq", "-d", "four.example.com", *certbot.account(), *pause)
     command = [argument for argument in certbot.command(*arguments) if argument != "--non-interactive"]
     silent = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with running(command, **silent) as process:
