@@ -93,7 +93,7 @@ class Client:
     def __init__(self, clock: Clock, link: Link, conditions: Conditions) -> None:
         self._clock, self._link, self._conditions = clock, link, conditions
         cuts = [0, *conditions.cuts, len(request())]
-        self._pieces = [request()[start:end] for start, end in itertools.pairwise(cuts)]
+        self._pieces = [request()[start:end] for start, end in zip(cuts, cuts[1:])]
         self._first = self._una = 0xFFFFFF00  # wraps around in the middle of the request
         self._incoming = Reassembly(7000, 1 << 16)
         self._fin_seq: int | None = None
