@@ -88,9 +88,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         from certbot_standalone_nfq.kernel import firewall, support
 
         settings = self._settings()
-        missing = support.missing_capabilities()
-        if missing:
-            raise errors.NotPrivileged(" and ".join(missing))
+        support.require_capabilities()
         next(iter(firewall.available(settings.firewall)))
 
     def get_chall_pref(self, identifier: str) -> Iterable[type[challenges.Challenge]]:

@@ -82,7 +82,10 @@ class PendingChallenges:
             return
         self._short_beginnings.subtract(_short_beginnings(name))
         self._short_beginnings += collections.Counter()  # drops the zero counts
-        self._by_beginning[name[:ENOUGH]].remove(name)
+        alike = self._by_beginning[name[:ENOUGH]]
+        alike.remove(name)
+        if not alike:
+            del self._by_beginning[name[:ENOUGH]]
 
     def recognise(self, received: bytes) -> Recognition:
         """Say what a request is that begins with these octets."""

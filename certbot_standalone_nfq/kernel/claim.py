@@ -58,9 +58,7 @@ class Claim:
 
 def claim(settings: Settings) -> Claim:
     """Take hold. Raises one of the package's errors, with nothing left behind."""
-    missing = support.missing_capabilities()
-    if missing:
-        raise errors.NotPrivileged(" and ".join(missing))
+    support.require_capabilities()
     first: Exception | None = None
     for firewall in firewalls.available(settings.firewall):
         try:

@@ -9,6 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from certbot_standalone_nfq import errors
+
 logger = logging.getLogger(__name__)
 
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -32,6 +34,13 @@ def missing_capabilities() -> list[str]:
     """Return the names of the capabilities that this process needs and does not have in effect."""
     effective = _effective_capabilities()
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def require_capabilities() -> None:
+    """Raise errors.NotPrivileged if a capability is missing."""
+    missing = missing_capabilities()
+    if missing:
+        raise errors.NotPrivileged(" and ".join(missing))
 
 
 def _effective_capabilities() -> int:

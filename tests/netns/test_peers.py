@@ -56,16 +56,23 @@ def quiet(host: Host) -> Iterator[None]:
     assert host.complaints() == before
 
 
+def ask_with(client: Host, address: str, option: tuple[int, int, int], octets: bytes) -> bytes:
+    """Ask from a socket with an option set before it connects: its level, name and value."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with client.inside(), socket.socket(family) as connection:
+        connection.settimeout(15)
+        connection.setsockopt(*option)
+        connection.connect((address, 80))
+        connection.sendall(octets)
+        return read_all(connection)
+
+
 @pytest.mark.parametrize("size", [88, 216, 536])
 def test_peers_that_take_small_segments_only(active: Lab, address: str, size: int) -> None:
     """The request comes in several of them."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with active.client.inside(), socket.socket(family) as connection:
-        connection.settimeout(15)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
-        connection.connect((address, 80))
-        connection.sendall(request(headers=CLOSE + "X-Long: " + "x" * 500 + "\r\n"))
-        assert body(read_all(connection)) == KEY_AUTHORIZATION
+    octets = request(headers=CLOSE + "X-Long: " + "x" * 500 + "\r\n")
+    option = (socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
+    assert body(ask_with(active.client, address, option, octets)) == KEY_AUTHORIZATION
 
 
 def test_peers_that_notify_of_congestion(active: Lab, address: str) -> None:
@@ -75,13 +82,8 @@ def test_peers_that_notify_of_congestion(active: Lab, address: str) -> None:
 
 @pytest.mark.parametrize("receive_buffer", [1, 4096])
 def test_peers_with_small_windows(active: Lab, address: str, receive_buffer: int) -> None:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with active.client.inside(), socket.socket(family) as connection:
-        connection.settimeout(15)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        connection.connect((address, 80))
-        connection.sendall(request())
-        assert body(read_all(connection)) == KEY_AUTHORIZATION
+    option = (socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    assert body(ask_with(active.client, address, option, request())) == KEY_AUTHORIZATION
 
 
 @pytest.mark.parametrize("version", ["HTTP/1.0\r\n\r\n", "HTTP/1.0\nHost: x\n\n", "HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"])
