@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "certbot_standalone_nfq"
-CORE_STANDARD_LIBRARY = {"__future__", "collections", "dataclasses", "enum", "math", "re", "struct", "typing"}
+CORE_STANDARD_LIBRARY = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "heapq",
+    "ipaddress",
+    "math",
+    "re",
+    "struct",
+    "typing",
+}
 NOT_STANDARD = {"acme", "certbot", "fnfqueue", "josepy", "scapy"}
 MAY_IMPORT = {
     "core": {"certbot_standalone_nfq.core", "scapy"},

@@ -12,8 +12,18 @@ from collections import OrderedDict
 from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.http01 import Challenge, Finding, PendingChallenges
 from certbot_standalone_nfq.core.request import IncomingRequest
-from certbot_standalone_nfq.core.segment import Connection, Flags, MalformedPacket, Segment, parse
+from certbot_standalone_nfq.core.segment import (
+    Connection,
+    Flags,
+    Layout,
+    MalformedPacket,
+    Segment,
+    connection_of,
+    locate,
+    parse,
+)
 from certbot_standalone_nfq.core.takeover import Takeover
+from certbot_standalone_nfq.core.timers import Timers
 
 MAX_WATCHED = 1024
 """Connections; beyond it, the one watched longest is no longer watched."""
@@ -30,48 +40,70 @@ class Engine:
         self.pending = PendingChallenges()
         self._watched: OrderedDict[Connection, IncomingRequest] = OrderedDict()
         self._taken_over: OrderedDict[Connection, Takeover] = OrderedDict()
+        self._timers: Timers[Connection] = Timers()
 
-    def handle(self, packet: bytes, now: float, interface: int = 0) -> Reaction:
+    def handle(self, packet: bytes, now: float, interface: int = 0, length: int | None = None) -> Reaction:
         """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
 
-        Nothing in the packet can make this raise.
+        Of a packet of `length` octets only the first need to be given. Nothing in the packet can make this raise.
         """
         try:
-            segment = parse(packet, interface)
+            if not self._concerns_us(packet, locate(packet, length)):
+                return _PASS
+            segment = parse(packet, interface, length)
         except MalformedPacket:
             return _PASS
         return self.decide(segment, now)
+
+    def _concerns_us(self, packet: bytes, layout: Layout) -> bool:
+        """Tell by a few comparisons whether a packet is worth reading, as most of those of a whole port are not."""
+        payload = packet[layout.payload : layout.end]
+        if payload and self.pending.recognise(payload).finding is not Finding.UNRELATED:
+            return True
+        if not self._taken_over and not self._watched:
+            return False
+        connection = connection_of(packet, layout)
+        return connection in self._taken_over or connection in self._watched
 
     def decide(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment."""
         takeover = self._taken_over.get(segment.connection)
         if takeover and takeover.is_older_than(segment):
-            del self._taken_over[segment.connection]
+            self._forget(segment.connection)
             takeover = None
         if not takeover:
             return self._examine(segment, now)
         send = takeover.receive(segment, now)
-        if takeover.is_over(now):
-            del self._taken_over[segment.connection]
+        self._keep(segment.connection, takeover, now)
         return Reaction(Verdict.DROP, send)
 
     def tick(self, now: float) -> tuple[Segment, ...]:
         """Return the segments that are due by now; connections whose time is over are forgotten."""
         send: list[Segment] = []
-        for connection, takeover in list(self._taken_over.items()):
-            if takeover.is_over(now):
-                del self._taken_over[connection]
-            else:
-                send += takeover.tick(now)
+        for connection in self._timers.due(now):
+            takeover = self._taken_over[connection]
+            send += takeover.tick(now)
+            self._keep(connection, takeover, now)
         return tuple(send)
 
     def deadline(self) -> float | None:
         """Return when `tick` is due, or None if nothing is waiting."""
-        return min((takeover.deadline for takeover in self._taken_over.values()), default=None)
+        return self._timers.next()
 
     def settled(self) -> bool:
         """Tell whether every answer that was begun has been acknowledged."""
         return all(takeover.settled for takeover in self._taken_over.values())
+
+    def _keep(self, connection: Connection, takeover: Takeover, now: float) -> None:
+        """See to a connection again when something is due for it, or forget it if its time is over."""
+        if takeover.is_over(now):
+            self._forget(connection)
+        else:
+            self._timers.set(connection, takeover.deadline)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._taken_over[connection]
+        self._timers.forget(connection)
 
     def _examine(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment of a connection that is the web server's so far."""
@@ -103,10 +135,12 @@ class Engine:
         takeover = Takeover(segment, request, challenge, now)
         self._taken_over[segment.connection] = takeover
         if len(self._taken_over) > MAX_TAKEN_OVER:
-            self._taken_over.popitem(last=False)
+            self._forget(next(iter(self._taken_over)))
+        send = takeover.open(now)
+        self._keep(segment.connection, takeover, now)
         return Reaction(
             Verdict.RESET_SERVER,
-            send=takeover.open(now),
+            send=send,
             reset=_reset_of(segment, expected_by_server),
             answered=Answered(challenge.token, segment.connection),
         )
