@@ -26,7 +26,7 @@ print((time.perf_counter() - begin) * 1000)
 _PERFORM = """
 import json, time, types
 from certbot_standalone_nfq.authenticator import Authenticator
-options = {"firewall": "auto", "queue_num": None, "mark": None, "queue_client": "auto"}
+options = {"firewall": "auto", "queue_num": None, "mark": None, "queue_client": "auto", "selection": "auto"}
 config = types.SimpleNamespace(http01_port=80, **{f"standalone_nfq_{name}": value for name, value in options.items()})
 chall = types.SimpleNamespace(encode=lambda _: "token")
 achall = types.SimpleNamespace(chall=chall, response_and_validation=lambda: (None, "token.thumbprint"))

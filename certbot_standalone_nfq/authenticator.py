@@ -73,6 +73,13 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             choices=["auto", "netlink", "fnfqueue"],
             help="What to receive packets with (default: the fnfqueue package if installed, else the built-in client)",
         )
+        add(
+            "selection",
+            default="auto",
+            choices=["auto", "prefilter", "port", "stateless-port"],
+            help="Which packets to look at (default: the first of these that the kernel can do): those that a "
+            "prefilter in the kernel picks, all of the port, or all of the port without connection tracking",
+        )
 
     def more_info(self) -> str:
         """Say what the plugin does, for users choosing one."""
@@ -153,7 +160,14 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             raise errors.InvalidOption(
                 "mark", hex(mark), "a mask of exactly two of 32 bits, like 0x30000000"
             ) from error
-        return Settings(self.config.http01_port, queue, marks, self.conf("firewall"), self.conf("queue-client"))
+        return Settings(
+            port=self.config.http01_port,
+            queue=queue,
+            marks=marks,
+            firewall=self.conf("firewall"),
+            queue_client=self.conf("queue-client"),
+            selection=self.conf("selection"),
+        )
 
 
 def _token(achall: achallenges.AnnotatedChallenge) -> str:

@@ -101,11 +101,13 @@ class Interception:
         while True:
             poll.poll(self._milliseconds_to_deadline())
             packets = self._claim.queue.receive()
-            for packet in packets:
-                self._handle(packet)
+            with self._engine_changed:
+                for packet in packets:
+                    self._handle(packet)
+                self._send(self._engine.tick(time.monotonic()))
+                self._engine_changed.notify_all()
             if self._stopping and not packets:
                 return  # nothing is left that was queued before the rules were removed
-            self._tick()
 
     def _milliseconds_to_deadline(self) -> float | None:
         deadline = self._engine.deadline()
@@ -113,9 +115,7 @@ class Interception:
 
     def _handle(self, packet: QueuedPacket) -> None:
         try:
-            with self._engine_changed:
-                reaction = self._engine.handle(packet.payload, time.monotonic(), packet.interface)
-                self._engine_changed.notify_all()
+            reaction = self._engine.handle(packet.payload, time.monotonic(), packet.interface, packet.length)
             replacement = write(reaction.reset) if reaction.reset else None
         except Exception:
             self._warn_once("handling a packet failed, and it passes")
@@ -124,12 +124,6 @@ class Interception:
         self._send(reaction.send)
         if reaction.answered:
             self._on_answer(reaction.answered)
-
-    def _tick(self) -> None:
-        with self._engine_changed:
-            segments = self._engine.tick(time.monotonic())
-            self._engine_changed.notify_all()
-        self._send(segments)
 
     def _decide(self, packet: QueuedPacket, verdict: Verdict, replacement: bytes | None) -> None:
         give, marks = self._claim.queue.give_verdict, self._claim.plan.marks

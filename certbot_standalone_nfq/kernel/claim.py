@@ -17,12 +17,19 @@ from certbot_standalone_nfq.kernel import support
 from certbot_standalone_nfq.kernel.firewall import Firewall
 from certbot_standalone_nfq.kernel.guard import Guard
 from certbot_standalone_nfq.kernel.netlink_queue import NetlinkQueue
-from certbot_standalone_nfq.kernel.plan import Marks, Plan, candidates
-from certbot_standalone_nfq.kernel.queue import PacketQueue, QueueOccupied
+from certbot_standalone_nfq.kernel.plan import Marks, Plan, Selection, candidates
+from certbot_standalone_nfq.kernel.queue import (
+    FOR_CHALLENGES,
+    FOR_WHOLE_PORT,
+    Configuration,
+    PacketQueue,
+    QueueOccupied,
+)
 
 logger = logging.getLogger(__name__)
 
 QUEUE_CLIENTS = ("auto", "netlink", "fnfqueue")
+AUTO_SELECTION = "auto"
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Settings:
     marks: Marks | None = None
     firewall: str = firewalls.AUTO
     queue_client: str = "auto"
+    selection: str = AUTO_SELECTION
 
 
 @dataclass
@@ -59,19 +67,40 @@ class Claim:
 def claim(settings: Settings) -> Claim:
     """Take hold. Raises one of the package's errors, with nothing left behind."""
     support.require_capabilities()
+    chosen = settings.selection
+    reason: errors.KernelSupportMissing | None = None
+    for selection in Selection if chosen == AUTO_SELECTION else [Selection(chosen)]:
+        try:
+            held = _claim_by_any_firewall(selection, settings)
+        except errors.KernelSupportMissing as error:
+            reason = error
+            continue
+        if reason:
+            logger.warning(
+                "Until the validation is over, every packet to port %d goes through Certbot, which slows "
+                "that port down. %s",
+                settings.port,
+                reason,
+            )
+        return held
+    raise reason or AssertionError("no selection, and no error either")
+
+
+def _claim_by_any_firewall(selection: Selection, settings: Settings) -> Claim:
+    """Take hold by the first firewall that works; if none does, raise what the first one said."""
     first: Exception | None = None
     for firewall in firewalls.available(settings.firewall):
         try:
-            return _claim_with(firewall, settings)
+            return _claim_with(firewall, selection, settings)
         except (errors.KernelSupportMissing, errors.FirewallRefused, errors.FirewallLockDenied) as error:
             logger.debug("%s cannot be used: %s", firewall.name, error)
             first = first or error
     raise first or AssertionError("no firewall, and no error either")
 
 
-def _claim_with(firewall: Firewall, settings: Settings) -> Claim:
+def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) -> Claim:
     _remove_leftovers(firewall, settings)
-    plan, queue = _choose(firewall, settings)
+    plan, queue = _choose(firewall, selection, settings)
     guard = Guard()
     with contextlib.ExitStack() as undo:
         undo.callback(queue.close)
@@ -79,16 +108,17 @@ def _claim_with(firewall: Firewall, settings: Settings) -> Claim:
         guard.start(firewall.removal_commands(plan))
         firewall.install(plan, hold_open=guard.pipe)
         undo.pop_all()
-    logger.debug("Rules for port %d by %s, queue %d, marks %#x", plan.port, firewall.name, plan.queue, plan.marks.both)
+    logger.debug("Rules in place by %s: %s", firewall.name, plan)
     return Claim(plan, queue, firewall, guard)
 
 
-def _choose(firewall: Firewall, settings: Settings) -> tuple[Plan, PacketQueue]:
+def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tuple[Plan, PacketQueue]:
     """Return the first plan whose queue and marks are free, its queue bound."""
+    configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
     reasons: list[Exception] = []
-    for plan in candidates(settings.port, settings.queue, settings.marks):
+    for plan in candidates(settings.port, settings.queue, settings.marks, selection):
         try:
-            queue = _open_queue(plan.queue, settings.queue_client)
+            queue = _open_queue(plan.queue, settings.queue_client, configuration)
         except QueueOccupied:
             reasons.append(errors.QueueInUse(plan.queue))
             continue
@@ -116,13 +146,15 @@ def _remove_leftovers(firewall: Firewall, settings: Settings) -> None:
             queue.close()
 
 
-def _open_queue(number: int, client: str) -> PacketQueue:
+def _open_queue(number: int, client: str, configuration: Configuration = FOR_CHALLENGES) -> PacketQueue:
     """Become a queue's listener. Raises QueueOccupied, or one of the package's errors."""
     installed = importlib.util.find_spec("fnfqueue") is not None
     if client == "fnfqueue" and not installed:
         raise errors.QueueClientMissing
-    if client == "netlink" or not installed:
-        return NetlinkQueue(number)
+    # fnfqueue hands packets on from thread to thread, which a whole port's bystanders would have to wait for.
+    prefer_netlink = client == "auto" and configuration is FOR_WHOLE_PORT
+    if client == "netlink" or prefer_netlink or not installed:
+        return NetlinkQueue(number, configuration)
     from certbot_standalone_nfq.kernel.fnfqueue_queue import FnfqueueQueue
 
-    return FnfqueueQueue(number)
+    return FnfqueueQueue(number, configuration)

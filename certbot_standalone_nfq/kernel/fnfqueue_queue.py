@@ -20,7 +20,7 @@ import fnfqueue
 
 from certbot_standalone_nfq.kernel import nfnetlink
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
-from certbot_standalone_nfq.kernel.queue import CONFIGURATION, bind_error, enlarge_receive_buffer, no_queue_support
+from certbot_standalone_nfq.kernel.queue import Configuration, bind_error, enlarge_receive_buffer, no_queue_support
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class FnfqueueQueue:
     """The queue by an fnfqueue.Connection."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, configuration: Configuration) -> None:
         """Become the queue's listener. Raises QueueOccupied, or one of the package's errors."""
         self.number = number
         try:
@@ -45,7 +45,7 @@ class FnfqueueQueue:
         try:
             enlarge_receive_buffer(self._socket)
             self._bind()
-            for request in CONFIGURATION:
+            for request in configuration:
                 self._call(request)
         except BaseException:
             self.close()

@@ -26,7 +26,7 @@ _EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
 
 _MANGLE = Feature("mangle table for iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE")
 _FEATURES = (
-    ("-p tcp -m conntrack --ctdir ORIGINAL", "conntrack match", "xt_conntrack", "MATCH_CONNTRACK"),
+    ("-m conntrack --ctdir ORIGINAL", "conntrack match", "xt_conntrack", "MATCH_CONNTRACK"),
     ('-m bpf --bytecode "1,6 0 0 0"', "bpf match", "xt_bpf", "MATCH_BPF"),
     ("-m mark --mark 0x1/0x1", "mark match", "xt_mark", "MARK"),
     ("-m connmark --mark 0x1/0x1", "connmark match", "xt_connmark", "CONNMARK"),
@@ -100,11 +100,11 @@ class IptablesFirewall:
         try:
             self._restore(family, script)
         except errors.FirewallRefused:
-            support.load_modules(*dict.fromkeys(feature.module for _, feature in _probes()))
+            support.load_modules(*dict.fromkeys(feature.module for _, feature in _probes(script)))
             try:
                 self._restore(family, script)
             except errors.FirewallRefused:
-                self._explain(family, plan)
+                self._explain(family, plan, script)
                 raise
 
     def _remove_from(self, family: _Family, label: Label) -> None:
@@ -119,9 +119,9 @@ class IptablesFirewall:
                 if attempt == _REMOVAL_ATTEMPTS - 1:
                     raise
 
-    def _explain(self, family: _Family, plan: Plan) -> None:
-        """Raise errors.KernelSupportMissing for the first feature that the kernel does not have, if there is one."""
-        for rule, feature in _probes():
+    def _explain(self, family: _Family, plan: Plan, script: str) -> None:
+        """Raise errors.KernelSupportMissing for the first feature in a script that the kernel lacks, if any."""
+        for rule, feature in _probes(script):
             try:
                 self._restore(family, rules.probe_script(plan, rule))
             except errors.FirewallRefused as error:
@@ -164,10 +164,12 @@ class IptablesFirewall:
         return result.stdout
 
 
-def _probes() -> Iterator[tuple[str, Feature]]:
+def _probes(script: str) -> Iterator[tuple[str, Feature]]:
+    """Yield each feature that a script uses, with a rule that uses nothing else."""
     yield "", _MANGLE
     for rule, name, module, option in _FEATURES:
-        yield rule, Feature(name, module, f"CONFIG_NETFILTER_XT_{option}")
+        if " ".join(rule.split()[:2]) in script:
+            yield rule, Feature(name, module, f"CONFIG_NETFILTER_XT_{option}")
 
 
 def _resource_problem(program: str, complaint: str) -> errors.Error:

@@ -9,6 +9,8 @@ In the mangle table, after NAT, for packets from the client to the port it addre
     CHAIN-OUT: not to be watched -> clear the connection's mark
              clear the packet's mark; go on behind the jump to CHAIN
 
+Where every packet of the port is queued, connections need no mark.
+
 A queued packet that is let go comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
 CHAIN-OUT, and meets the user's own rules as if it had never been away.
 """
@@ -19,7 +21,7 @@ import re
 from collections.abc import Iterable
 
 from certbot_standalone_nfq.kernel import prefilter
-from certbot_standalone_nfq.kernel.plan import Label, Plan
+from certbot_standalone_nfq.kernel.plan import Label, Plan, Selection
 
 TABLE = "mangle"
 _HOOKS = ("INPUT", "FORWARD")
@@ -40,7 +42,10 @@ def chain_names(label: Label) -> tuple[str, str]:
 
 def jump_rules(plan: Plan) -> list[tuple[str, str]]:
     """Return the rules that lead into the plan's chain, each with the hook's chain that it belongs in."""
-    rule = f"-p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport {plan.port} -j {chain_names(plan.label)[0]}"
+    chain = chain_names(plan.label)[0]
+    if plan.selection is Selection.STATELESS_PORT:
+        return [("INPUT", f"-p tcp --dport {plan.port} -j {chain}")]
+    rule = f"-p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport {plan.port} -j {chain}"
     return [(hook, rule) for hook in _HOOKS]
 
 
@@ -48,13 +53,18 @@ def chain_rules(plan: Plan, family: int) -> list[tuple[str, str]]:
     """Return the rules of the plan's own chains for IP version 4 or 6, each with its chain."""
     chain, out = chain_names(plan.label)
     connection, released, both = map(hex, (plan.marks.connection, plan.marks.released, plan.marks.both))
+    decided_on = (chain, f"-m mark --mark {released}/{released} -g {out}")
+    queue = f"-j NFQUEUE --queue-num {plan.queue} --queue-bypass"
+    clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
+    if plan.selection is not Selection.PREFILTER:
+        return [decided_on, (chain, queue), clear_packet]
     looks_like_a_challenge = f'-m bpf --bytecode "{prefilter.bytecode(family)}"'
     return [
-        (chain, f"-m mark --mark {released}/{released} -g {out}"),
+        decided_on,
         (chain, f"{looks_like_a_challenge} -j CONNMARK --set-xmark {connection}/{connection}"),
-        (chain, f"-m connmark --mark {connection}/{connection} -j NFQUEUE --queue-num {plan.queue} --queue-bypass"),
+        (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
-        (out, f"-j MARK --set-xmark 0x0/{both}"),
+        clear_packet,
     ]
 
 

@@ -10,7 +10,7 @@ import socket
 from certbot_standalone_nfq.kernel import nfnetlink, support
 from certbot_standalone_nfq.kernel.nfnetlink import Acknowledgment, KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.kernel.queue import (
-    CONFIGURATION,
+    Configuration,
     Request,
     bind_error,
     enlarge_receive_buffer,
@@ -20,16 +20,19 @@ from certbot_standalone_nfq.kernel.queue import (
 logger = logging.getLogger(__name__)
 
 _DATAGRAM = 1 << 17
+_BATCH = 32
+"""Datagrams to read at a time, each a packet: few enough for the first to be decided on soon."""
 _REPLY_TIMEOUT = 5.0
 
 
 class NetlinkQueue:
     """The queue by a netlink socket of our own."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, configuration: Configuration) -> None:
         """Become the queue's listener. Raises QueueOccupied, or one of the package's errors."""
         self.number = number
         self._sequence = itertools.count(1)
+        self._buffer = memoryview(bytearray(_DATAGRAM))
         self._early: list[QueuedPacket] = []
         self._warned = False
         try:
@@ -37,7 +40,7 @@ class NetlinkQueue:
         except OSError as error:
             raise no_queue_support() from error
         try:
-            self._configure()
+            self._configure(configuration)
         except BaseException:
             self._socket.close()
             raise
@@ -47,11 +50,14 @@ class NetlinkQueue:
         return self._socket.fileno()
 
     def receive(self) -> list[QueuedPacket]:
-        """Return what one read brings."""
-        if self._early:
-            early, self._early = self._early, []
-            return early
-        return [message for message in self._read() if isinstance(message, QueuedPacket)]
+        """Return what a few reads bring."""
+        packets, self._early = self._early, []
+        for _ in range(_BATCH):
+            messages = self._read()
+            if messages is None:
+                break
+            packets += [message for message in messages if isinstance(message, QueuedPacket)]
+        return packets
 
     def give_verdict(
         self, packet: int, verdict: KernelVerdict, mark: int | None = None, payload: bytes | None = None
@@ -63,7 +69,7 @@ class NetlinkQueue:
         """Close the socket, which unbinds the queue."""
         self._socket.close()
 
-    def _configure(self) -> None:
+    def _configure(self, configuration: Configuration) -> None:
         self._socket.bind((0, 0))
         enlarge_receive_buffer(self._socket)
         self._socket.settimeout(_REPLY_TIMEOUT)
@@ -71,7 +77,7 @@ class NetlinkQueue:
             self._bind()
         except OSError as error:
             raise bind_error(self.number, error) from error
-        for request in CONFIGURATION:
+        for request in configuration:
             self._ask(request)
         self._socket.setblocking(False)
 
@@ -89,7 +95,7 @@ class NetlinkQueue:
         sequence = next(self._sequence)
         self._socket.send(request(self.number, sequence))
         while True:
-            for message in self._read():
+            for message in self._read() or ():
                 if isinstance(message, QueuedPacket):
                     self._early.append(message)
                 elif message.sequence == sequence:
@@ -97,12 +103,14 @@ class NetlinkQueue:
                         raise OSError(message.error, "nfnetlink_queue")
                     return
 
-    def _read(self) -> list[QueuedPacket | Acknowledgment]:
+    def _read(self) -> list[QueuedPacket | Acknowledgment] | None:
+        """Return the messages of one datagram, or None if there is none."""
         messages: list[QueuedPacket | Acknowledgment] = []
         try:
-            messages.extend(nfnetlink.decode(self._socket.recv(_DATAGRAM)))
+            length = self._socket.recv_into(self._buffer)
+            messages.extend(nfnetlink.decode(bytes(self._buffer[:length])))
         except BlockingIOError:
-            pass
+            return None
         except nfnetlink.MalformedMessage as error:
             self._warn(f"a message of the kernel makes no sense: {error}")
         except OSError as error:

@@ -29,8 +29,8 @@ _TYPE_MASK = 0x3FFF  # without the nested and byte-order flags
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
 _CMD_BIND, _CMD_UNBIND = 1, 2
 _COPY_PACKET = 2
-_FLAG_FAIL_OPEN = 1
-_PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD = 1, 2, 3, 5, 10
+_FLAG_FAIL_OPEN, _FLAG_GSO = 1, 4
+_PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD, _CAP_LEN = 1, 2, 3, 5, 10, 13
 
 
 class MalformedMessage(ValueError):
@@ -51,6 +51,8 @@ class QueuedPacket:
 
     id: int
     payload: bytes
+    length: int
+    """Octets of the whole packet, of which the payload may be only the first."""
     mark: int = 0
     interface: int = 0
     """Index of the interface it came in by."""
@@ -86,8 +88,17 @@ def set_length(queue: int, sequence: int, packets: int) -> bytes:
 
 def fail_open(queue: int, sequence: int) -> bytes:
     """Return the request to let packets pass, not drop them, when the queue is full."""
-    flag = struct.pack("!I", _FLAG_FAIL_OPEN)
-    attributes = _attribute(_CFG_MASK, flag) + _attribute(_CFG_FLAGS, flag)
+    return _set_flags(queue, sequence, _FLAG_FAIL_OPEN)
+
+
+def fail_open_unsegmented(queue: int, sequence: int) -> bytes:
+    """Return the same request, and be shown what a network card would cut into segments (GSO) as the one it is."""
+    return _set_flags(queue, sequence, _FLAG_FAIL_OPEN | _FLAG_GSO)
+
+
+def _set_flags(queue: int, sequence: int, flags: int) -> bytes:
+    value = struct.pack("!I", flags)
+    attributes = _attribute(_CFG_MASK, value) + _attribute(_CFG_FLAGS, value)
     return _message(_MSG_CONFIG, _NLM_F_ACK, sequence, queue, attributes)
 
 
@@ -134,9 +145,11 @@ def _packet(body: bytes) -> QueuedPacket:
     header = attributes.get(_PACKET_HDR, b"")
     if len(header) < 4:
         raise MalformedMessage("packet without its header")
+    payload = attributes.get(_PAYLOAD, b"")
     return QueuedPacket(
         id=_number(header[:4]),
-        payload=attributes.get(_PAYLOAD, b""),
+        payload=payload,
+        length=_number(attributes.get(_CAP_LEN)) or len(payload),  # told only of a packet that is cut
         mark=_number(attributes.get(_MARK)),
         interface=_number(attributes.get(_IFINDEX_INDEV)),
     )

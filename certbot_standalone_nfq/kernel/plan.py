@@ -8,6 +8,7 @@ a dead run may still be removing its rules when the next one takes the same queu
 
 from __future__ import annotations
 
+import enum
 import secrets
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,6 +41,17 @@ class Marks:
         return cls(*bits)
 
 
+class Selection(enum.Enum):
+    """Which packets are queued, the values being the option's. Each needs less of the kernel than the one before."""
+
+    PREFILTER = "prefilter"
+    """What begins like a challenge request, and then its connection: picked in the kernel."""
+    PORT = "port"
+    """Every packet of the connections that clients opened to the port."""
+    STATELESS_PORT = "stateless-port"
+    """Every packet for this machine that has the port as its destination: that takes no connection tracking."""
+
+
 class Label(NamedTuple):
     """What a plan's rules are found by: its queue, and four hexadecimal digits for the run."""
 
@@ -49,11 +61,12 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """One interception's rules: the TCP port that clients address, the label, the marks."""
+    """One interception's rules: the TCP port that clients address, the label, the marks, the packets."""
 
     port: int
     label: Label
     marks: Marks
+    selection: Selection = Selection.PREFILTER
 
     @property
     def queue(self) -> int:
@@ -65,11 +78,14 @@ _FIRST_QUEUE = 28080
 _MASKS = (0x3000_0000, 0xC000_0000, 0x0C00_0000, 0x0300_0000)
 
 
-def candidates(port: int, queue: int | None = None, marks: Marks | None = None) -> list[Plan]:
+def candidates(
+    port: int,
+    queue: int | None = None,
+    marks: Marks | None = None,
+    selection: Selection = Selection.PREFILTER,
+) -> list[Plan]:
     """Return the plans to try in turn; a queue or marks that the user chose stand in each."""
     run = secrets.token_hex(2)
-    plans = [
-        Plan(port, Label(_FIRST_QUEUE + index if queue is None else queue, run), marks or Marks.from_mask(mask))
-        for index, mask in enumerate(_MASKS)
-    ]
+    labels = [Label(_FIRST_QUEUE + index if queue is None else queue, run) for index in range(len(_MASKS))]
+    plans = [Plan(port, label, marks or Marks.from_mask(mask), selection) for label, mask in zip(labels, _MASKS)]
     return list(dict.fromkeys(plans))

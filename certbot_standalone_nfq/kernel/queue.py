@@ -16,6 +16,9 @@ from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
 
 COPY_OCTETS = 0xFFFF - 4
 """Octets of each packet that we are shown: as many as fit an attribute, so all but of the very longest packets."""
+GLIMPSE_OCTETS = 1600
+"""Octets that we are shown of each packet if they are mostly bystanders': a whole frame of Ethernet. The beginning of
+what is longer is enough to tell a challenge; the peer is asked for the rest of that again."""
 QUEUE_LENGTH = 4096
 """Packets that may wait for a verdict; further ones pass (fail open)."""
 RECEIVE_BUFFER = 8 << 20
@@ -24,12 +27,24 @@ RECEIVE_BUFFER = 8 << 20
 Request = Callable[[int, int], bytes]
 """A configuration request, given the queue number and the request's sequence number."""
 
-CONFIGURATION: tuple[Request, ...] = (
+Configuration = tuple[Request, ...]
+"""What to ask for once the queue is bound."""
+
+
+def _set_length(queue: int, sequence: int) -> bytes:
+    return nfnetlink.set_length(queue, sequence, QUEUE_LENGTH)
+
+
+FOR_CHALLENGES: Configuration = (
     lambda queue, sequence: nfnetlink.copy_packets(queue, sequence, COPY_OCTETS),
-    lambda queue, sequence: nfnetlink.set_length(queue, sequence, QUEUE_LENGTH),
+    _set_length,
     nfnetlink.fail_open,
 )
-"""What to ask for once the queue is bound."""
+FOR_WHOLE_PORT: Configuration = (
+    lambda queue, sequence: nfnetlink.copy_packets(queue, sequence, GLIMPSE_OCTETS),
+    _set_length,
+    nfnetlink.fail_open_unsegmented,
+)
 
 
 class QueueOccupied(Exception):

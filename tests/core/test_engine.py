@@ -45,6 +45,26 @@ def test_what_is_not_for_a_pending_token_passes_and_is_forgotten(engine: Engine,
     assert engine.deadline() is None
 
 
+def test_bystanders_packets_are_not_parsed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle(engine, Peer(port=1).send(request(), PSH_ACK))
+    handle(engine, Peer(port=2).send(request()[:5], PSH_ACK))
+    monkeypatch.setattr(engine_module, "parse", lambda *_: pytest.fail("parsed"))
+    for payload in (b"GET / HTTP/1.1\r\n\r\n", request("another-token"), b"", b"x" * 1400):
+        assert handle(engine, Peer(port=3).segment(payload, PSH_ACK)).verdict is Verdict.PASS
+
+
+def test_a_request_that_is_shown_in_part_is_taken_over_and_its_rest_asked_for(engine: Engine) -> None:
+    peer = Peer()
+    whole = write(peer.send(request(), PSH_ACK))
+    shown = whole[:-20]
+    reaction = engine.handle(shown, 0.0, length=len(whole))
+    assert reaction.verdict is Verdict.RESET_SERVER
+    (acknowledgment,) = reaction.send
+    assert (acknowledgment.flags, acknowledgment.ack) == (Flags.ACK, advance(peer.seq, -20))
+    rest = handle(engine, peer.segment(request()[-20:], PSH_ACK, seq=advance(peer.seq, -20)))
+    assert KEY_AUTHORIZATION.encode() in rest.send[0].payload
+
+
 def test_data_on_a_syn_passes(engine: Engine) -> None:
     assert handle(engine, Peer().segment(request(), Flags.SYN)).verdict is Verdict.PASS
 

@@ -85,6 +85,20 @@ def test_a_damaged_segment_is_read_or_malformed(segment: Segment, data: st.DataO
         parse(bytes(packet[: data.draw(st.integers(0, len(packet)))]))
 
 
+@given(segment=segments(), data=st.data())
+def test_of_a_packet_that_is_cut_short_the_beginning_is_read_and_no_fin(segment: Segment, data: st.DataObject) -> None:
+    packet = write(segment)
+    missing = data.draw(st.integers(1, 60))
+    if missing > len(segment.payload):
+        with pytest.raises(MalformedPacket):
+            parse(packet[:-missing], length=len(packet))
+        return
+    read = parse(packet[:-missing], length=len(packet))
+    assert read.payload == segment.payload[:-missing]
+    assert read.flags == segment.flags & ~Flags.FIN
+    assert (read.seq, read.ack, read.timestamps) == (segment.seq, segment.ack, segment.timestamps)
+
+
 BASE = IP(src="192.0.2.1", dst="192.0.2.2")
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from certbot_standalone_nfq.kernel import claim as claims
 from certbot_standalone_nfq.kernel import iptables_rules
 from certbot_standalone_nfq.kernel.claim import Settings, claim
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
-from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
+from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan, Selection
 from tests.lab.hosts import Host
 from tests.lab.interceptor import CLIENTS, VARIANTS
 
@@ -111,6 +113,77 @@ def test_the_next_variant_is_tried_if_one_cannot_install(host: Host, monkeypatch
     monkeypatch.setattr(IptablesFirewall, "install", refusing)
     held = claim(Settings(80))
     assert held.firewall.name == "iptables-legacy"
+    held.release()
+
+
+@pytest.fixture
+def without_extensions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Make iptables one that was built without certain extensions."""
+
+    def leave_out(*extensions: str) -> None:
+        (installed,) = Path("/usr/lib").glob("*/xtables")
+        for library in installed.iterdir():
+            if library.name not in {f"libxt_{extension}.so" for extension in extensions}:
+                (tmp_path / library.name).symlink_to(library)
+        monkeypatch.setenv("XTABLES_LIBDIR", str(tmp_path))
+
+    return leave_out
+
+
+@pytest.mark.parametrize(
+    ("lacking", "selection"),
+    [
+        (("bpf",), Selection.PORT),
+        (("connmark", "CONNMARK"), Selection.PORT),
+        (("bpf", "conntrack"), Selection.STATELESS_PORT),
+        (("conntrack",), Selection.STATELESS_PORT),
+    ],
+)
+def test_where_the_prefilter_cannot_be_installed_the_port_is_queued_and_a_warning_says_why(
+    host: Host,
+    without_extensions: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    lacking: tuple[str, ...],
+    selection: Selection,
+) -> None:
+    before = host.rules()
+    without_extensions(*lacking)
+    held = claim(Settings(80))
+    assert held.plan.selection is selection
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert re.search(rf"every packet to port 80 goes through Certbot.*no ({'|'.join(lacking)}) (match|target)", warning)
+    held.release()
+    assert host.rules() == before
+
+
+def test_without_a_packet_queue_target_there_is_no_way_and_the_error_names_it(
+    host: Host, without_extensions: Callable[..., None]
+) -> None:
+    without_extensions("bpf", "NFQUEUE")
+    with pytest.raises(errors.KernelSupportMissing, match="no NFQUEUE target"):
+        claim(Settings(80))
+
+
+def test_a_selection_that_was_asked_for_is_the_only_one_tried(
+    host: Host, without_extensions: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    without_extensions("bpf")
+    with pytest.raises(errors.KernelSupportMissing, match="no bpf match"):
+        claim(Settings(80, selection="prefilter"))
+    claim(Settings(80, selection="port")).release()
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("selection", Selection)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_guards_commands_remove_the_rules_of_every_selection(
+    host: Host, variant: str, selection: Selection
+) -> None:
+    before = host.rules()
+    held = claim(Settings(80, firewall=variant, selection=selection.value))
+    for command in held.firewall.removal_commands(held.plan):
+        host.run(*command)
+    assert host.rules() == before
     held.release()
 
 

@@ -31,7 +31,7 @@ PACKET_HEADER = attribute(1, struct.pack("!IHB", 77, 0x0800, 1))
 
 def test_a_packet_is_read_with_its_mark_and_interface() -> None:
     attributes = PACKET_HEADER, attribute(3, b"\x10\0\0\1"), attribute(5, b"\0\0\0\2"), attribute(10, b"payload")
-    assert list(decode(message(*attributes))) == [QueuedPacket(77, b"payload", mark=0x10000001, interface=2)]
+    assert list(decode(message(*attributes))) == [QueuedPacket(77, b"payload", length=7, mark=0x10000001, interface=2)]
 
 
 def test_a_packet_with_a_priority_keeps_its_payload() -> None:
@@ -41,7 +41,9 @@ def test_a_packet_with_a_priority_keeps_its_payload() -> None:
 
 def test_unknown_attributes_and_messages_are_passed_over() -> None:
     other = message(kind=0x301)
-    assert list(decode(other + message(PACKET_HEADER, attribute(999, b"?")) + other)) == [QueuedPacket(77, b"")]
+    assert list(decode(other + message(PACKET_HEADER, attribute(999, b"?")) + other)) == [
+        QueuedPacket(77, b"", length=0)
+    ]
 
 
 def test_replies_carry_their_requests_number_and_an_errno() -> None:

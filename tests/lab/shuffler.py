@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from certbot_standalone_nfq.kernel.netlink_queue import NetlinkQueue
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict
+from certbot_standalone_nfq.kernel.queue import FOR_CHALLENGES
 from tests.lab.hosts import Host
 
 _QUEUE = 99
@@ -22,7 +23,7 @@ _LONGEST_DELAY = 0.03
 def shuffling(host: Host, seed: int) -> Iterator[None]:
     """Let TCP packets from and to a host overtake each other while the context lasts."""
     with host.inside():
-        queue = NetlinkQueue(_QUEUE)
+        queue = NetlinkQueue(_QUEUE, FOR_CHALLENGES)
     rule = ("-p", "tcp", "-j", "NFQUEUE", "--queue-num", str(_QUEUE), "--queue-bypass")
     for program in ("iptables", "ip6tables"):
         for hook in ("PREROUTING", "POSTROUTING"):

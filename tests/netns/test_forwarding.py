@@ -38,9 +38,10 @@ def address(container: Lab, request: pytest.FixtureRequest) -> str:
     return str(getattr(container.server, request.param))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=[*((variant, "prefilter") for variant in VARIANTS), ("iptables-nft", "port")])
 def active(container: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with intercepting(container.server, firewall=request.param):
+    variant, selection = request.param
+    with intercepting(container.server, firewall=variant, selection=selection):
         yield container
 
 

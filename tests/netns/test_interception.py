@@ -21,11 +21,18 @@ FAMILIES = ["ipv4", "ipv6"]
 NOT_FOUND = "HTTP/1.1 404 Not Found"
 
 
-@pytest.fixture(scope="module", params=[(variant, client) for variant in VARIANTS for client in CLIENTS], ids="-".join)
+WAYS = [
+    *((variant, client, "prefilter") for variant in VARIANTS for client in CLIENTS),
+    *((variant, client, "port") for variant, client in zip(VARIANTS, CLIENTS * 2)),
+    ("iptables-nft", "netlink", "stateless-port"),
+]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids="-".join)
 def active(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The laboratory while one token is pending, by each variant of iptables and each queue client."""
-    variant, client = request.param
-    with intercepting(lab.server, firewall=variant, queue_client=client):
+    """The laboratory while one token is pending, by each variant of iptables, queue client and selection of packets."""
+    variant, client, selection = request.param
+    with intercepting(lab.server, firewall=variant, queue_client=client, selection=selection):
         yield lab
 
 
@@ -108,6 +115,17 @@ def test_a_client_that_vanishes_leaves_the_server_nothing(active: Lab, address: 
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         connection.sendall(request())
     wait_until(lambda: "ESTAB" not in active.server.run("ss", "-tanH", "sport = :80"), "the server let go of it")
+
+
+@pytest.mark.parametrize("octets", [1_700, 5_000])
+def test_a_request_that_is_longer_than_what_is_shown_of_a_packet_is_answered(
+    active: Lab, address: str, octets: int
+) -> None:
+    log = active.nginx.access_log
+    before = active.server.closing()
+    assert body(ask(active.client, address, request(headers=f"Cookie: {'x' * octets}\r\n"))) == KEY_AUTHORIZATION
+    assert active.nginx.access_log == log
+    wait_until(lambda: active.server.closing() == before, "the server's end of the connection is gone")
 
 
 def test_many_requests_at_once_are_all_answered(active: Lab, address: str) -> None:
