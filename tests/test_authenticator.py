@@ -165,6 +165,7 @@ def test_the_choices_of_options_are_those_there_are() -> None:
     assert choices == {
         "standalone_nfq_firewall": list(firewall.CHOICES),
         "standalone_nfq_queue_client": list(claim.QUEUE_CLIENTS),
+        "standalone_nfq_selection": list(claim.SELECTIONS),
     }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import firewall as firewalls
 from certbot_standalone_nfq.kernel import support
-from certbot_standalone_nfq.kernel.firewall import Firewall
+from certbot_standalone_nfq.kernel.firewall import AUTO, Firewall
 from certbot_standalone_nfq.kernel.guard import Guard
 from certbot_standalone_nfq.kernel.netlink_queue import NetlinkQueue
 from certbot_standalone_nfq.kernel.plan import Marks, Plan, Selection, candidates
@@ -28,8 +28,8 @@ from certbot_standalone_nfq.kernel.queue import (
 
 logger = logging.getLogger(__name__)
 
-QUEUE_CLIENTS = ("auto", "netlink", "fnfqueue")
-AUTO_SELECTION = "auto"
+QUEUE_CLIENTS = (AUTO, "netlink", "fnfqueue")
+SELECTIONS = (AUTO, *(selection.value for selection in Selection))
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Settings:
     port: int
     queue: int | None = None
     marks: Marks | None = None
-    firewall: str = firewalls.AUTO
-    queue_client: str = "auto"
-    selection: str = AUTO_SELECTION
+    firewall: str = AUTO
+    queue_client: str = AUTO
+    selection: str = AUTO
 
 
 @dataclass
@@ -69,7 +69,7 @@ def claim(settings: Settings) -> Claim:
     support.require_capabilities()
     chosen = settings.selection
     reason: errors.KernelSupportMissing | None = None
-    for selection in Selection if chosen == AUTO_SELECTION else [Selection(chosen)]:
+    for selection in Selection if chosen == AUTO else [Selection(chosen)]:
         try:
             held = _claim_by_any_firewall(selection, settings)
         except errors.KernelSupportMissing as error:
@@ -108,7 +108,14 @@ def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) ->
         guard.start(firewall.removal_commands(plan))
         firewall.install(plan, hold_open=guard.pipe)
         undo.pop_all()
-    logger.debug("Rules in place by %s: %s", firewall.name, plan)
+    logger.debug(
+        "Rules for port %d by %s, queue %d, marks %#x, selection %s",
+        plan.port,
+        firewall.name,
+        plan.queue,
+        plan.marks.both,
+        plan.selection.value,
+    )
     return Claim(plan, queue, firewall, guard)
 
 
@@ -152,7 +159,7 @@ def _open_queue(number: int, client: str, configuration: Configuration = FOR_CHA
     if client == "fnfqueue" and not installed:
         raise errors.QueueClientMissing
     # fnfqueue hands packets on from thread to thread, which a whole port's bystanders would have to wait for.
-    prefer_netlink = client == "auto" and configuration is FOR_WHOLE_PORT
+    prefer_netlink = client == AUTO and configuration is FOR_WHOLE_PORT
     if client == "netlink" or prefer_netlink or not installed:
         return NetlinkQueue(number, configuration)
     from certbot_standalone_nfq.kernel.fnfqueue_queue import FnfqueueQueue

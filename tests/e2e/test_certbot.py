@@ -42,17 +42,26 @@ def test_a_certificate_for_three_names_is_issued_and_renewed(undisturbed: Intern
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(("client", "selection"), [*((client, "prefilter") for client in CLIENTS), ("netlink", "port")])
 def test_options_work_and_are_kept_for_renewal(
-    undisturbed: Internet, certbot: Certbot, variant: str, client: str
+    undisturbed: Internet, certbot: Certbot, variant: str, client: str, selection: str
 ) -> None:
-    options = {"firewall": variant, "queue-client": client, "queue-num": "4711", "mark": "0x6"}
+    options = {
+        "firewall": variant,
+        "queue-client": client,
+        "queue-num": "4711",
+        "mark": "0x6",
+        "selection": selection,
+    }
     arguments = tuple(f"--standalone-nfq-{name}={value}" for name, value in options.items())
     result = certbot.certonly("four.example.com", options=arguments)
     assert result.returncode == 0, result.stdout
     result = certbot.run("renew", "--force-renewal", "--no-random-sleep-on-renew")
     assert result.returncode == 0, result.stdout
-    assert f"by {variant}, queue 4711, marks 0x6" in certbot.log.split("Arguments: ['--force-renewal'")[-1]
+    assert (
+        f"by {variant}, queue 4711, marks 0x6, selection {selection}"
+        in certbot.log.split("Arguments: ['--force-renewal'")[-1]
+    )
 
 
 def test_a_dry_run_changes_nothing_and_succeeds(undisturbed: Internet, certbot: Certbot) -> None:
