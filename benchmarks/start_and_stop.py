@@ -1,75 +1,61 @@
-"""What the plugin costs a run of Certbot: loading its entry point, `perform` from cold, `cleanup`.
-
-Run as root, from the repository's root: `python -m benchmarks.start_and_stop`. Each figure is the median of as many
-fresh processes as --rounds says, in a network namespace of its own with one pending challenge.
-"""
+"""What the plugin costs a run of Certbot: loading its entry point, `perform` from cold, `cleanup`, memory."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 
+from benchmarks.table import Row
 from tests.lab import hosts
 
-_LOAD = """
-import time
+_PROGRAM = """
+import json, resource, time, types
 import certbot.main, certbot.plugins.common
 from certbot._internal.plugins import standalone
-begin = time.perf_counter()
-import certbot_standalone_nfq.authenticator
-print((time.perf_counter() - begin) * 1000)
-"""
-
-_PERFORM = """
-import json, time, types
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+figures, alone = {}, peak()
+times = [time.perf_counter()]
 from certbot_standalone_nfq.authenticator import Authenticator
+times.append(time.perf_counter())
 options = {"firewall": "auto", "queue_num": None, "mark": None, "queue_client": "auto", "selection": "auto"}
 config = types.SimpleNamespace(http01_port=80, **{f"standalone_nfq_{name}": value for name, value in options.items()})
 chall = types.SimpleNamespace(encode=lambda _: "token")
 achall = types.SimpleNamespace(chall=chall, response_and_validation=lambda: (None, "token.thumbprint"))
 authenticator = Authenticator(config, "standalone-nfq")
-times = [time.perf_counter()]
-authenticator.prepare()
-times.append(time.perf_counter())
-authenticator.perform([achall])
-times.append(time.perf_counter())
-authenticator.cleanup([achall])
-times.append(time.perf_counter())
-print(json.dumps([(end - begin) * 1000 for begin, end in zip(times, times[1:])]))
+for step in (authenticator.prepare, lambda: authenticator.perform([achall]), lambda: authenticator.cleanup([achall])):
+    step()
+    times.append(time.perf_counter())
+milliseconds = [(end - begin) * 1000 for begin, end in zip(times, times[1:])]
+print(json.dumps({**dict(zip(("load", "prepare", "perform", "cleanup"), milliseconds)), "alone": alone, "all": peak()}))
 """
-
 _DROP_CACHES = "sync; echo 3 > /proc/sys/vm/drop_caches"
 
 
-def _python(program: str, *, cold_disk: bool = False) -> str:
+def measure(rounds: int) -> Iterator[Row]:
+    """Yield the figures, each the median of as many fresh processes, in a network namespace of its own."""
+    with hosts.host("b") as host, host.inside():
+        warm = [_run() for _ in range(rounds)]
+        cold = [_run(cold_disk=True) for _ in range(rounds)]
+    yield _row("loading the entry point", [each["load"] for each in warm], 10)
+    yield _row("prepare", [each["prepare"] for each in warm])
+    yield _row("perform, modules in the disk cache", [each["perform"] for each in warm], 800)
+    yield _row("perform, nothing in the disk cache", [each["perform"] for each in cold], 800)
+    yield _row("cleanup", [each["cleanup"] for each in warm], 200)
+    without, within = (statistics.median(each[key] for each in warm) for key in ("alone", "all"))
+    yield Row("(g) peak memory of the process", "MiB", within, without, within / without)
+
+
+def _run(*, cold_disk: bool = False) -> dict[str, float]:
     if cold_disk:
         subprocess.run(["/bin/sh", "-c", _DROP_CACHES], check=True)
-    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run([sys.executable, "-c", _PROGRAM], check=True, capture_output=True, text=True).stdout
+    figures: dict[str, float] = json.loads(output)
+    return figures
 
 
-def _report(name: str, milliseconds: list[float], at_most: object = "") -> None:
-    print(f"{name:44} {statistics.median(milliseconds):8.1f} {max(milliseconds):8.1f} {at_most!s:>8}")
-
-
-def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=11)
-    rounds = range(parser.parse_args().rounds)
-    loads = [float(_python(_LOAD)) for _ in rounds]
-    with hosts.host("b") as host, host.inside():
-        warm = [json.loads(_python(_PERFORM)) for _ in rounds]
-        cold = [json.loads(_python(_PERFORM, cold_disk=True)) for _ in rounds]
-    print(f"{'milliseconds':44} {'median':>8} {'worst':>8} {'at most':>8}")
-    _report("loading the entry point", loads, 10)
-    _report("prepare", [each[0] for each in warm])
-    _report("perform, modules in the disk cache", [each[1] for each in warm], 800)
-    _report("perform, nothing in the disk cache", [each[1] for each in cold], 800)
-    _report("cleanup", [each[2] for each in warm], 200)
-
-
-if __name__ == "__main__":
-    main()
+def _row(name: str, milliseconds: list[float], at_most: float | None = None) -> Row:
+    return Row(f"(g) {name}", "ms", statistics.median(milliseconds), at_most=at_most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,10 @@ def intercepting(
 
 
 def interceptor_command(host: Host, **settings: Any) -> list[str]:
-    """Return the command that intercepts on a host until its input ends."""
+    """Return the command that intercepts on a host until its input ends.
+
+    With `others`, that many further tokens are pending.
+    """
     return host.command(sys.executable, "-m", "tests.lab.interceptor", json.dumps(settings))
 
 
@@ -61,8 +65,12 @@ def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Pope
 
 
 def _main() -> None:
-    interception = Interception(Settings(**{"port": 80, **json.loads(sys.argv[1])}), lambda _: None)
+    settings = {"port": 80, "others": 0, **json.loads(sys.argv[1])}
+    others = settings.pop("others")
+    interception = Interception(Settings(**settings), lambda _: None)
     interception.answer(TOKEN, KEY_AUTHORIZATION)
+    for _ in range(others):
+        interception.answer(secrets.token_urlsafe(32), KEY_AUTHORIZATION)
     print("ready", flush=True)
     sys.stdin.read()
     interception.stop()

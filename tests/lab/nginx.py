@@ -33,6 +33,9 @@ http {{
     server {{
         {listen}
         root {folder}/site;
+        location = /discard {{
+            return 204;
+        }}
         location = /upload {{
             client_body_in_file_only on;
             proxy_pass_request_body off;

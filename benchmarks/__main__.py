@@ -1,0 +1,128 @@
+"""Measure everything: `scripts/benchmark`, or as root `python -m benchmarks` where all that is needed is installed.
+
+Prints one table, in Markdown, and writes the figures to a file as JSON. Ends with status 1 if a limit is not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import bystanders, challenges, endurance, start_and_stop, table
+from benchmarks.bystanders import Limits
+from benchmarks.site import Effort, site
+from benchmarks.table import Row
+
+PREFILTERED = Limits(throughput=0.97, p99=1.10, queued=0)
+WHOLE_PORT = Limits(throughput=0.25)
+
+
+def prefilter(options: argparse.Namespace) -> Iterator[Row]:
+    """With the prefilter, on a server whose firewall tracks connections."""
+    with site() as measured:
+        for name in bystanders.LOADS:
+            yield from bystanders.measure(measured, "prefilter", name, options.effort, PREFILTERED)
+        yield from challenges.latency(measured, "prefilter")
+        yield from challenges.rate(measured, "prefilter", options.effort)
+
+
+def untracked(options: argparse.Namespace) -> Iterator[Row]:
+    """With the prefilter, on a server that has not tracked connections before."""
+    with site(stateful=False) as measured:
+        for name in itertools.islice(bystanders.LOADS, 2):
+            yield from bystanders.measure(measured, "prefilter", name, options.effort, Limits())
+
+
+def fallback(options: argparse.Namespace) -> Iterator[Row]:
+    """(h) In the fallback: every packet of the port is queued."""
+    with site() as measured:
+        for name in bystanders.LOADS:
+            yield from bystanders.measure(measured, "port", name, options.effort, WHOLE_PORT)
+        yield from challenges.latency(measured, "port")
+        yield from challenges.rate(measured, "port", options.effort)
+
+
+def pending(options: argparse.Namespace) -> Iterator[Row]:
+    """With more and more pending tokens."""
+    with site() as measured:
+        yield from challenges.pending(measured, options.effort)
+
+
+def flood(options: argparse.Namespace) -> Iterator[Row]:
+    """Under a flood of requests for other tokens, from fifty connections."""
+    with site() as measured:
+        yield from challenges.flood(measured, options.effort)
+
+
+def certbot(options: argparse.Namespace) -> Iterator[Row]:
+    """Certbot itself."""
+    yield from start_and_stop.measure(options.effort.pairs)
+
+
+def endure(options: argparse.Namespace) -> Iterator[Row]:
+    """Long runs."""
+    with site() as measured:
+        yield from endurance.requests_meanwhile(measured, options.requests)
+    yield from endurance.cycles(options.cycles)
+
+
+PARTS = {part.__name__: part for part in (prefilter, untracked, fallback, pending, flood, certbot, endure)}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--pairs", type=int, default=7, help="measurements of each kind (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="for each of them (default: %(default)s)")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="in the long run (default: %(default)s)")
+    parser.add_argument("--cycles", type=int, default=1_000, help="of the rules (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks.json"), help="file (default: %(default)s)")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if os.geteuid() != 0:
+        parser.error("this makes network namespaces, which takes root")
+    options.parts = options.parts or list(PARTS)
+    options.effort = Effort(options.pairs, options.seconds)
+    return options
+
+
+def _machine() -> dict[str, object]:
+    versions = {name: importlib.metadata.version(name) for name in ("certbot", "scapy")}
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **versions,
+        "queue client": "fnfqueue" if importlib.util.find_spec("fnfqueue") else "netlink",
+    }
+
+
+def main() -> int:
+    """Measure, print, write; return the exit status."""
+    options = _options()
+    rows: list[Row] = []
+    data = {"machine": _machine(), "effort": dataclasses.asdict(options.effort)}
+    for part in options.parts:
+        print(f"\n{PARTS[part].__doc__}\n\n{table.header()}", flush=True)
+        for row in PARTS[part](options):
+            rows.append(row)
+            print(table.line(row), flush=True)
+        # Written after each part, so that a long run that is broken off has not been for nothing.
+        options.output.write_text(json.dumps({**data, "rows": [table.as_data(row) for row in rows]}, indent=1) + "\n")
+    print(f"\n{data['machine']}; {options.pairs} pairs of {options.seconds} seconds; figures in {options.output}")
+    return 0 if all(row.kept for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Long runs: a million requests of bystanders, and thousands of starts and stops."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.site import Site
+from benchmarks.table import Row
+from certbot_standalone_nfq.kernel.claim import Settings, claim
+from tests.lab import hosts
+from tests.lab.http import ask, body
+from tests.lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
+from tests.lab.load import load
+from tests.lab.processes import wait_until
+
+_FAMILIES = ("ipv4", "ipv6")
+
+
+def requests_meanwhile(site: Site, requests: int) -> Iterator[Row]:
+    """Yield what became of so many requests while interceptions came and went, each answering over both families."""
+    interceptions = 0
+    with load(site.client, site.url) as pages:
+        while site.nginx.folder.joinpath("access.log").stat().st_size < requests * _octets_a_line(site):
+            with intercepting(site.server):
+                for family in _FAMILIES:
+                    answer = body(ask(site.client, getattr(site.server, family)))
+                    if answer != KEY_AUTHORIZATION:
+                        raise RuntimeError(f"not what was to be answered: {answer}")
+            interceptions += 1
+    yield Row("endurance: bystanders' requests", "", pages.requests, at_least=requests)
+    yield Row("endurance: of which failed", "", pages.failures, at_most=0)
+    yield Row("endurance: interceptions meanwhile", "", interceptions)
+    yield Row("endurance: challenges answered", "", interceptions * len(_FAMILIES))
+
+
+def cycles(count: int) -> Iterator[Row]:
+    """Yield what is left after so many times taking hold of the machine and letting go: it should be nothing.
+
+    Half by each variant of iptables, by our own client of the queue: fnfqueue's buffers wait for Python's collector.
+    What the first ten cycles leave is what a process needs once.
+    """
+    with hosts.host("e") as host, host.inside():
+        before = host.rules()
+        for cycle in range(count):
+            if cycle == 10:
+                descriptors, memory = _descriptors(), _memory()
+            claim(Settings(80, firewall=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")).release()
+        wait_until(lambda: not host.run("cat", "/proc/net/netfilter/nfnetlink_queue"), "the queues are gone")
+        changed = host.rules() != before
+        yield Row("endurance: cycles of all the rules", "", count)
+        yield Row("endurance: changes of the rules after them", "", changed, at_most=0)
+        yield Row("endurance: descriptors left open", "", _descriptors() - descriptors, at_most=0)
+        yield Row("endurance: growth of memory", "MiB", _memory() - memory, at_most=1)
+
+
+def _octets_a_line(site: Site) -> float:
+    """Return the length of a line of nginx's log, all of them being alike."""
+    with (site.nginx.folder / "access.log").open("rb") as log:
+        return len(log.readline()) or float("inf")
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _memory() -> float:
+    """Return the most memory this process has ever had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
