@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,7 @@ def _machine() -> dict[str, object]:
 def main() -> int:
     """Measure, print, write; return the exit status."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that hosts and processes are taken down
     rows: list[Row] = []
     data = {"machine": _machine(), "effort": dataclasses.asdict(options.effort)}
     for part in options.parts:
