@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acme import challenges
@@ -17,9 +18,10 @@ from certbot.plugins import common
 from certbot_standalone_nfq import errors
 
 if TYPE_CHECKING:
-    from certbot_standalone_nfq.evidence import Evidence
     from certbot_standalone_nfq.interception import Interception
     from certbot_standalone_nfq.kernel.claim import Settings
+    from certbot_standalone_nfq.problem import Problem
+    from certbot_standalone_nfq.witness import Witness
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     def __init__(self, config: Any, name: str) -> None:
         super().__init__(config, name)
         self._interception: Interception | None = None
-        self._evidence: Evidence | None = None
+        self._witness: Witness | None = None
         self._pending: set[str] = set()
 
     @classmethod
@@ -80,6 +82,16 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             help="Which packets to look at (default: the first of these that the kernel can do): those that a "
             "prefilter in the kernel picks, all of the port, or all of the port without connection tracking",
         )
+        add(
+            "pcap",
+            metavar="FILE",
+            help="File to write the validation's packets to, for Wireshark or tcpdump (default: none)",
+        )
+        add(
+            "no-evidence",
+            action="store_true",
+            help="Do not look at connections to the port from outside, which explain a failure (default: look)",
+        )
 
     def more_info(self) -> str:
         """Say what the plugin does, for users choosing one."""
@@ -109,6 +121,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         for achall in achalls:
             response, key_authorization = achall.response_and_validation()
             token = _token(achall)
+            if self._witness:
+                self._witness.expect(token, _name(achall))
             interception.answer(token, key_authorization)
             self._pending.add(token)
             responses.append(response)
@@ -128,22 +142,30 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             interception.stop()
         except errors.Error as error:
             logger.warning("The firewall rules could not be removed; the next run will try again. %s", error)
+        if self._witness:
+            self._witness.stop()
 
     def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
         """Say what did and did not arrive here of each failed challenge."""
-        from certbot_standalone_nfq import evidence
+        from certbot_standalone_nfq.witness import Failure, Witness
 
-        seen = self._evidence or evidence.Evidence()
-        port = self.config.http01_port
-        lines = [evidence.hint(_name(achall), seen.requests(_token(achall)), port) for achall in failed_achalls]
-        return "\n".join(lines)
+        witness = self._witness or Witness(self.config.http01_port, observe=False)
+        return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
 
     def _intercept(self) -> Interception:
-        from certbot_standalone_nfq.evidence import Evidence
         from certbot_standalone_nfq.interception import Interception
+        from certbot_standalone_nfq.witness import Witness
 
-        self._evidence = self._evidence or Evidence()
-        self._interception = Interception(self._settings(), self._evidence.record)
+        settings = self._settings()
+        pcap = self.conf("pcap")
+        witness = Witness(settings.port, observe=not self.conf("no-evidence"), capture=Path(pcap) if pcap else None)
+        try:
+            record = witness.recording.add if witness.recording else None
+            self._interception = Interception(settings, witness.tell, record)
+        except BaseException:
+            witness.stop()
+            raise
+        self._witness = witness
         return self._interception
 
     def _settings(self) -> Settings:
@@ -172,6 +194,16 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
 def _token(achall: achallenges.AnnotatedChallenge) -> str:
     return str(achall.chall.encode("token"))
+
+
+def _problem(achall: achallenges.AnnotatedChallenge) -> Problem:
+    """Return what the authority said of a failed challenge."""
+    from certbot_standalone_nfq.problem import Problem
+
+    error = getattr(achall.challb, "error", None)
+    if not error:
+        return Problem()
+    return Problem(str(error.typ or "").rpartition(":")[2], str(error.detail or ""))
 
 
 def _name(achall: achallenges.AnnotatedChallenge) -> str:

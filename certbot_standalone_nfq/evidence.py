@@ -1,42 +1,127 @@
-"""What was seen of the authority's requests, as values, and the words for it."""
+"""What was seen of the authority's requests, as values: at the machine's edge, and by the interception."""
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from certbot_standalone_nfq.core.actions import Answered
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered
+from certbot_standalone_nfq.core.attempts import Attempt, Attempts, Sighting
+from certbot_standalone_nfq.core.segment import Connection
+
+MAX_REQUESTS = 256
+"""Answered requests that are remembered for each token; what is beyond is only counted."""
+_FORWARDING = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"cf-ray",
+        b"fastly-client-ip",
+        b"forwarded",
+        b"true-client-ip",
+        b"via",
+        b"x-amz-cf-id",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-real-ip",
+        b"x-varnish",
+    }
+)
+"""Headers that proxies add: RFC 7239, RFC 9110 7.6.3, and the habits of common ones. Validators send none."""
+
+
+@dataclass
+class Request:
+    """A challenge request that was answered. Times are seconds."""
+
+    connection: Connection
+    seconds: float
+    """From its arrival to the answer's departure."""
+    forwarded_by: tuple[str, ...] = ()
+    """The headers in it that only a proxy adds."""
+    acknowledged: bool = False
+    """Whether the whole answer arrived."""
+
+
+@dataclass
+class Seen:
+    """All there is to go by for one token."""
+
+    requests: list[Request] = field(default_factory=list)
+    count: int = 0
+    """Of all answered requests."""
+    unanswered: list[Attempt] = field(default_factory=list)
+    """Connections that asked for the token at the edge and not of us."""
 
 
 class Evidence:
-    """The requests that were answered, by token and source address. For use by several threads."""
+    """What has been seen. For use by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answered: dict[str, Counter[str]] = {}
+        self._seen: dict[str, Seen] = {}
+        self._requests: dict[Connection, Request] = {}
+        self._attempts = Attempts()
 
-    def record(self, answered: Answered) -> None:
-        """Take note of an answered request."""
+    def record(self, event: Answered | Acknowledged) -> int:
+        """Take note of what the interception did; return how many requests for the token it has answered by now."""
         with self._lock:
-            self._answered.setdefault(answered.token, Counter())[answered.connection.peer] += 1
+            if isinstance(event, Acknowledged):
+                if event.connection in self._requests:
+                    self._requests[event.connection].acknowledged = True
+                return 0
+            seen = self._seen.setdefault(event.token, Seen())
+            seen.count += 1
+            if seen.count <= MAX_REQUESTS:
+                request = Request(event.connection, event.seconds, forwarding_headers(event.head))
+                seen.requests.append(request)
+                self._requests[event.connection] = request
+            return seen.count
 
-    def requests(self, token: str) -> Mapping[str, int]:
-        """Return how many requests for a token came from each address."""
+    def observe(self, sighting: Sighting) -> None:
+        """Take note of a segment at the machine's edge."""
         with self._lock:
-            return dict(self._answered.get(token, {}))
+            self._attempts.observe(sighting)
+
+    def seen(self, token: str) -> Seen:
+        """Return what there is for a token."""
+        with self._lock:
+            seen = copy.deepcopy(self._seen.get(token, Seen()))
+            answered = {(request.connection.peer, request.connection.peer_port) for request in seen.requests}
+            seen.unanswered = [
+                attempt
+                for attempt in self._attempts
+                if attempt.token == token and (attempt.connection.peer, attempt.connection.peer_port) not in answered
+            ]
+            return seen
+
+    def attempts(self) -> list[Attempt]:
+        """Return the connections, or attempts at one, that may explain why no request came."""
+        with self._lock:
+            return [copy.copy(attempt) for attempt in self._attempts if attempt.token is None]
+
+    def packets(self) -> list[Sighting]:
+        """Return the segments at the edge that belong to validations, or to attempts that came to nothing.
+
+        Requests that were answered are left out: the interception has them itself.
+        """
+        with self._lock:
+            answered = {(connection.peer, connection.peer_port) for connection in self._requests}
+            return [
+                seen
+                for attempt in self._attempts
+                for seen in attempt.packets
+                if not (seen.payload and (seen.connection.peer, seen.connection.peer_port) in answered)
+            ]
+
+    def arrivals(self) -> Counter[int]:
+        """Return how many connections anybody wanted to open, by IP version."""
+        with self._lock:
+            return Counter(self._attempts.arrivals)
 
 
-def hint(name: str, requests: Mapping[str, int], port: int) -> str:
-    """Say, in one line, what arrived at this machine for a name whose validation failed, and what to look at."""
-    if not requests:
-        return (
-            f"{name}: no challenge request arrived at TCP port {port} of this machine. "
-            "Check that the name's A and AAAA records lead here and that no firewall blocks the port on the way."
-        )
-    total, addresses = sum(requests.values()), ", ".join(sorted(requests))
-    return (
-        f"{name}: {total} challenge request{'s' if total > 1 else ''} arrived at this machine and "
-        f"{'were' if total > 1 else 'was'} answered (from {addresses}), so port {port} is reachable from there. "
-        "What failed, failed elsewhere: see the authority's message above."
-    )
+def forwarding_headers(head: bytes) -> tuple[str, ...]:
+    """Return the names of a request's headers that only a proxy adds, in order and in lower case."""
+    names = (line.partition(b":")[0].strip().lower() for line in head.split(b"\n")[1:])
+    return tuple(name.decode() for name in dict.fromkeys(names) if name in _FORWARDING)

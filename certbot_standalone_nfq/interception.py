@@ -7,6 +7,7 @@ doubt it passes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import select
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.engine import Engine
 from certbot_standalone_nfq.core.segment import Segment, write
 from certbot_standalone_nfq.kernel.claim import Claim, Settings, claim
@@ -26,22 +27,32 @@ logger = logging.getLogger(__name__)
 SETTLE_SECONDS = 1.0
 """How long to wait, at the end, for peers to acknowledge the answers under way."""
 _JOIN_SECONDS = 5.0
+_MAX_LOGGED = 1000
+"""Decisions to log, as anybody can cause them."""
 _PASS = Reaction(Verdict.PASS)
 
 
 class Interception:
     """Answers challenge requests to one port, from its making until `stop`."""
 
-    def __init__(self, settings: Settings, on_answer: Callable[[Answered], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Callable[[Answered | Acknowledged], object],
+        record: Callable[[bytes], object] | None = None,
+    ) -> None:
         """Take hold of the machine and begin. Raises one of the package's errors, with nothing left behind.
 
-        `on_answer` is called on the interception's thread for every request that is answered.
+        `tell` is called on the interception's thread for every request that is answered, and for every answer that
+        has arrived; `record`, if given, for every packet of an answered connection, either way.
         """
-        self._on_answer = on_answer
+        self._record = record
+        self._tell = tell
         self._engine = Engine()
         self._engine_changed = threading.Condition()
         """Guards the engine; notified when it has handled something."""
         self._warned: set[str] = set()
+        self._decisions = 0
         self._stopping = False
         with contextlib.ExitStack() as undo:
             self._sender = Sender()
@@ -114,16 +125,21 @@ class Interception:
         return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
 
     def _handle(self, packet: QueuedPacket) -> None:
+        began = time.monotonic()
         try:
-            reaction = self._engine.handle(packet.payload, time.monotonic(), packet.interface, packet.length)
+            reaction = self._engine.handle(packet.payload, began, packet.interface, packet.length)
             replacement = write(reaction.reset) if reaction.reset else None
         except Exception:
             self._warn_once("handling a packet failed, and it passes")
             reaction, replacement = _PASS, None
+        if reaction.verdict is not Verdict.PASS:
+            self._note(packet, reaction.verdict)
         self._decide(packet, reaction.verdict, replacement)
         self._send(reaction.send)
-        if reaction.answered:
-            self._on_answer(reaction.answered)
+        if isinstance(reaction.event, Answered):
+            self._tell(dataclasses.replace(reaction.event, seconds=time.monotonic() - began))
+        elif reaction.event:
+            self._tell(reaction.event)
 
     def _decide(self, packet: QueuedPacket, verdict: Verdict, replacement: bytes | None) -> None:
         give, marks = self._claim.queue.give_verdict, self._claim.plan.marks
@@ -147,8 +163,17 @@ class Interception:
         for segment in segments:
             try:
                 self._sender.send(segment)
+                if self._record:
+                    self._record(write(segment))
             except Exception as error:
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")
+
+    def _note(self, packet: QueuedPacket, verdict: Verdict) -> None:
+        if self._record and verdict is not Verdict.WATCH:
+            self._record(packet.payload)
+        self._decisions += 1
+        if self._decisions <= _MAX_LOGGED:
+            logger.debug("Packet %d of %d octets: %s", packet.id, packet.length, verdict.name)
 
     def _warn_once(self, what: str) -> None:
         level = logging.DEBUG if what in self._warned else logging.WARNING

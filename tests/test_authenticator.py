@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import re
+import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,21 +25,27 @@ from certbot_standalone_nfq.core.segment import Connection
 from certbot_standalone_nfq.kernel import claim, firewall
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
 from tests.lab.hosts import Host
+from tests.lab.http import ask, request
 
 KEY = JWKRSA(key=rsa.generate_private_key(65537, 2048))
 
 
-def config(**options: Any) -> argparse.Namespace:
+def config(*arguments: str, **options: Any) -> argparse.Namespace:
     """Return what Certbot makes of the command line: its own options, and ours by the plugin's parser."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--http-01-port", dest="http01_port", type=int, default=80)
     Authenticator.inject_parser_options(parser, "standalone-nfq")
-    return parser.parse_args([f"--{name.replace('_', '-')}={value}" for name, value in options.items()])
+    return parser.parse_args([*arguments, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())])
 
 
-def achall(number: int, name: str = "example.com") -> achallenges.AnnotatedChallenge:
+def achall(
+    number: int, name: str = "example.com", problem: messages.Error | None = None
+) -> achallenges.AnnotatedChallenge:
     challb = messages.ChallengeBody(
-        chall=challenges.HTTP01(token=bytes([number]) * 32), uri="https://ca.test/1", status=messages.STATUS_PENDING
+        chall=challenges.HTTP01(token=bytes([number]) * 32),
+        uri="https://ca.test/1",
+        status=messages.STATUS_PENDING,
+        error=problem,
     )
     return achallenges.KeyAuthorizationAnnotatedChallenge(challb=challb, account_key=KEY, **identifier(name))
 
@@ -143,18 +154,59 @@ def test_rules_that_cannot_be_removed_are_told_and_tried_again_by_the_guard(
 def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authenticator, host: Host) -> None:
     asked = [achall(1, "one.example.com"), achall(2, "two.example.com")]
     authenticator.perform(asked)
-    assert authenticator._evidence
-    token = asked[0].chall.encode("token")
-    authenticator._evidence.record(Answered(token, Connection("192.0.2.7", 1, "192.0.2.80", 80)))
+    assert authenticator._witness
+    authenticator._witness.tell(Answered(asked[0].chall.encode("token"), Connection("192.0.2.7", 1, "192.0.2.80", 80)))
     first, second = authenticator.auth_hint(asked).splitlines()
-    assert first.startswith("one.example.com: 1 challenge request arrived")
-    assert "192.0.2.7" in first
-    assert second.startswith("two.example.com: no challenge request arrived at TCP port 80")
+    assert first.startswith("one.example.com: 1 challenge request arrived (from 192.0.2.7) and was answered")
+    assert second.startswith("two.example.com: no connection attempt arrived at TCP port 80")
     authenticator.cleanup(asked)
+
+
+def test_the_hint_goes_by_what_the_authority_says(authenticator: Authenticator, host: Host) -> None:
+    authenticator.perform([achall(1)])
+    problem = messages.Error(
+        typ="urn:ietf:params:acme:error:caa", detail="CAA record for example.com prevents issuance"
+    )
+    assert authenticator.auth_hint([achall(1, problem=problem)]).startswith(
+        "example.com: the authority may not certify it: a CAA record"
+    )
+    authenticator.cleanup([achall(1)])
 
 
 def test_the_hint_is_given_even_if_nothing_was_performed(authenticator: Authenticator) -> None:
     assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request arrived")
+
+
+def test_without_evidence_nothing_is_said_of_connections(host: Host) -> None:
+    authenticator = Authenticator(config("--standalone-nfq-no-evidence"), "standalone-nfq")
+    authenticator.perform([achall(1)])
+    assert "standalone-nfq-edge" not in {thread.name for thread in threading.enumerate()}
+    assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request arrived")
+    authenticator.cleanup([achall(1)])
+
+
+def test_a_capture_file_that_cannot_be_written_is_told_before_anything_is_done(host: Host, tmp_path: Path) -> None:
+    before = host.rules()
+    authenticator = Authenticator(config(standalone_nfq_pcap=f"{tmp_path}/no/such/folder"), "standalone-nfq")
+    with pytest.raises(errors.CaptureNotWritable, match=r"cannot write .*/no/such/folder: No such file"):
+        authenticator.perform([achall(1)])
+    assert host.rules() == before
+
+
+def test_the_log_tells_each_answer_and_sums_up(
+    authenticator: Authenticator, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "certbot_standalone_nfq")
+    with socket.create_server(("127.0.0.1", 80)):
+        authenticator.perform([achall(1)])
+        for _ in range(2):
+            assert ask(host, "127.0.0.1", request(achall(1).chall.encode("token")))
+        authenticator.cleanup([achall(1)])
+    told = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert re.fullmatch(
+        r"example.com: challenge request no. 2, from 127.0.0.1 over IPv4, answered in \d+\.\d ms", told[1]
+    )
+    assert told[2] == "example.com: challenge requests answered: 2; sources: 1; answers acknowledged: 2"
 
 
 def test_the_choices_of_options_are_those_there_are() -> None:
@@ -228,6 +280,7 @@ ALL_ERRORS = [
     errors.NoFreeQueue("Queue number 28080 is in use"),
     errors.InvalidOption("mark", "0x1", "two bits"),
     errors.QueueClientMissing(),
+    errors.CaptureNotWritable("/x", "No such file"),
 ]
 
 

@@ -1,33 +1,53 @@
+"""What is remembered of requests and connection attempts."""
+
 from __future__ import annotations
 
-from certbot_standalone_nfq.core.actions import Answered
-from certbot_standalone_nfq.core.segment import Connection
-from certbot_standalone_nfq.evidence import Evidence, hint
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered
+from certbot_standalone_nfq.core.attempts import Sighting
+from certbot_standalone_nfq.core.segment import Connection, Flags
+from certbot_standalone_nfq.evidence import MAX_REQUESTS, Evidence, forwarding_headers
+
+SERVER = "192.0.2.80"
 
 
-def answered(token: str, peer: str) -> Answered:
-    return Answered(token, Connection(peer, 4000, "192.0.2.80", 80))
+def connection(peer: str = "192.0.2.1", port: int = 4000) -> Connection:
+    return Connection(peer, port, SERVER, 80)
 
 
-def test_requests_are_counted_by_token_and_address() -> None:
+def test_requests_are_kept_by_token_and_counted_beyond_what_is_kept() -> None:
     evidence = Evidence()
-    for token, peer in (("a", "192.0.2.1"), ("a", "192.0.2.1"), ("a", "2001:db8::1"), ("b", "192.0.2.1")):
-        evidence.record(answered(token, peer))
-    assert evidence.requests("a") == {"192.0.2.1": 2, "2001:db8::1": 1}
-    assert evidence.requests("c") == {}
+    for number in range(MAX_REQUESTS + 5):
+        count = evidence.record(Answered("a", connection(port=number)))
+    assert count == evidence.seen("a").count == MAX_REQUESTS + 5
+    assert len(evidence.seen("a").requests) == MAX_REQUESTS
+    assert evidence.seen("b").requests == []
 
 
-def test_nothing_arrived_is_said_of_this_machine_only() -> None:
-    assert hint("example.com", {}, 80) == (
-        "example.com: no challenge request arrived at TCP port 80 of this machine. Check that the name's A and AAAA "
-        "records lead here and that no firewall blocks the port on the way."
-    )
+def test_an_answer_is_acknowledged_on_its_own_connection() -> None:
+    evidence = Evidence()
+    for port in (1, 2):
+        evidence.record(Answered("a", connection(port=port)))
+    evidence.record(Acknowledged(connection(port=2)))
+    evidence.record(Acknowledged(connection(port=3)))
+    assert [request.acknowledged for request in evidence.seen("a").requests] == [False, True]
 
 
-def test_what_arrived_is_said_with_count_and_addresses() -> None:
-    assert hint("example.com", {"192.0.2.2": 1}, 80).startswith(
-        "example.com: 1 challenge request arrived at this machine and was answered (from 192.0.2.2)"
-    )
-    assert "3 challenge requests arrived at this machine and were answered (from 192.0.2.1, 192.0.2.2)" in hint(
-        "example.com", {"192.0.2.2": 1, "192.0.2.1": 2}, 80
-    )
+def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> None:
+    """Behind a redirection, the interception knows the connection by another address of ours."""
+    evidence = Evidence()
+    payload = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
+    for port in (1, 2):
+        evidence.observe(
+            Sighting(connection(port=port), 1, 1, Flags.PSH | Flags.ACK, payload, outgoing=False, time=1.0)
+        )
+    evidence.record(Answered("a", Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
+    assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2]
+    assert [seen.connection.peer_port for seen in evidence.packets()] == [2]
+    assert evidence.attempts() == []
+
+
+def test_headers_that_only_proxies_add_are_found_whatever_their_case() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: via\r\nVIA: 1.1 x\r\nX-Forwarded-For: 192.0.2.9\r\nvia: 1.1 y\r\n\r\n"
+    assert forwarding_headers(head) == ("via", "x-forwarded-for")
+    assert forwarding_headers(b"GET /via: HTTP/1.1\r\nHost: example.com\r\n\r\n") == ()
+    assert forwarding_headers(b"\xff\x00") == ()

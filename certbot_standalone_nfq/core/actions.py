@@ -27,6 +27,17 @@ class Answered:
 
     token: str
     connection: Connection
+    head: bytes = b""
+    """The request's head as far as it has come."""
+    seconds: float = 0.0
+    """From the packet's arrival here to the answer's departure; the interception's clock knows."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """The whole answer has arrived at the peer."""
+
+    connection: Connection
 
 
 @dataclass(frozen=True)
@@ -37,4 +48,4 @@ class Reaction:
     send: tuple[Segment, ...] = ()
     reset: Segment | None = None
     """With RESET_SERVER, the segment that replaces the packet."""
-    answered: Answered | None = None
+    event: Answered | Acknowledged | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.http01 import Challenge, Finding, PendingChallenges
 from certbot_standalone_nfq.core.request import IncomingRequest
 from certbot_standalone_nfq.core.segment import (
@@ -73,9 +73,11 @@ class Engine:
             takeover = None
         if not takeover:
             return self._examine(segment, now)
+        settled = takeover.settled
         send = takeover.receive(segment, now)
         self._keep(segment.connection, takeover, now)
-        return Reaction(Verdict.DROP, send)
+        event = Acknowledged(segment.connection) if takeover.settled and not settled else None
+        return Reaction(Verdict.DROP, send, event=event)
 
     def tick(self, now: float) -> tuple[Segment, ...]:
         """Return the segments that are due by now; connections whose time is over are forgotten."""
@@ -142,7 +144,7 @@ class Engine:
             Verdict.RESET_SERVER,
             send=send,
             reset=_reset_of(segment, expected_by_server),
-            answered=Answered(challenge.token, segment.connection),
+            event=Answered(challenge.token, segment.connection, request.head),
         )
 
 

@@ -118,6 +118,14 @@ def _short_beginnings(token: bytes) -> list[bytes]:
     return [token[:length] for length in range(1, min(len(token) + 1, ENOUGH))]
 
 
+def token_of(received: bytes) -> str | None:
+    """Return the token that a challenge request asks for, pending or not, or None if it is no such request."""
+    if not received.startswith(REQUEST_PREFIX):
+        return None
+    match = _TOKEN.match(received, len(REQUEST_PREFIX))
+    return match.group().decode() if match else ""
+
+
 def has_whole_head(received: bytes) -> bool:
     """Tell whether the empty line that ends a request's head has come (RFC 9112, 2.1 and 2.2)."""
     return _END_OF_HEAD.search(received) is not None

@@ -121,6 +121,12 @@ def connection_of(packet: bytes, layout: Layout) -> Connection:
     return Connection(_address_text(peer), peer_port, _address_text(local), local_port)
 
 
+def read_control(packet: bytes, layout: Layout) -> tuple[int, int, Flags]:
+    """Return the sequence number, the acknowledgment number and the control bits."""
+    seq, ack, flags = struct.unpack_from("!IIxB", packet, layout.tcp + 4)
+    return seq, ack, Flags(flags)
+
+
 def parse(packet: bytes, interface: int = 0, length: int | None = None) -> Segment:
     """Read the segment in a packet. Of one that is cut short, it has the payload that is there, and no FIN.
 

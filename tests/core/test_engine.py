@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certbot_standalone_nfq.core import engine as engine_module
-from certbot_standalone_nfq.core.actions import Reaction, Verdict
+from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.engine import Engine
 from certbot_standalone_nfq.core.http01 import ENOUGH, REQUEST_PREFIX
 from certbot_standalone_nfq.core.segment import Flags, Segment, write
@@ -236,8 +236,8 @@ def test_whatever_comes_in_only_peers_of_pending_tokens_are_answered(events: lis
             sent = reaction.send
             assert isinstance(reaction.verdict, Verdict)
             assert (reaction.reset is not None) == (reaction.verdict is Verdict.RESET_SERVER)
-            if reaction.answered:
-                asked.add(reaction.answered.connection)
+            if isinstance(reaction.event, Answered):
+                asked.add(reaction.event.connection)
         for segment in sent:
             to = (segment.destination, segment.destination_port, segment.source, segment.source_port)
             assert to in asked

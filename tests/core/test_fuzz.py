@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.core.actions import Verdict
+from certbot_standalone_nfq.core.actions import Answered, Verdict
 from certbot_standalone_nfq.core.engine import Engine
 from certbot_standalone_nfq.core.http01 import REQUEST_PREFIX
 from certbot_standalone_nfq.core.request import MAX_HEAD
@@ -52,8 +52,8 @@ def check(case: bytes) -> set[Verdict]:
             assert isinstance(reaction.verdict, Verdict)
             assert (reaction.reset is not None) == (reaction.verdict is Verdict.RESET_SERVER)
             verdicts.add(reaction.verdict)
-            if reaction.answered:
-                asked.add(reaction.answered.connection)
+            if isinstance(reaction.event, Answered):
+                asked.add(reaction.event.connection)
         else:
             now += 1
             sent = engine.tick(now)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from certbot_standalone_nfq.core.actions import Verdict
+from certbot_standalone_nfq.core.actions import Answered, Verdict
 from certbot_standalone_nfq.core.engine import Engine
 from certbot_standalone_nfq.core.segment import Flags, Segment, Timestamps, write
 from certbot_standalone_nfq.core.sequence import advance
@@ -28,7 +28,7 @@ class Conversation:
     def hear(self, segment: Segment) -> tuple[Segment, ...]:
         """Let the engine have a segment; the peer takes what comes back."""
         reaction = self.engine.handle(write(segment), self.now)
-        self.verdict, self.reset, self.answered = reaction.verdict, reaction.reset, reaction.answered
+        self.verdict, self.reset, self.event = reaction.verdict, reaction.reset, reaction.event
         self.peer.take(*reaction.send)
         return reaction.send
 
@@ -53,8 +53,8 @@ def test_a_request_is_answered_in_one_segment_that_also_closes(conversation: Con
     assert answer.flags == Flags.PSH | FIN_ACK
     assert answer.seq == 5000
     assert answer.ack == conversation.peer.seq
-    assert conversation.answered is not None
-    assert conversation.answered.token == TOKEN
+    assert isinstance(conversation.event, Answered)
+    assert conversation.event.token == TOKEN
 
 
 def test_the_server_is_reset_with_the_very_number_it_expects(conversation: Conversation) -> None:

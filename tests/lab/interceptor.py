@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from certbot_standalone_nfq.core.actions import Answered
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered
 from certbot_standalone_nfq.interception import Interception
 from certbot_standalone_nfq.kernel.claim import Settings
+from certbot_standalone_nfq.witness import Witness
 from tests.lab.hosts import Host
 from tests.lab.processes import running
 
@@ -30,7 +31,7 @@ def intercepting(
     """Intercept on a host, in this process, for one token or those given."""
     answered: list[Answered] = []
     with host.inside():
-        interception = Interception(Settings(**{"port": 80, **settings}), answered.append)
+        interception = Interception(Settings(**{"port": 80, **settings}), lambda event: _keep(event, answered))
     for token, key_authorization in (answers or {TOKEN: KEY_AUTHORIZATION}).items():
         interception.answer(token, key_authorization)
     try:
@@ -42,8 +43,13 @@ def intercepting(
             interception.stop()
 
 
+def _keep(event: Answered | Acknowledged, answered: list[Answered]) -> None:
+    if isinstance(event, Answered):
+        answered.append(event)
+
+
 def interceptor_command(host: Host, **settings: Any) -> list[str]:
-    """Return the command that intercepts on a host until its input ends.
+    """Return the command that intercepts on a host until its input ends, and looks on as the plugin does.
 
     With `others`, that many further tokens are pending.
     """
@@ -67,13 +73,15 @@ def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Pope
 def _main() -> None:
     settings = {"port": 80, "others": 0, **json.loads(sys.argv[1])}
     others = settings.pop("others")
-    interception = Interception(Settings(**settings), lambda _: None)
+    witness = Witness(settings["port"])
+    interception = Interception(Settings(**settings), witness.tell)
     interception.answer(TOKEN, KEY_AUTHORIZATION)
     for _ in range(others):
         interception.answer(secrets.token_urlsafe(32), KEY_AUTHORIZATION)
     print("ready", flush=True)
     sys.stdin.read()
     interception.stop()
+    witness.stop()
 
 
 if __name__ == "__main__":

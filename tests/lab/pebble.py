@@ -36,12 +36,15 @@ class Pebble:
         """The URL that clients begin at."""
         return f"https://{self.host.ipv4}:14000/dir"
 
-    def resolve(self, name: str, ipv4: str = "", ipv6: str = "") -> None:
+    def resolve(self, name: str, *addresses: str, ipv4: str = "", ipv6: str = "") -> None:
         """Let a name have these addresses, and no others."""
-        if ipv4:
-            self._manage("add-a", {"host": f"{name}.", "addresses": [ipv4]})
-        if ipv6:
-            self._manage("add-aaaa", {"host": f"{name}.", "addresses": [ipv6]})
+        every = [*addresses, *filter(None, (ipv4, ipv6))]
+        for action, family in (
+            ("add-a", [each for each in every if ":" not in each]),
+            ("add-aaaa", [each for each in every if ":" in each]),
+        ):
+            if family:
+                self._manage(action, {"host": f"{name}.", "addresses": family})
 
     def _manage(self, action: str, request: object) -> None:
         connection = self.host.connect(self.host.ipv4, 8055)
@@ -84,7 +87,7 @@ def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
             "-defaultIPv6",
             "",
         ),
-        *("-dns01", f"{host.ipv4}:8053", "-management", f"{host.ipv4}:8055"),
+        *("-dns01", f"{host.ipv4}:8053,{host.ipv4}:53", "-management", f"{host.ipv4}:8055"),
     )
     authority = host.command("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"{host.ipv4}:8053")
     log = folder / "pebble.log"

@@ -1,0 +1,248 @@
+"""Why a validation failed, as far as the evidence carries: a verdict, and the facts it rests on. No words here.
+
+The rules are asked in turn, the most specific first; what none of them knows leaves 'nothing arrived'.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from certbot_standalone_nfq.core.attempts import Attempt
+from certbot_standalone_nfq.evidence import Seen
+from certbot_standalone_nfq.problem import Problem
+
+
+class Verdict(enum.Enum):
+    """What can be told apart."""
+
+    NAME_TROUBLE = enum.auto()
+    """The authority could not look the name up, or may not certify it."""
+    UNACKNOWLEDGED = enum.auto()
+    """Requests were answered, and no answer arrived."""
+    BEHIND_PROXY = enum.auto()
+    """Requests were answered, and had come through a proxy."""
+    OTHER_PERSPECTIVE = enum.auto()
+    """Requests were answered, and that is all that can be seen from here."""
+    OTHER_PROGRAM = enum.auto()
+    """Requests came to this machine, and the plugin did not get them."""
+    REDIRECTED = enum.auto()
+    """The authority was redirected by something that is not this machine's server."""
+    NOT_THIS_MACHINE = enum.auto()
+    """The authority spoke to an address that is not this machine's."""
+    REFUSED = enum.auto()
+    """Connections were refused by this machine."""
+    DROPPED = enum.auto()
+    """Connection attempts got no answer of this machine."""
+    RETURN_PATH = enum.auto()
+    """This machine's answers to connection attempts did not arrive."""
+    NO_REQUEST = enum.auto()
+    """Connections were opened, and no request came over them."""
+    ONE_FAMILY = enum.auto()
+    """One IP version brings connections; the one that the authority used does not."""
+    NOTHING = enum.auto()
+    """No request came."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known of the machine and of the name, apart from packets."""
+
+    port: int
+    addresses: tuple[str, ...] = ()
+    """The name's, as looked up from here."""
+    own: frozenset[str] = frozenset()
+    """Those of the name's and the authority's that are this machine's."""
+    translated: bool = False
+    """Whether this machine's addresses are private, so that others may stand for them outside."""
+    watched: bool = True
+    """Whether the edge was looked at, and nothing missed."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict on one name's failure, and what it rests on."""
+
+    verdict: Verdict
+    name: str
+    port: int
+    count: int = 0
+    """Of requests or connections that the verdict is about."""
+    peers: tuple[str, ...] = ()
+    """Where they came from."""
+    addresses: tuple[str, ...] = ()
+    """What the authority spoke to, or the name leads to."""
+    headers: tuple[str, ...] = ()
+    families: tuple[int, ...] = ()
+    """The IP versions concerned."""
+    kind: str = ""
+    """The authority's kind of problem."""
+    arrived: int = 0
+    """Connection attempts that arrived from anybody over the IP version that works."""
+    watched: bool = True
+    translated: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """All there is to go by for one failed challenge."""
+
+    name: str
+    seen: Seen
+    attempts: Sequence[Attempt]
+    arrivals: Counter[int]
+    """Connection attempts from anybody, by IP version."""
+    problem: Problem
+    surroundings: Surroundings
+
+    @property
+    def spoken_to(self) -> tuple[str, ...]:
+        """The addresses that the authority used, or may have used."""
+        return self.problem.addresses or self.surroundings.addresses
+
+    def conclude(self, verdict: Verdict, **facts: Any) -> Diagnosis:
+        """Return a diagnosis of this case."""
+        around = self.surroundings
+        return Diagnosis(
+            verdict,
+            self.name,
+            around.port,
+            kind=self.problem.kind,
+            watched=around.watched,
+            translated=around.translated,
+            **facts,
+        )
+
+
+def diagnose(case: Case) -> Diagnosis:
+    """Return the first verdict that the evidence carries."""
+    for rule in _RULES:
+        found = rule(case)
+        if found:
+            return found
+    return case.conclude(Verdict.NOTHING, addresses=case.spoken_to, arrived=_total(case.arrivals))
+
+
+def _name_trouble(case: Case) -> Diagnosis | None:
+    if not case.problem.is_of_the_name:
+        return None
+    return case.conclude(Verdict.NAME_TROUBLE, count=case.seen.count)
+
+
+def _answered(case: Case) -> Diagnosis | None:
+    requests = case.seen.requests
+    if not requests:
+        return None
+    facts = {"count": case.seen.count, "peers": _distinct(request.connection.peer for request in requests)}
+    headers = _distinct(header for request in requests for header in request.forwarded_by)
+    if not any(request.acknowledged for request in requests):
+        return case.conclude(Verdict.UNACKNOWLEDGED, **facts)
+    if headers:
+        return case.conclude(Verdict.BEHIND_PROXY, headers=headers, **facts)
+    return case.conclude(Verdict.OTHER_PERSPECTIVE, **facts)
+
+
+def _taken_by_another(case: Case) -> Diagnosis | None:
+    return _about(case, Verdict.OTHER_PROGRAM, case.seen.unanswered)
+
+
+def _redirected(case: Case) -> Diagnosis | None:
+    return case.conclude(Verdict.REDIRECTED, addresses=case.spoken_to) if case.problem.was_redirected else None
+
+
+def _elsewhere(case: Case) -> Diagnosis | None:
+    """Tell that the authority spoke to another machine, where no translation of addresses can be the reason."""
+    foreign = tuple(address for address in case.spoken_to if address not in case.surroundings.own)
+    if not foreign or case.surroundings.translated:
+        return None
+    return case.conclude(Verdict.NOT_THIS_MACHINE, addresses=foreign)
+
+
+def _elsewhere_or_not_forwarded(case: Case) -> Diagnosis | None:
+    foreign = tuple(address for address in case.spoken_to if address not in case.surroundings.own)
+    if not foreign or _total(case.arrivals):
+        return None
+    return case.conclude(Verdict.NOT_THIS_MACHINE, addresses=foreign)
+
+
+def _failed_attempts(case: Case) -> Diagnosis | None:
+    """Tell what most of the attempts came to that the authority may have made."""
+    families = {_version(address) for address in case.problem.addresses} or {4, 6}
+    kinds: dict[Verdict, list[Attempt]] = {}
+    for attempt in case.attempts:
+        verdict = _outcome(attempt, case.problem)
+        if verdict and _version(attempt.connection.peer) in families:
+            kinds.setdefault(verdict, []).append(attempt)
+    if not kinds:
+        return None
+    verdict = max(kinds, key=lambda each: len(kinds[each]))
+    return _about(case, verdict, kinds[verdict])
+
+
+def _one_family(case: Case) -> Diagnosis | None:
+    used = {_version(address) for address in case.spoken_to}
+    silent = {version for version in used if not case.arrivals[version]}
+    working = {version for version in (4, 6) if case.arrivals[version]}
+    if not silent or not working or not case.surroundings.watched:
+        return None
+    return case.conclude(
+        Verdict.ONE_FAMILY,
+        families=tuple(sorted(silent)),
+        addresses=tuple(address for address in case.spoken_to if _version(address) in silent),
+        arrived=sum(case.arrivals[version] for version in working),
+    )
+
+
+_RULES: tuple[Callable[[Case], Diagnosis | None], ...] = (
+    _name_trouble,
+    _answered,
+    _taken_by_another,
+    _redirected,
+    _elsewhere,
+    _failed_attempts,
+    _one_family,
+    _elsewhere_or_not_forwarded,
+)
+
+
+def _outcome(attempt: Attempt, problem: Problem) -> Verdict | None:
+    """Say how an attempt failed, if it did.
+
+    An open connection that has brought no request may be anybody's; it counts if the authority says it had one.
+    """
+    if attempt.refused:
+        return Verdict.REFUSED
+    if not attempt.accepted:
+        return Verdict.DROPPED
+    if attempt.ignored:
+        return Verdict.RETURN_PATH
+    silent = not attempt.received and (attempt.sent is not None or problem.waited_for_an_answer)
+    return Verdict.NO_REQUEST if silent else None
+
+
+def _about(case: Case, verdict: Verdict, attempts: Sequence[Attempt]) -> Diagnosis | None:
+    if not attempts:
+        return None
+    return case.conclude(
+        verdict,
+        count=len(attempts),
+        peers=_distinct(attempt.connection.peer for attempt in attempts),
+        addresses=_distinct(attempt.connection.local for attempt in attempts),
+        families=tuple(sorted({_version(attempt.connection.peer) for attempt in attempts})),
+    )
+
+
+def _total(arrivals: Counter[int]) -> int:
+    return sum(arrivals[version] for version in (4, 6))
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _version(address: str) -> int:
+    return ipaddress.ip_address(address).version

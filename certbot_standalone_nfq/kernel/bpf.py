@@ -1,0 +1,88 @@
+"""Classic BPF programs, as data: instructions with labels to jump to, and their assembly.
+
+Opcodes are those of include/uapi/linux/bpf_common.h and filter.h, by their names in
+Documentation/networking/filter.rst. A load beyond the packet's end ends a program as if it returned 0.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Union
+
+
+class Code(enum.IntEnum):
+    """The opcodes we use. A and X are the two registers, M the scratch memory, k the instruction's number."""
+
+    LD_LEN = 0x80  # A = length of the packet
+    LD_ABS = 0x20  # A = word at k
+    LDB_ABS = 0x30  # A = octet at k
+    LDH_ABS = 0x28  # A = half word at k
+    LD_IND = 0x40  # A = word at X + k
+    LDH_IND = 0x48
+    LDB_IND = 0x50
+    LDX_IMM = 0x01  # X = k
+    LDX_MSH = 0xB1  # X = 4 * (octet at k & 0xf), the length of an IPv4 header
+    AND = 0x54
+    RSH = 0x74
+    ADD_X = 0x0C
+    SUB_X = 0x1C
+    TAX = 0x07
+    JEQ = 0x15
+    JGE = 0x35
+    JSET = 0x45
+    RET = 0x06
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An instruction whose jump targets are labels; an empty label is the instruction that follows."""
+
+    code: Code
+    k: int = 0
+    if_true: str = ""
+    if_false: str = ""
+
+
+Line = Union[Instruction, str]
+"""An instruction, or the label of the next one."""
+
+
+class Assembled(NamedTuple):
+    """An instruction as in struct sock_filter: jumps are distances."""
+
+    code: int
+    if_true: int
+    if_false: int
+    k: int
+
+
+def assemble(lines: Sequence[Line]) -> list[Assembled]:
+    """Replace labels by distances."""
+    labels: dict[str, int] = {}
+    instructions: list[Instruction] = []
+    for line in lines:
+        if isinstance(line, str):
+            labels[line] = len(instructions)
+        else:
+            instructions.append(line)
+
+    def distance(label: str, here: int) -> int:
+        return labels[label] - here - 1 if label else 0
+
+    return [
+        Assembled(int(line.code), distance(line.if_true, here), distance(line.if_false, here), line.k)
+        for here, line in enumerate(instructions)
+    ]
+
+
+def payload_offset_from_tcp() -> list[Line]:
+    """Return what moves X from where the TCP header begins to where it ends."""
+    return [
+        Instruction(Code.LDB_IND, 12),  # its length, in words, is in the upper half of this octet
+        Instruction(Code.AND, 0xF0),
+        Instruction(Code.RSH, 2),
+        Instruction(Code.ADD_X),
+        Instruction(Code.TAX),
+    ]

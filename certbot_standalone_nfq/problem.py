@@ -1,0 +1,56 @@
+"""What the authority says of a failure: its problem document, read as far as its words are known to us."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The authority's problem document (RFC 7807), as far as it is of use: RFC 8555, 6.7."""
+
+    kind: str = ""
+    """The last part of its type, such as `connection`, `dns`, `caa`."""
+    detail: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that the authority says it spoke to, as far as its words are known to us."""
+        found = (match for pattern in _SPOKEN_TO for match in pattern.findall(self.detail))
+        return tuple(dict.fromkeys(address for address in found if _is_address(address)))
+
+    @property
+    def is_of_the_name(self) -> bool:
+        """Whether the authority did not get as far as an address, or may not certify the name whatever it finds."""
+        return self.kind in ("dns", "caa", "dnssec") or _NOT_LOOKED_UP.search(self.detail) is not None
+
+    @property
+    def waited_for_an_answer(self) -> bool:
+        """Whether the authority says that it had a connection, and got nothing over it in time."""
+        return _NO_RESPONSE.search(self.detail) is not None
+
+    @property
+    def was_redirected(self) -> bool:
+        """Whether the authority speaks of a redirection, or of another scheme than it begins with."""
+        return _ELSEWHERE.search(self.detail) is not None
+
+
+# What Boulder (va/va.go, bdns/problem.go) and Go's net/http, as Pebble passes it on, say in these cases.
+_NOT_LOOKED_UP = re.compile(r"could not resolve|NXDOMAIN|SERVFAIL|DNS problem|[Nn]o valid (A|IP)")
+_NO_RESPONSE = re.compile(r"awaiting headers|[Tt]imeout after connect")
+_ELSEWHERE = re.compile(r"https://|redirect", re.IGNORECASE)
+_SPOKEN_TO = (
+    re.compile(r"^([0-9a-fA-F:.]+): "),  # Boulder
+    re.compile(r"(?:dial tcp |->)([0-9.]+):\d+"),  # Go's net.OpError, as Pebble passes it on
+    re.compile(r"(?:dial tcp |->)\[([0-9a-fA-F:.]+)\]:\d+"),
+)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""The witness of one validation: it gathers the evidence, keeps the log, and explains a failure."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from certbot_standalone_nfq import errors, hints
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered
+from certbot_standalone_nfq.core.attempts import Sighting
+from certbot_standalone_nfq.diagnosis import Case, Diagnosis, Surroundings, diagnose
+from certbot_standalone_nfq.evidence import Evidence
+from certbot_standalone_nfq.kernel import addresses
+from certbot_standalone_nfq.observation import Observation
+from certbot_standalone_nfq.problem import Problem
+from certbot_standalone_nfq.recording import Recording
+
+logger = logging.getLogger(__name__)
+
+_LOOK_UP_SECONDS = 3.0
+
+
+class Failure(NamedTuple):
+    """A challenge that failed, and what the authority said of it."""
+
+    name: str
+    token: str
+    problem: Problem
+
+
+class Witness:
+    """Looks on from its making until `stop`, and remembers."""
+
+    def __init__(self, port: int, *, observe: bool = True, capture: Path | None = None) -> None:
+        """Begin. Raises errors.CaptureNotWritable; that the edge cannot be looked at is only noted in the log."""
+        self._port = port
+        self._evidence = Evidence()
+        self._names: dict[str, str] = {}
+        self._missed = 0
+        self.recording: Recording | None = None
+        if capture:
+            try:
+                self.recording = Recording(capture)
+            except OSError as error:
+                raise errors.CaptureNotWritable(capture, error.strerror or str(error)) from error
+        self._observation: Observation | None = None
+        self._watched = False
+        if observe:
+            self._look()
+
+    def expect(self, token: str, name: str) -> None:
+        """Know which name a token is for."""
+        self._names[token] = name
+
+    def tell(self, event: Answered | Acknowledged) -> None:
+        """Take note of what the interception did."""
+        count = self._evidence.record(event)
+        if isinstance(event, Answered):
+            peer = event.connection.peer
+            logger.info(
+                "%s: challenge request no. %d, from %s over IPv%d, answered in %.1f ms",
+                self._names.get(event.token, event.token),
+                count,
+                peer,
+                ipaddress.ip_address(peer).version,
+                event.seconds * 1000,
+            )
+
+    def stop(self) -> None:
+        """Look no more; sum up in the log, and write the capture file."""
+        if self._observation:
+            self._observation.catch_up()
+            self._missed = self._observation.missed
+            self._observation.stop()
+            self._observation = None
+        for token, name in self._names.items():
+            self._sum_up(token, name)
+        if self.recording:
+            self._write_recording(self.recording)
+
+    def hint(self, failures: Sequence[Failure]) -> str:
+        """Explain failures, in at most six lines."""
+        diagnoses = self.diagnose(failures)
+        for diagnosis in diagnoses:
+            logger.info("%s: %s: %s", diagnosis.name, diagnosis.verdict.name, hints.words(diagnosis))
+        return hints.hint(diagnoses)
+
+    def diagnose(self, failures: Sequence[Failure]) -> list[Diagnosis]:
+        """Return the diagnosis of each failure."""
+        if self._observation:
+            self._observation.catch_up()
+        names = sorted({failure.name for failure in failures if not failure.problem.addresses})
+        found = addresses.look_up(names, _LOOK_UP_SECONDS) if names else {}
+        attempts, arrivals = self._evidence.attempts(), self._evidence.arrivals()
+        return [
+            diagnose(
+                Case(
+                    failure.name,
+                    self._evidence.seen(failure.token),
+                    attempts,
+                    arrivals,
+                    failure.problem,
+                    self._surroundings(failure.problem, found.get(failure.name, ())),
+                )
+            )
+            for failure in failures
+        ]
+
+    def _look(self) -> None:
+        try:
+            self._observation = Observation(self._port, self._observe)
+            self._watched = True
+        except (errors.Error, OSError) as error:
+            logger.debug("The machine's edge cannot be looked at: %s", error)
+
+    def _observe(self, seen: Sighting) -> None:
+        self._evidence.observe(seen)
+
+    def _surroundings(self, problem: Problem, found: tuple[str, ...]) -> Surroundings:
+        known = problem.addresses or found
+        missed = self._observation.missed if self._observation else self._missed
+        return Surroundings(
+            port=self._port,
+            addresses=found,
+            own=frozenset(filter(addresses.is_own, known)),
+            translated=any(addresses.is_translated(ipaddress.ip_address(address).version) for address in known),
+            watched=self._watched and not missed,
+        )
+
+    def _sum_up(self, token: str, name: str) -> None:
+        seen = self._evidence.seen(token)
+        logger.info(
+            "%s: challenge requests answered: %d; sources: %d; answers acknowledged: %d",
+            name,
+            seen.count,
+            len({request.connection.peer for request in seen.requests}),
+            sum(request.acknowledged for request in seen.requests),
+        )
+
+    def _write_recording(self, recording: Recording) -> None:
+        """Write the capture file: what the interception recorded, and what the edge saw of failures and handshakes."""
+        for packet in self._evidence.packets():
+            recording.add(packet.packet, packet.time)
+        try:
+            recording.write()
+        except OSError as error:
+            logger.warning("The capture file could not be written: %s", error)

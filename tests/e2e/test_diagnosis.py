@@ -1,0 +1,252 @@
+"""Failures that are really produced, with real certbot and Pebble: the hint must name the right one, and no other."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from certbot_standalone_nfq.diagnosis import Verdict
+from tests.e2e.conftest import Internet
+from tests.lab import hosts
+from tests.lab.certbot import Certbot
+from tests.lab.hosts import Host
+from tests.lab.http import PAGE_REQUEST, body, read_all
+from tests.lab.impostors import impostor, not_found, redirect, spoiling_proxy
+from tests.lab.nginx import PAGE, nginx
+from tests.lab.pebble import pebble
+from tests.lab.processes import wait_until
+
+TELLTALES = {
+    Verdict.NAME_TROUBLE: "matter of its DNS zone",
+    Verdict.UNACKNOWLEDGED: "no answer was acknowledged",
+    Verdict.BEHIND_PROXY: "proxy or CDN at",
+    Verdict.OTHER_PERSPECTIVE: "Authorities ask from several places",
+    Verdict.OTHER_PROGRAM: "did not get to this plugin",
+    Verdict.REDIRECTED: "the authority was redirected",
+    Verdict.NOT_THIS_MACHINE: "of this machine: correct its A and AAAA",
+    Verdict.REFUSED: "refused by this machine",
+    Verdict.DROPPED: "got no answer of it",
+    Verdict.RETURN_PATH: "answer did not arrive there",
+    Verdict.NO_REQUEST: "but no request came that way",
+    Verdict.ONE_FAMILY: "or remove that record",
+    Verdict.NOTHING: "provider blocks the port on the way",
+}
+"""What the hint says for one verdict only."""
+
+
+@dataclass
+class World(Internet):
+    """The internet, with addresses to spare."""
+
+    bare4: str = "198.51.100.3"
+    """Addresses of the server at which nothing listens."""
+    bare6: str = "2001:db8:100::3"
+    other4: str = "198.51.100.4"
+    """Addresses of the client's host, which is not the server."""
+    other6: str = "2001:db8:100::4"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    with (
+        hosts.pair() as (client, server),
+        hosts.resolving(server, client.ipv4),
+        nginx(server, folder / "nginx", listen=f"listen {server.ipv4}:80; listen [{server.ipv6}]:80;") as web_server,
+        pebble(client, folder / "pebble") as authority,
+    ):
+        made = World(client, server, web_server, authority, Certbot(server, authority, folder / "certbot"))
+        for host, four, six in ((server, made.bare4, made.bare6), (client, made.other4, made.other6)):
+            host.run("ip", "address", "add", f"{four}/24", "dev", "eth0")
+            host.run("ip", "address", "add", f"{six}/64", "dev", "eth0", "nodad")
+        yield made
+
+
+Trouble = Callable[[World], contextlib.AbstractContextManager[object]]
+
+
+def rules(where: Callable[[World], Host], *specifications: str) -> Trouble:
+    """Return the trouble that firewall rules make on a host; a rule goes for both IP versions."""
+
+    @contextlib.contextmanager
+    def trouble(world: World) -> Iterator[None]:
+        host = where(world)
+        with contextlib.ExitStack() as undo:
+            for specification in specifications:
+                for program in ("iptables", "ip6tables"):
+                    table, chain, *rule = specification.split()
+                    host.run(program, "-t", table, "-A", chain, *rule)
+                    undo.callback(host.run, program, "-t", table, "-D", chain, *rule)
+            yield
+
+    return trouble
+
+
+def server(world: World) -> Host:
+    return world.server
+
+
+def client(world: World) -> Host:
+    return world.client
+
+
+def nobody(_: World) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def bystander(world: World) -> Iterator[None]:
+    """Let somebody else ask for a page while the challenges are pending."""
+
+    def ask() -> None:
+        wait_until(lambda: "-j NFQUEUE" in world.server.rules(), "the challenges are pending")
+        with world.client.connect(world.server.ipv4, source_port=BYSTANDERS_PORT) as connection:
+            connection.sendall(PAGE_REQUEST)
+            served.append(body(read_all(connection)))
+
+    served: list[str] = []
+    thread = threading.Thread(target=ask, name="bystander")
+    thread.start()
+    yield
+    thread.join()
+    assert served == [PAGE]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is wrong, where the name leads, and what the hint must say."""
+
+    trouble: Trouble
+    verdict: Verdict
+    addresses: Callable[[World], tuple[str, ...]] = lambda world: (world.server.ipv4,)
+    says: tuple[str, ...] = ()
+    bystander: bool = False
+    """Whether somebody else is served over IPv4 meanwhile."""
+
+
+BYSTANDERS_PORT = 4001
+BLACK_HOLE = f"filter OUTPUT -p tcp --dport 80 ! --sport {BYSTANDERS_PORT} -j DROP"
+SCENARIOS = {
+    "nothing arrives, as something on the way drops it": Scenario(
+        rules(client, BLACK_HOLE), Verdict.NOTHING, says=("no connection attempt arrived at TCP port 80",)
+    ),
+    "nothing arrives but other people's connections": Scenario(
+        rules(client, BLACK_HOLE),
+        Verdict.NOTHING,
+        says=("no challenge request arrived at TCP port 80", "1 other connection attempt did"),
+        bystander=True,
+    ),
+    "the name leads to a host that answers instead": Scenario(
+        lambda world: impostor(world.client, world.other4, not_found),
+        Verdict.NOT_THIS_MACHINE,
+        lambda world: (world.other4,),
+        says=("198.51.100.4, which is not an address of this machine",),
+    ),
+    "the name leads to a host that refuses": Scenario(
+        nobody, Verdict.NOT_THIS_MACHINE, lambda world: (world.other4,), says=("198.51.100.4",)
+    ),
+    "the AAAA record leads elsewhere": Scenario(
+        lambda world: impostor(world.client, world.other6, not_found),
+        Verdict.NOT_THIS_MACHINE,
+        lambda world: (world.server.ipv4, world.other6),
+        says=("2001:db8:100::4, which is not an address",),
+    ),
+    "one of several A records leads elsewhere": Scenario(
+        lambda world: impostor(world.client, world.other4, not_found),
+        Verdict.NOT_THIS_MACHINE,
+        lambda world: (world.other4, world.server.ipv4),
+        says=("198.51.100.4, which is not an address",),
+    ),
+    "a firewall here drops connections": Scenario(
+        rules(server, "filter INPUT -p tcp --dport 80 -j DROP"),
+        Verdict.DROPPED,
+        says=("over IPv4 (from 198.51.100.1)", "allow TCP port 80 in"),
+    ),
+    "a firewall here rejects connections": Scenario(
+        rules(server, "filter INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset"),
+        Verdict.REFUSED,
+        says=("connections over IPv4 (from 198.51.100.1)",),
+    ),
+    "nothing listens on the address": Scenario(
+        nobody, Verdict.REFUSED, lambda world: (world.bare4,), says=("of 198.51.100.3",)
+    ),
+    "nothing listens on IPv6": Scenario(
+        nobody, Verdict.REFUSED, lambda world: (world.bare6,), says=("over IPv6", "of 2001:db8:100::3")
+    ),
+    "an inspecting firewall holds requests back": Scenario(
+        rules(client, "filter OUTPUT -p tcp --dport 80 -m string --algo bm --string acme-challenge -j DROP"),
+        Verdict.NO_REQUEST,
+        says=("over IPv4 (from 198.51.100.1)",),
+    ),
+    "the answer is lost on its way": Scenario(
+        rules(client, "filter INPUT -p tcp --sport 80 -m length --length 80:65535 -j DROP"),
+        Verdict.UNACKNOWLEDGED,
+        says=("3 challenge requests arrived (from 198.51.100.1)",),
+    ),
+    "the way back is blocked altogether": Scenario(
+        rules(client, "filter INPUT -p tcp --sport 80 -j DROP"),
+        Verdict.RETURN_PATH,
+        says=("over IPv4 (from 198.51.100.1)",),
+    ),
+    "one perspective is kept from asking": Scenario(
+        rules(
+            client,
+            "filter OUTPUT -p tcp --dport 80 --syn -m statistic --mode nth --every 3 --packet 0"
+            " -j REJECT --reject-with tcp-reset",
+        ),
+        Verdict.OTHER_PERSPECTIVE,
+        says=("2 challenge requests from 198.51.100.1 arrived and were answered", "the web server is not the reason"),
+    ),
+    "the name does not exist": Scenario(nobody, Verdict.NAME_TROUBLE, lambda _: (), says=("could not look it up",)),
+    "a proxy in front changes the answer": Scenario(
+        lambda world: impostor(world.client, world.other4, spoiling_proxy(world.client, world.server.ipv4)),
+        Verdict.BEHIND_PROXY,
+        lambda world: (world.other4,),
+        says=("(headers x-forwarded-for, via)",),
+    ),
+    "a gateway in front redirects": Scenario(
+        lambda world: impostor(world.client, world.other4, redirect),
+        Verdict.REDIRECTED,
+        lambda world: (world.other4,),
+        says=("without a redirection",),
+    ),
+    "another program takes the requests": Scenario(
+        rules(server, "raw PREROUTING -p tcp --dport 80 -j CT --notrack"),
+        Verdict.OTHER_PROGRAM,
+        says=("3 challenge requests arrived at this machine (from 198.51.100.1)",),
+    ),
+    "IPv6 is blocked on the way, and IPv4 works": Scenario(
+        rules(client, BLACK_HOLE),
+        Verdict.ONE_FAMILY,
+        lambda world: (world.server.ipv6,),
+        says=("nothing arrived over IPv6", "AAAA record 2001:db8:100::2", "over IPv4, 1 connection attempt did"),
+        bystander=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_the_hint_names_what_failed_and_nothing_else(
+    world: World, scenario: Scenario, record_property: Callable[[str, object], None]
+) -> None:
+    name = f"{secrets.token_hex(4)}.example.com"
+    world.authority.resolve(name, *scenario.addresses(world))
+    try:
+        with scenario.trouble(world), bystander(world) if scenario.bystander else contextlib.nullcontext():
+            result = world.certbot.certonly(name)
+    finally:
+        shutil.rmtree(world.certbot.folder, ignore_errors=True)
+    assert result.returncode == 1, result.stdout
+    hint = result.stdout.split("Hint: ")[1].split("\n\n")[0]
+    record_property("hint", hint)
+    assert [verdict for verdict, telltale in TELLTALES.items() if telltale in hint] == [scenario.verdict], hint
+    for words in scenario.says:
+        assert words in hint
+    assert len(hint.splitlines()) <= 6
+    assert "Traceback" not in result.stdout
