@@ -174,7 +174,7 @@ def _failed_attempts(case: Case) -> Diagnosis | None:
     families = {_version(address) for address in case.problem.addresses} or {4, 6}
     kinds: dict[Verdict, list[Attempt]] = {}
     for attempt in case.attempts:
-        verdict = _outcome(attempt, case.problem)
+        verdict = outcome(attempt, case.problem)
         if verdict and _version(attempt.connection.peer) in families:
             kinds.setdefault(verdict, []).append(attempt)
     if not kinds:
@@ -209,7 +209,7 @@ _RULES: tuple[Callable[[Case], Diagnosis | None], ...] = (
 )
 
 
-def _outcome(attempt: Attempt, problem: Problem) -> Verdict | None:
+def outcome(attempt: Attempt, problem: Problem) -> Verdict | None:
     """Say how an attempt failed, if it did.
 
     An open connection that has brought no request may be anybody's; it counts if the authority says it had one.

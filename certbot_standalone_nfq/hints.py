@@ -55,7 +55,7 @@ _WORDS = {
         "there. Look at the return path: outgoing firewall rules, routing, a second uplink."
     ),
     Verdict.NO_REQUEST: (
-        "{connections} over {families} (from {peers}) {were} opened, but no request came that way. Something on the "
+        "{connections} over {families} (from {peers}) {were} opened, but no challenge request came that way. Something on the "
         "way lets connections through and holds requests back: an inspecting firewall, or an MTU problem."
     ),
     Verdict.ONE_FAMILY: (

@@ -15,8 +15,8 @@ from certbot_standalone_nfq.kernel.edge import Edge
 
 logger = logging.getLogger(__name__)
 
-_INTERVAL = 0.05
-_PACKETS = 50
+_INTERVAL = 0.02
+_PACKETS = 20
 """Packets to read in an interval: a thousand a second, which takes about a hundredth of a core."""
 _CATCH_UP = 2000
 """Packets to read at the end: as many as the socket's buffer can hold."""

@@ -164,8 +164,8 @@ def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authent
 
 def test_the_hint_goes_by_what_the_authority_says(authenticator: Authenticator, host: Host) -> None:
     authenticator.perform([achall(1)])
-    problem = messages.Error(
-        typ="urn:ietf:params:acme:error:caa", detail="CAA record for example.com prevents issuance"
+    problem = messages.Error.from_json(
+        {"type": "urn:ietf:params:acme:error:caa", "detail": "CAA record prevents issuance"}
     )
     assert authenticator.auth_hint([achall(1, problem=problem)]).startswith(
         "example.com: the authority may not certify it: a CAA record"

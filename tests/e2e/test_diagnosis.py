@@ -33,7 +33,7 @@ TELLTALES = {
     Verdict.REFUSED: "refused by this machine",
     Verdict.DROPPED: "got no answer of it",
     Verdict.RETURN_PATH: "answer did not arrive there",
-    Verdict.NO_REQUEST: "but no request came that way",
+    Verdict.NO_REQUEST: "but no challenge request came that way",
     Verdict.ONE_FAMILY: "or remove that record",
     Verdict.NOTHING: "provider blocks the port on the way",
 }
