@@ -118,6 +118,18 @@ def test_the_port_may_be_another(pair: Pair, tmp_path: Path) -> None:
         assert doctor.examine(pair[1]).status == 1
 
 
+def test_of_a_server_on_any_ipv6_address_it_does_not_claim_to_know_about_ipv4(
+    pair: Pair, named: Dns, tmp_path: Path
+) -> None:
+    server = pair[1]
+    named.address(NAME, server.ipv4)
+    with nginx(server, tmp_path / "nginx", listen="listen [::]:80 ipv6only=off;"):
+        report = doctor.examine(server, NAME)
+    assert report.bad == []
+    assert "on IPv4 unless it chose IPv6 alone" in report.seen("listener")
+    assert "which is served if what listens on [::] did not choose IPv6 alone" in report.seen("name")
+
+
 def test_a_server_that_only_this_machine_reaches_does_not_count(pair: Pair, tmp_path: Path) -> None:
     with nginx(pair[1], tmp_path / "nginx", listen="listen 127.0.0.1:80;"):
         report = doctor.examine(pair[1])
@@ -127,8 +139,10 @@ def test_a_server_that_only_this_machine_reaches_does_not_count(pair: Pair, tmp_
 def test_a_published_container_port_counts_as_listening(lonely_host: Host) -> None:
     destination = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", "198.51.101.2:8080")
     lonely_host.run("iptables", "-t", "nat", "-A", "PREROUTING", *destination)
+    lonely_host.run("iptables", "-P", "INPUT", "DROP")  # which what is led elsewhere does not come by
     report = doctor.examine(lonely_host)
     assert report.status == 0
+    assert report.seen("firewall", "warn") == ""
     assert "DNAT --to-destination 198.51.101.2:8080" in report.seen("listener", "pass")
 
 
@@ -262,8 +276,8 @@ def test_an_issue_record_allows_http01_unless_it_names_other_methods_or_nobody(v
 def test_a_policy_that_drops_is_a_warning_unless_a_rule_names_the_port(server: Host) -> None:
     server.run("iptables", "-P", "INPUT", "DROP")
     seen = doctor.examine(server).seen("firewall", "warn")
-    assert "The policy of INPUT in iptables's filter is DROP" in seen
-    assert "no rule that packets come by accepts port 80" in seen
+    assert "The policy of INPUT in table filter of iptables is DROP" in seen
+    assert "no rule that packets come by names port 80" in seen
     server.run("iptables", "-A", "INPUT", "-p", "tcp", "-m", "multiport", "--dports", "443,80", "-j", "ACCEPT")
     report = doctor.examine(server)
     assert report.seen("firewall", "warn") == ""
@@ -281,11 +295,11 @@ def test_an_nft_chain_that_drops_is_a_warning_unless_its_set_names_the_port(serv
     server.run("nft", "add table inet f; add set inet f open { type inet_service; }")
     server.run("nft", "add chain inet f in { type filter hook input priority 0; policy drop; }")
     server.run("nft", "add rule inet f in ip6 nexthdr icmpv6 accept; add rule inet f in tcp dport @open accept")
-    assert "The policy of in in nft table inet f is DROP" in doctor.examine(server).seen("firewall", "warn")
+    assert "The policy of in in table inet f of nft is DROP" in doctor.examine(server).seen("firewall", "warn")
     server.run("nft", "add element inet f open { 80 }")
     report = doctor.examine(server)
     assert report.seen("firewall", "warn") == ""
-    assert "a rule accepts port 80: nft table inet f" in report.seen("firewall", "pass")
+    assert "a rule names port 80: nft table inet f" in report.seen("firewall", "pass")
 
 
 def test_rules_in_both_variants_are_a_warning(server: Host) -> None:
@@ -443,6 +457,13 @@ def test_the_self_test_is_left_out_if_it_would_load_modules(lonely_host: Host) -
     assert test.left_out.status is Status.WARN
     assert test.left_out.seen.endswith("it would load kernel modules: xt_bpf, nft_compat.")
     assert "--load-modules" in test.left_out.cure
+
+
+def test_what_is_not_shown_is_not_claimed() -> None:
+    blind = modules.Inventory(frozenset(), frozenset(), None, {})
+    (finding,) = machine.kernel(blind)
+    assert finding.status is Status.WARN
+    assert "is not shown here: nfnetlink_queue" in finding.seen
 
 
 def test_the_self_test_is_made_where_modules_are_missing_for_good(lonely_host: Host) -> None:

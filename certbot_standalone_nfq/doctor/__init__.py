@@ -71,7 +71,7 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
     served = port.service(number, rules)
     yield from _guarded("listener", lambda: port.listening(served, deadline))
-    yield from _guarded("firewall", lambda: port.firewall(number, rules))
+    yield from _guarded("firewall", lambda: port.firewall(served, rules))
     yield from _guarded("queues", lambda: port.queues(rules))
     yield from _guarded("clients", port.clients)
     yield from _guarded("name", lambda: lookups.findings(served, names_deadline))

@@ -15,6 +15,7 @@ from certbot_standalone_nfq.kernel.rule_programs import LEGACY, NF_TABLES, Rules
 from certbot_standalone_nfq.kernel.support import Feature
 
 _AS_ROOT = "Run this, and Certbot, as root, or with both CAP_NET_ADMIN and CAP_NET_RAW."
+_THERE = (Presence.BUILT_IN, Presence.LOADED, Presence.AVAILABLE)
 _DISTRIBUTIONS_KERNEL = "Boot your distribution's own kernel, with all its modules installed."
 
 
@@ -38,10 +39,17 @@ def kernel(inventory: Inventory) -> Iterator[Finding]:
         else:
             costs = "All packets of the port will go through Certbot while it validates. "
             yield warned("kernel", seen, costs + _DISTRIBUTIONS_KERNEL)
+    unknown = [feature.module for feature, presence in presences.items() if presence is Presence.UNKNOWN]
+    if unknown:
+        yield warned(
+            "kernel",
+            f"{Presence.UNKNOWN.value}: {', '.join(unknown)}.",
+            "Run this with --load-modules: its self-test will tell.",
+        )
     there = [
         f"{presence.value}: {', '.join(feature.module for feature, found in presences.items() if found is presence)}"
         for presence in Presence
-        if presence is not Presence.NOT_FOUND and presence in presences.values()
+        if presence in _THERE and presence in presences.values()
     ]
     if there:
         yield passed("kernel", f"{'; '.join(there)}.")
@@ -57,6 +65,8 @@ def iptables(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
         )
         return
     complaints = {shown.backend: shown.complaint for shown in rules if shown.complaint}
+    if support.missing_capabilities():
+        complaints = {}  # they would all be about that
     first: Variant | None = None
     for variant in variants:
         complaint = variant.complaint or complaints.get(variant.backend, "")

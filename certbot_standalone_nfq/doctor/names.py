@@ -116,6 +116,9 @@ def _address(name: str, address: str, local: bool | None, served: Service) -> Fi
             f"{seen}, an address of this machine, and nothing listens there on port {served.port}.",
             f"Let the web server listen on it, or take the {record} record away.",
         )
+    if not served.surely_reachable(address):
+        may = "which is served if what listens on [::] did not choose IPv6 alone"
+        return passed("name", f"{seen}, an address of this machine, {may}.")
     return passed("name", f"{seen}, an address of this machine where something listens.")
 
 

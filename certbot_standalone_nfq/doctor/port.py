@@ -31,6 +31,13 @@ class Service:
         version = 6 if ":" in address else 4
         return version in self.translations or any(listener.serves(address) for listener in self.listeners)
 
+    def surely_reachable(self, address: str) -> bool:
+        """Tell whether that does not hang on what a socket bound to [::] does with IPv4."""
+        version = 6 if ":" in address else 4
+        return version in self.translations or any(
+            listener.version == version and listener.serves(address) for listener in self.listeners
+        )
+
     def has(self, version: int) -> bool:
         """Tell whether connections by an IP version are taken at all, as far as can be seen."""
         return version in self.translations or any(
@@ -80,15 +87,23 @@ def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
     return f"{owner} listens on [{listener.address}]:{port}{note}."
 
 
-def firewall(port: int, rules: list[Rules]) -> Iterator[Finding]:
+def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
     """Say what the rules that were shown do with packets to the port, where that is plain."""
+    port, elsewhere = served.port, frozenset(served.translations)
     for shown in rules:
         if shown.complaint:
             yield warned(
-                "firewall", f"The rules could not be read: {shown.program}: {shown.complaint}.", "Run this as root."
+                "firewall",
+                f"The rules could not be read: {shown.program}: {shown.complaint}.",
+                "Run this as root, or that program by hand.",
             )
     plain = True
+    if elsewhere:
+        versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
+        yield passed("firewall", f"{versions}: not looked at, as the port is led elsewhere, where other rules hold.")
     for table in tables_of(rules):
+        if table.versions <= elsewhere:
+            continue
         for judgement in ruleset.judge(table, port):
             if judgement.open:
                 yield passed("firewall", f"{judgement.seen}.")
@@ -97,7 +112,7 @@ def firewall(port: int, rules: list[Rules]) -> Iterator[Finding]:
                 yield warned(
                     "firewall", f"{judgement.seen}.", f"Let TCP port {port} in, if it is not by a rule of another kind."
                 )
-    if plain and not any(shown.complaint for shown in rules):
+    if plain and elsewhere != frozenset(_VERSIONS) and not any(shown.complaint for shown in rules):
         names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "no firewall program"
         yield passed("firewall", f"No rule was seen that refuses port {port} ({names}).")
 

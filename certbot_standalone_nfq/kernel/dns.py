@@ -17,7 +17,7 @@ from scapy.layers.dns import DNS, DNSQR
 _CAA = 257
 _NO_ERROR, _NO_SUCH_NAME = 0, 3
 _PORT = 53
-_MAX_DATAGRAM = 4096
+_MAX_DATAGRAM = 0xFFFF
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -85,10 +85,11 @@ def _over_udp(nameserver: str, query: bytes, seconds: float) -> bytes:
 def _over_tcp(nameserver: str, query: bytes, seconds: float) -> bytes:
     with socket.create_connection((nameserver, _PORT), timeout=seconds) as tcp, tcp.makefile("rb") as stream:
         tcp.sendall(struct.pack("!H", len(query)) + query)
-        prefix = stream.read(2)
-        if len(prefix) < 2:
+        length = int.from_bytes(stream.read(2), "big")
+        answer = stream.read(length)
+        if not length or len(answer) < length:
             raise Unreadable("the nameserver closed the connection")
-        return stream.read(int.from_bytes(prefix, "big"))
+        return answer
 
 
 def _read(answer: bytes, identifier: int, name: str) -> tuple[bool, list[Caa]]:

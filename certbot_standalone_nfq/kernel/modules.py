@@ -31,6 +31,7 @@ PREFERRED = (
 NF_TABLES = (
     Feature("nf_tables", "nf_tables", "CONFIG_NF_TABLES"),
     Feature("iptables' matches in nf_tables", "nft_compat", "CONFIG_NFT_COMPAT"),
+    Feature("counters in nf_tables", "nft_counter", "CONFIG_NFT_COUNTER"),  # within nf_tables since Linux 5.17
 )
 LEGACY = (
     Feature("legacy iptables", "ip_tables", "CONFIG_IP_NF_IPTABLES"),
@@ -49,7 +50,7 @@ class Presence(enum.Enum):
     LOADED = "loaded"
     AVAILABLE = "available, not loaded"
     NOT_FOUND = "not found"
-    UNKNOWN = "not loaded, and whether it could be is not known here"
+    UNKNOWN = "not loaded, and whether it is built in or could be loaded is not shown here"
     """As in a container that has neither the modules' folder nor the kernel's configuration."""
 
     @property

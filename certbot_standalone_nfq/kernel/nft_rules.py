@@ -19,6 +19,8 @@ _EFFECTS = {
     "redirect": Effect.TRANSLATE,
 }
 _HARMLESS = frozenset({"counter", "log", "comment"})
+_PROTOCOL = {"meta": {"key": "l4proto"}}
+_EQUAL = ("==", "in")
 _Key = tuple[str, str]
 
 
@@ -77,7 +79,7 @@ def _table(ruleset: _Ruleset, key: _Key) -> Table:
         if (listed["family"], listed["table"]) == key
         for rule in _rules(ruleset, listed)
     ]
-    return Table(f"nft table {' '.join(key)}", _VERSIONS[key[0]], tuple(hooks), tuple(rules))
+    return Table(f"table {' '.join(key)} of nft", _VERSIONS[key[0]], tuple(hooks), tuple(rules))
 
 
 def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
@@ -88,9 +90,12 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
     unconditional = True
     for statement in statements:
         kind, content = next(iter(statement.items()))
-        if kind == "match":
+        if kind == "match" and content["left"] == _PROTOCOL:
+            if "tcp" not in ruleset.elements(listed, content["right"]) or content["op"] not in _EQUAL:
+                return  # nothing in the rule is about us
+        elif kind == "match":
             unconditional = False
-            if _is_port(content["left"]) and content["op"] in ("==", "in"):
+            if _is_port(content["left"]) and content["op"] in _EQUAL:
                 ports += _ranges(ruleset.elements(listed, content["right"]))
         elif kind == "vmap" and _is_port(content["key"]):
             unconditional = False

@@ -61,6 +61,11 @@ class Table:
     hooks: tuple[Hook, ...]
     rules: tuple[Rule, ...]
 
+    @property
+    def chains(self) -> frozenset[str]:
+        """The chains that have rules."""
+        return frozenset(rule.chain for rule in self.rules)
+
     def incoming(self) -> Iterator[Rule]:
         """Yield the rules that packets from the network can come by, in no certain order."""
         chains = {hook.chain for hook in self.hooks}
@@ -89,27 +94,38 @@ def judge(table: Table, port: int) -> list[Judgement]:
     naming = [rule for rule in table.incoming() if rule.names(port)]
     refusing = next((rule for rule in naming if rule.effect is Effect.REFUSE), None)
     judgements = [Judgement(False, f"A rule refuses port {port}: {refusing.text}")] if refusing else []
-    accepting = next((rule for rule in naming if rule.effect is Effect.ACCEPT), None)
+    admitting = next((rule for rule in naming if rule.effect is Effect.ACCEPT or rule.target in table.chains), None)
     for hook in table.hooks:
         last_word = _last_word(table, hook)
         if not hook.for_us or not last_word:
             continue
-        if accepting:
-            judgements.append(Judgement(True, f"{last_word}, and a rule accepts port {port}: {accepting.text}"))
+        if admitting:
+            judgements.append(Judgement(True, f"{last_word}, and a rule names port {port}: {admitting.text}"))
         else:
-            judgements.append(Judgement(False, f"{last_word}, and no rule that packets come by accepts port {port}"))
+            judgements.append(Judgement(False, f"{last_word}, and no rule that packets come by names port {port}"))
     return judgements
 
 
 def _last_word(table: Table, hook: Hook) -> str:
     """Say what refuses packets that no rule speaks of, or nothing if they are let in."""
-    for rule in table.rules:
-        if rule.chain == hook.chain and rule.unconditional:
-            if rule.effect is Effect.ACCEPT:
-                return ""
-            if rule.effect is Effect.REFUSE:
-                return f"All that comes as far is refused by {rule.text}"
+    rule = _decisive(table, hook.chain, set())
+    if rule:
+        return "" if rule.effect is Effect.ACCEPT else f"All that comes as far is refused by {rule.text}"
     return f"The policy of {hook.chain} in {table.name} is DROP" if hook.refuses else ""
+
+
+def _decisive(table: Table, chain: str, seen: set[str]) -> Rule | None:
+    """Return the first rule that decides on every packet which comes as far in a chain, if there is one."""
+    seen.add(chain)
+    for rule in table.rules:
+        if rule.chain != chain or not rule.unconditional:
+            continue
+        if rule.effect in (Effect.ACCEPT, Effect.REFUSE):
+            return rule
+        further = _decisive(table, rule.target, seen) if rule.target and rule.target not in seen else None
+        if further:
+            return further
+    return None
 
 
 def translations(tables: list[Table], port: int, version: int) -> list[Rule]:

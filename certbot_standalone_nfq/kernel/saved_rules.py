@@ -37,7 +37,7 @@ def tables(saved: str, program: str, version: int) -> list[Table]:
         elif line.startswith("-A "):
             rules.append(_rule(line, program, name))
         elif line == "COMMIT":
-            found.append(Table(f"{program}'s {name}", frozenset({version}), tuple(hooks), tuple(rules)))
+            found.append(Table(f"table {name} of {program}", frozenset({version}), tuple(hooks), tuple(rules)))
     return found
 
 
@@ -71,7 +71,7 @@ def _is_unconditional(words: list[str]) -> bool:
     at = 2
     while at < len(words) and words[at : at + 2] in (["-p", "tcp"], ["-m", "tcp"], ["-m", "comment"]):
         at += 4 if words[at + 1] == "comment" else 2
-    return words[at : at + 1] == ["-j"]
+    return words[at : at + 1] in (["-j"], ["-g"])
 
 
 def _ports(words: list[str]) -> Iterator[tuple[int, int]]:
