@@ -334,10 +334,10 @@ def test_other_queues_are_shown_and_rules_to_queues_without_a_listener(server: H
     with server.inside():
         queue = NetlinkQueue(7, FOR_CHALLENGES)
     server.run("iptables", "-A", "INPUT", "-p", "udp", "-j", "NFQUEUE", "--queue-num", "7")
-    report = doctor.examine(server)
+    with contextlib.closing(queue):
+        report = doctor.examine(server)
     assert "Other programs listen to packet queues: 7." in report.seen("queues", "pass")
     assert report.seen("queues", "warn") == ""
-    queue.close()
     assert "nobody listens to, which drops them" in doctor.examine(server).seen("queues", "warn")
 
 
@@ -361,6 +361,7 @@ def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> No
     assert "Left out, as it takes CAP_NET_ADMIN and CAP_NET_RAW and CAP_SYS_ADMIN" in report.seen("self-test", "warn")
     assert "listens on 0.0.0.0:80" in report.seen("listener", "pass")
     assert "could not be read" in report.seen("firewall", "warn")
+    assert "variant nf_tables" in report.seen("iptables", "pass")
 
 
 def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: Host) -> None:

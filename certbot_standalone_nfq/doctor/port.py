@@ -113,19 +113,18 @@ def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
                     "firewall", f"{judgement.seen}.", f"Let TCP port {port} in, if it is not by a rule of another kind."
                 )
     if plain and elsewhere != frozenset(_VERSIONS) and not any(shown.complaint for shown in rules):
-        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "no firewall program"
+        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none loaded"
         yield passed("firewall", f"No rule was seen that refuses port {port} ({names}).")
 
 
 def queues(rules: list[Rules]) -> Iterator[Finding]:
     """Look for other programs that take packets from queues, and for what dead runs of this plugin left behind."""
-    bound = support.bound_queues()
+    bound = support.bound_queues() if support.has_queues() else set()
     labels: set[Label] = set()
     for shown in rules:
         labels |= iptables_rules.labels(shown.text)
     if bound is None:
-        seen = "The kernel does not show which packet queues are in use"
-        yield warned("queues", f"{seen}.", "Run this as root; this is also so while nfnetlink_queue is not loaded.")
+        yield warned("queues", "Which packet queues are in use is not shown to this user.", "Run this as root.")
         return
     for label in sorted(labels):
         yield _run_of_ours(label, alive=label.queue in bound)
