@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from certbot_standalone_nfq import doctor as doctor_package
 from certbot_standalone_nfq.command import main
 from certbot_standalone_nfq.doctor import machine
 from certbot_standalone_nfq.doctor.finding import Status
@@ -403,6 +404,26 @@ def test_a_kernel_without_the_prefilter_is_a_warning_with_the_reason(
     assert "Worked only with the selection port: This kernel has no bpf match" in report.seen("self-test", "warn")
     assert report.seen("self-test", "pass").count("a challenge was answered") == 2
     assert report.status == 0
+
+
+@pytest.mark.parametrize(("option", "may"), [((), False), (("--load-modules",), True)])
+def test_the_self_test_can_load_modules_only_if_told_to(
+    server: Host, wrapped: Callable[[str, str], str], tmp_path: Path, option: tuple[str, ...], may: bool
+) -> None:
+    restore = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
+    wrapped(
+        "iptables-restore", f'script=$(cat); case $script in *"-m bpf"*) exit 2;; esac; echo "$script" | {restore} "$@"'
+    )
+    path = wrapped("modprobe", f"grep CapEff /proc/self/status >> {tmp_path}/powers")
+    doctor.examine(server, *option, path=path)
+    powers = {int(line.split()[1], 16) for line in (tmp_path / "powers").read_text().splitlines()}
+    assert {bool(power >> 16 & 1) for power in powers} == {may}, "CAP_SYS_MODULE"
+
+
+def test_what_is_loaded_if_told_to_is_what_an_interception_would_load() -> None:
+    unloaded = _inventory(xt_bpf=False, nft_compat=False, xt_connmark=True)
+    assert doctor_package._unloaded([VARIANT], unloaded) == ["xt_bpf", "nft_compat"]
+    assert doctor_package._unloaded([], unloaded) == []
 
 
 def test_a_firewall_that_refuses_the_rules_fails_the_self_test_with_its_words(

@@ -110,7 +110,7 @@ def start_self_test(variants: list[Variant], inventory: Inventory, may_load: boo
     for variant in usable:
         would_load = [feature.module for feature in needed(variant) if inventory.presence(feature).would_load]
         if not would_load:
-            return SelfTest(PrivateRun(self_test.intercept, variant.name))
+            return SelfTest(PrivateRun(self_test.intercept_without_loading, variant.name))
         unloaded = unloaded or would_load
     return _left_out(
         f"it would load kernel modules: {', '.join(unloaded)}.",

@@ -14,6 +14,7 @@ from certbot_standalone_nfq.interception import Interception
 from certbot_standalone_nfq.kernel import support
 from certbot_standalone_nfq.kernel.claim import Settings
 from certbot_standalone_nfq.kernel.plan import Selection
+from certbot_standalone_nfq.kernel.private_namespace import forbid_loading_modules
 
 _ANSWER_SECONDS = 1.0
 _LOOPBACK = {4: (socket.AF_INET, "127.0.0.1"), 6: (socket.AF_INET6, "::1")}
@@ -35,6 +36,12 @@ class Outcome:
     selection: str
     fallback: str
     exchanges: tuple[Exchange, ...]
+
+
+def intercept_without_loading(firewall: str) -> Outcome:
+    """Intercept, and have no modules loaded where the kernel turns out to lack one. Otherwise like `intercept`."""
+    forbid_loading_modules()
+    return intercept(firewall)
 
 
 def intercept(firewall: str) -> Outcome:

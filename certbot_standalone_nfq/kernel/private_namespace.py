@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_PR_CAPBSET_DROP = 24  # include/uapi/linux/prctl.h
+_CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # include/uapi/linux/sockios.h
 _IFF_UP = 1
 _REQUEST = "16sh14x"
@@ -74,3 +76,11 @@ def enter() -> None:
         request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_REQUEST, b"lo", 0))
         flags = struct.unpack(_REQUEST, request)[1]
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack(_REQUEST, b"lo", flags | _IFF_UP))
+
+
+def forbid_loading_modules() -> None:
+    """Let no program that this process starts from now on load kernel modules by itself.
+
+    Without CAP_SETPCAP that has no effect. Who lacks that lacks CAP_SYS_MODULE, too, short of being made so on purpose.
+    """
+    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_SYS_MODULE, 0, 0, 0)
