@@ -6,8 +6,10 @@ import contextlib
 import functools
 import json
 import shutil
+import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,3 +79,27 @@ def dns(host: Host) -> Iterator[Dns]:
         for port in (53, _MANAGEMENT):
             wait_until(functools.partial(host.listens, port), f"port {port} is open")
         yield Dns(host)
+
+
+@contextlib.contextmanager
+def answering(host: Host, answer: Callable[[bytes], bytes]) -> Iterator[None]:
+    """Let a host's nameserver be one that makes its answers of the queries' bytes."""
+
+    def serve() -> None:
+        while True:
+            query, client = nameserver.recvfrom(4096)
+            if not query:
+                return
+            nameserver.sendto(answer(query), client)
+
+    with host.inside(), resolving(host):
+        nameserver, stopper = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        with nameserver, stopper:
+            nameserver.bind(("127.0.0.1", 53))
+            thread = threading.Thread(target=serve, name="nameserver")
+            thread.start()
+            try:
+                yield
+            finally:
+                stopper.sendto(b"", nameserver.getsockname())
+                thread.join()

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.lab.hosts import Host
 
 Found = dict[str, str]
+NAME = "www.example.com"
 
 
 @dataclass
