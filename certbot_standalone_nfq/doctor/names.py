@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from certbot_standalone_nfq.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.doctor.port import Service
-from certbot_standalone_nfq.kernel import addresses, dns
+from certbot_standalone_nfq.kernel import dns, resolver
 from certbot_standalone_nfq.kernel.deadline import Deadline
 
 _DNS_SECONDS = 1.0
@@ -64,7 +64,7 @@ def _addresses(name: str) -> Answer:
     if name.startswith("*."):
         return _always(failed("name", f"{name}: http-01 cannot validate wildcards.", "Use a plugin for dns-01."))
     try:
-        found = addresses.resolve(name)
+        found = resolver.addresses_of(name)
     except socket.gaierror as error:
         if error.errno in _NOT_FOUND:
             return _always(
@@ -75,7 +75,7 @@ def _addresses(name: str) -> Answer:
         )
     except (UnicodeError, ValueError, OSError):
         return _always(failed("name", f"{name!r} cannot be looked up.", "Give a domain name."))
-    local = {address: addresses.is_local(address) for address in found}
+    local = {address: resolver.is_local(address) for address in found}
 
     def answer(served: Service) -> Iterator[Finding]:
         for address in found:

@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from certbot_standalone_nfq.kernel import addresses, processes
+from certbot_standalone_nfq.kernel import processes, resolver
 from certbot_standalone_nfq.kernel.deadline import Deadline
 from certbot_standalone_nfq.kernel.listeners import Listener, listeners
 from tests.lab.hosts import Host
@@ -66,10 +66,10 @@ def test_a_process_that_is_gone_has_no_name() -> None:
 def test_an_address_is_local_if_an_interface_has_it(pair: tuple[Host, Host]) -> None:
     client, server = pair
     with server.inside():
-        assert addresses.is_local(server.ipv4) is True
-        assert addresses.is_local(server.ipv6) is True
-        assert addresses.is_local(client.ipv4) is False
-        assert addresses.is_local(client.ipv6) is False
+        assert resolver.is_local(server.ipv4) is True
+        assert resolver.is_local(server.ipv6) is True
+        assert resolver.is_local(client.ipv4) is False
+        assert resolver.is_local(client.ipv6) is False
         server.run("sysctl", "-qw", "net.ipv6.ip_nonlocal_bind=1")
-        assert addresses.is_local(client.ipv6) is None
-        assert addresses.is_local(client.ipv4) is False
+        assert resolver.is_local(client.ipv6) is None
+        assert resolver.is_local(client.ipv4) is False

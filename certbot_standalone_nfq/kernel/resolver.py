@@ -10,7 +10,7 @@ from pathlib import Path
 _NONLOCAL_BIND = {4: "ipv4", 6: "ipv6"}
 
 
-def resolve(name: str) -> list[str]:
+def addresses_of(name: str) -> list[str]:
     """Return a name's addresses, of both families, by the system's resolver.
 
     Raises socket.gaierror, and UnicodeError for what cannot be a name. It may take as long as the resolver likes.
