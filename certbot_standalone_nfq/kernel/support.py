@@ -91,3 +91,14 @@ def load_modules(*modules: str) -> None:
             logger.debug("modprobe %s: %s", module, error)
         else:
             logger.debug("modprobe %s: exit status %d", module, result.returncode)
+
+
+def may_make_namespaces() -> bool:
+    """Tell whether this process has CAP_SYS_ADMIN in effect, which making a network namespace takes."""
+    cap_sys_admin = 21  # include/uapi/linux/capability.h
+    return bool(_effective_capabilities() >> cap_sys_admin & 1)
+
+
+def has_queues() -> bool:
+    """Tell whether the kernel has packet queues by now: before their module is loaded, nobody listens to one."""
+    return Path("/proc/thread-self/net/netfilter/nfnetlink_queue").exists()

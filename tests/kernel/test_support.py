@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.kernel import support
+from certbot_standalone_nfq.kernel.netlink_queue import NetlinkQueue
+from certbot_standalone_nfq.kernel.queue import FOR_CHALLENGES
 from tests.conftest import needs_root
 from tests.lab.hosts import Host
 
@@ -66,3 +68,17 @@ def test_a_program_is_found_on_path_before_the_sbin_folders(monkeypatch: pytest.
     python = Path(sys.executable)
     monkeypatch.setenv("PATH", str(python.parent))
     assert support.find_program(python.name) == str(python)
+
+
+@needs_root
+def test_root_may_make_namespaces_unless_a_container_forbids_it() -> None:
+    report = REPORT.replace("missing_capabilities", "may_make_namespaces")
+    assert support.may_make_namespaces()
+    command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", report]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_there_are_queues_once_one_is_bound(lonely_host: Host) -> None:
+    with lonely_host.inside():
+        NetlinkQueue(7, FOR_CHALLENGES).close()
+        assert support.has_queues()

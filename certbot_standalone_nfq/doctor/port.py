@@ -1,0 +1,177 @@
+"""What happens at the port: who listens, what the firewall says, and who else has a hand in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from certbot_standalone_nfq.doctor.finding import Finding, failed, passed, warned
+from certbot_standalone_nfq.kernel import iptables_rules, processes, ruleset, support
+from certbot_standalone_nfq.kernel.deadline import Deadline
+from certbot_standalone_nfq.kernel.listeners import Listener, listeners
+from certbot_standalone_nfq.kernel.plan import Label
+from certbot_standalone_nfq.kernel.rule_programs import Rules
+from certbot_standalone_nfq.kernel.ruleset import Rule, Table
+
+_VERSIONS = (4, 6)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Who takes connections to the port: sockets of this namespace, and rules that lead them elsewhere."""
+
+    port: int
+    listeners: tuple[Listener, ...]
+    translations: dict[int, Rule]
+    """By IP version, the first of them."""
+
+    def reachable(self, address: str) -> bool:
+        """Tell whether connections to an address are taken, as far as can be seen."""
+        version = 6 if ":" in address else 4
+        return version in self.translations or any(listener.serves(address) for listener in self.listeners)
+
+    def surely_reachable(self, address: str) -> bool:
+        """Tell whether that does not hang on what a socket bound to [::] does with IPv4."""
+        version = 6 if ":" in address else 4
+        return version in self.translations or any(
+            listener.version == version and listener.serves(address) for listener in self.listeners
+        )
+
+    def has(self, version: int) -> bool:
+        """Tell whether connections by an IP version are taken at all, as far as can be seen."""
+        return version in self.translations or any(
+            not listener.loopback and (listener.version == version or (listener.anywhere and listener.version == 6))
+            for listener in self.listeners
+        )
+
+
+def tables_of(rules: list[Rules]) -> list[Table]:
+    """Return all tables that were shown."""
+    return [table for shown in rules for table in shown.tables]
+
+
+def service(port: int, rules: list[Rules]) -> Service:
+    """Find out who takes connections to the port. Raises OSError."""
+    found = {version: ruleset.translations(tables_of(rules), port, version) for version in _VERSIONS}
+    return Service(port, tuple(listeners(port)), {version: each[0] for version, each in found.items() if each})
+
+
+def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:
+    """Say who listens, by whom packets are led elsewhere, and what follows for each IP version."""
+    for rule in dict.fromkeys(served.translations.values()):
+        yield passed("listener", f"Connections to port {served.port} are led elsewhere by a rule: {rule.text}")
+    owners = processes.socket_owners({listener.inode for listener in served.listeners}, deadline)
+    outside = [listener for listener in served.listeners if not listener.loopback]
+    if outside:
+        yield passed("listener", " ".join(dict.fromkeys(_describe(each, served.port, owners) for each in outside)))
+    elif not served.translations:
+        where = "but on the loopback interface " if served.listeners else ""
+        yield failed(
+            "listener",
+            f"Nothing listens on TCP port {served.port} {where}and no rule leads its connections elsewhere.",
+            "Start the web server, or let it listen on this machine's addresses; where there is none, use Certbot's "
+            "standalone authenticator.",
+        )
+    if served.has(6) and not served.has(4):
+        yield warned(
+            "listener", "Nothing listens on IPv4.", "Let the web server listen on IPv4, if names have A records."
+        )
+
+
+def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
+    owner = owners.get(listener.inode) or "a program that is not shown to this user"
+    if listener.version == 4:
+        return f"{owner} listens on {listener.address}:{port}."
+    note = ", and so on IPv4 unless it chose IPv6 alone" if listener.anywhere else ""
+    return f"{owner} listens on [{listener.address}]:{port}{note}."
+
+
+def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
+    """Say what the rules that were shown do with packets to the port, where that is plain."""
+    port, elsewhere = served.port, frozenset(served.translations)
+    for shown in rules:
+        if shown.complaint:
+            yield warned(
+                "firewall",
+                f"The rules could not be read: {shown.program}: {shown.complaint}.",
+                "Run this as root, or that program by hand.",
+            )
+    plain = True
+    if elsewhere:
+        versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
+        yield passed("firewall", f"{versions}: not looked at, as the port is led elsewhere, where other rules hold.")
+    for table in tables_of(rules):
+        if table.versions <= elsewhere:
+            continue
+        for judgement in ruleset.judge(table, port):
+            if judgement.open:
+                yield passed("firewall", f"{judgement.seen}.")
+            else:
+                plain = False
+                yield warned(
+                    "firewall", f"{judgement.seen}.", f"Let TCP port {port} in, if it is not by a rule of another kind."
+                )
+    if plain and elsewhere != frozenset(_VERSIONS) and not any(shown.complaint for shown in rules):
+        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none loaded"
+        yield passed("firewall", f"No rule was seen that refuses port {port} ({names}).")
+
+
+def queues(rules: list[Rules]) -> Iterator[Finding]:
+    """Look for other programs that take packets from queues, and for what dead runs of this plugin left behind."""
+    bound = support.bound_queues() if support.has_queues() else set()
+    labels: set[Label] = set()
+    for shown in rules:
+        labels |= iptables_rules.labels(shown.text)
+    if bound is None:
+        yield warned("queues", "Which packet queues are in use is not shown to this user.", "Run this as root.")
+        return
+    for label in sorted(labels):
+        yield _run_of_ours(label, alive=label.queue in bound)
+    others = sorted(bound - {label.queue for label in labels})
+    if others:
+        yield passed("queues", f"Other programs listen to packet queues: {', '.join(map(str, others))}.")
+    if not labels and not others:
+        yield passed("queues", "Nobody listens to packet queues, and no run of this plugin left rules behind.")
+    yield from _dead_ends(rules, bound)
+
+
+def _run_of_ours(label: Label, alive: bool) -> Finding:
+    if alive:
+        return warned(
+            "queues",
+            f"A run of this plugin is under way (queue {label.queue}).",
+            "Nothing, if it ends soon; several runs at once do not disturb each other.",
+        )
+    return warned(
+        "queues",
+        f"An interrupted run of this plugin left rules behind (queue {label.queue}, nobody listens to it).",
+        "Nothing: packets pass by them, and the next run removes them.",
+    )
+
+
+def _dead_ends(rules: list[Rules], bound: set[int]) -> Iterator[Finding]:
+    """Find rules that hand packets to a queue that nobody listens to, where they are dropped."""
+    for table in tables_of(rules):
+        for rule in table.rules:
+            if rule.queues and not bound & set(range(rule.queues[0], rule.queues[1] + 1)):
+                yield warned(
+                    "queues",
+                    f"A rule hands packets to a queue that nobody listens to, which drops them: {rule.text}.",
+                    "Start the program that it is for, or remove it.",
+                )
+
+
+def clients() -> Iterator[Finding]:
+    """Look for other ACME clients that are running."""
+    running: list[str] = []
+    with contextlib.suppress(OSError):
+        running = processes.acme_clients()
+    if not running:
+        yield passed("clients", "No other ACME client is running.")
+        return
+    yield warned(
+        "clients",
+        f"Running: {', '.join(running)}.",
+        "Let it end first if it is Certbot, which runs one at a time; others do not disturb, as tokens differ.",
+    )

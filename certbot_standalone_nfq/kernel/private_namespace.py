@@ -1,0 +1,86 @@
+"""A function in a process and a network namespace of its own, which end together.
+
+The namespace has a loopback interface and nothing else. Whatever the function does to the network, it does there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import multiprocessing
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_PR_CAPBSET_DROP = 24  # include/uapi/linux/prctl.h
+_CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # include/uapi/linux/sockios.h
+_IFF_UP = 1
+_REQUEST = "16sh14x"
+
+
+class Failed(Exception):
+    """The function raised an exception, or its process ended before it returned."""
+
+
+class PrivateRun:
+    """A function's run, from its start until its result is taken."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Start it. To be called before this process starts threads, as it is forked."""
+        context = multiprocessing.get_context("fork")
+        self._results, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_run, args=(sender, function, arguments), daemon=True)
+        self._process.start()
+        sender.close()
+
+    def result(self, seconds: float) -> Any:
+        """Wait for the function's result and return it; its process is gone then.
+
+        Raises TimeoutError if it takes longer, and Failed.
+        """
+        try:
+            if not self._results.poll(seconds):
+                self._process.kill()
+                raise TimeoutError
+            succeeded, value = self._results.recv()
+        except EOFError as error:
+            raise Failed("its process ended early") from error
+        finally:
+            self._results.close()
+            self._process.join()
+        if not succeeded:
+            raise Failed(value)
+        return value
+
+
+def _run(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        enter()
+        outcome = True, function(*arguments)
+    except Exception as error:
+        outcome = False, str(error) or type(error).__name__
+    sender.send(outcome)
+
+
+def enter() -> None:
+    """Give this thread a new network namespace whose loopback interface is up. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"unshare: {os.strerror(number)}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_REQUEST, b"lo", 0))
+        flags = struct.unpack(_REQUEST, request)[1]
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack(_REQUEST, b"lo", flags | _IFF_UP))
+
+
+def forbid_loading_modules() -> None:
+    """Let no program that this process starts from now on load kernel modules by itself.
+
+    Without CAP_SETPCAP that has no effect. Who lacks that lacks CAP_SYS_MODULE, too, short of being made so on purpose.
+    """
+    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_SYS_MODULE, 0, 0, 0)

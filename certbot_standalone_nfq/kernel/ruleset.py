@@ -1,0 +1,139 @@
+"""Firewall rules, whoever showed them, as far as they can be judged without being the kernel.
+
+Only what is plain is told from them: what becomes of packets that no rule speaks of, and which rules name a port. A
+rule's other conditions are left to the reader, who is shown the rule.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+class Effect(enum.Enum):
+    """What a rule does with a packet, as far as it matters here."""
+
+    ACCEPT = enum.auto()
+    REFUSE = enum.auto()
+    TRANSLATE = enum.auto()
+    """Lead it to another address or port."""
+    OTHER = enum.auto()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule, as its owner writes it."""
+
+    chain: str
+    text: str
+    effect: Effect = Effect.OTHER
+    ports: tuple[tuple[int, int], ...] = ()
+    """The ranges of destination ports of TCP that it names, both ends included."""
+    unconditional: bool = False
+    """Whether it holds for every TCP packet that comes by."""
+    target: str = ""
+    """The chain it goes on in, if any."""
+    queues: tuple[int, int] | None = None
+    """The first and the last queue that it hands packets to, which are dropped if nobody listens."""
+
+    def names(self, port: int) -> bool:
+        """Tell whether it speaks of a port."""
+        return any(first <= port <= last for first, last in self.ports)
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A chain that packets come into from the network: for this machine, or before it is known for whom."""
+
+    chain: str
+    for_us: bool
+    refuses: bool = False
+    """Whether its policy is to drop."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of rules: whose it is in words, the IP versions it holds for, and the chains that packets come into."""
+
+    name: str
+    versions: frozenset[int]
+    hooks: tuple[Hook, ...]
+    rules: tuple[Rule, ...]
+
+    @property
+    def chains(self) -> frozenset[str]:
+        """The chains that have rules."""
+        return frozenset(rule.chain for rule in self.rules)
+
+    def incoming(self) -> Iterator[Rule]:
+        """Yield the rules that packets from the network can come by, in no certain order."""
+        chains = {hook.chain for hook in self.hooks}
+        pending = set(chains)
+        while pending:
+            chain = pending.pop()
+            for rule in self.rules:
+                if rule.chain != chain:
+                    continue
+                yield rule
+                if rule.target and rule.target not in chains:
+                    chains.add(rule.target)
+                    pending.add(rule.target)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a table does with a port, in words, and whether that lets it be reached as far as can be seen."""
+
+    open: bool
+    seen: str
+
+
+def judge(table: Table, port: int) -> list[Judgement]:
+    """Say what is plain about a port: of each rule that refuses it, and of what refuses all that is not named."""
+    naming = [rule for rule in table.incoming() if rule.names(port)]
+    refusing = next((rule for rule in naming if rule.effect is Effect.REFUSE), None)
+    judgements = [Judgement(False, f"A rule refuses port {port}: {refusing.text}")] if refusing else []
+    admitting = next((rule for rule in naming if rule.effect is Effect.ACCEPT or rule.target in table.chains), None)
+    for hook in table.hooks:
+        last_word = _last_word(table, hook)
+        if not hook.for_us or not last_word:
+            continue
+        if admitting:
+            judgements.append(Judgement(True, f"{last_word}, and a rule names port {port}: {admitting.text}"))
+        else:
+            judgements.append(Judgement(False, f"{last_word}, and no rule that packets come by names port {port}"))
+    return judgements
+
+
+def _last_word(table: Table, hook: Hook) -> str:
+    """Say what refuses packets that no rule speaks of, or nothing if they are let in."""
+    rule = _decisive(table, hook.chain, set())
+    if rule:
+        return "" if rule.effect is Effect.ACCEPT else f"All that comes as far is refused by {rule.text}"
+    return f"The policy of {hook.chain} in {table.name} is DROP" if hook.refuses else ""
+
+
+def _decisive(table: Table, chain: str, seen: set[str]) -> Rule | None:
+    """Return the first rule that decides on every packet which comes as far in a chain, if there is one."""
+    seen.add(chain)
+    for rule in table.rules:
+        if rule.chain != chain or not rule.unconditional:
+            continue
+        if rule.effect in (Effect.ACCEPT, Effect.REFUSE):
+            return rule
+        further = _decisive(table, rule.target, seen) if rule.target and rule.target not in seen else None
+        if further:
+            return further
+    return None
+
+
+def translations(tables: list[Table], port: int, version: int) -> list[Rule]:
+    """Return the rules that lead packets for a port elsewhere, for an IP version."""
+    return [
+        rule
+        for table in tables
+        if version in table.versions
+        for rule in table.incoming()
+        if rule.effect is Effect.TRANSLATE and rule.names(port)
+    ]
