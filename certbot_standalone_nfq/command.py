@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from certbot_standalone_nfq import doctor
+from certbot_standalone_nfq import doctor, watch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,4 +24,5 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="certbot-standalone-nfq", description=__doc__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     doctor.add_parser(commands)
+    watch.add_parser(commands)
     return parser

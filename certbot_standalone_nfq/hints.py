@@ -31,8 +31,8 @@ _WORDS = {
     ),
     Verdict.OTHER_PROGRAM: (
         "{requests} arrived at this machine (from {peers}) but did not get to this plugin. Something on this machine "
-        "takes them first: another ACME client, NOTRACK or queue rules, a transparent proxy; "
-        "'certbot-standalone-nfq doctor' looks for them."
+        "takes them first: another ACME client, NOTRACK or queue rules, a transparent proxy. Run "
+        "'certbot-standalone-nfq doctor', and look at the rules of the raw and mangle tables."
     ),
     Verdict.REDIRECTED: (
         "no challenge request arrived at this machine, and the authority was redirected. Something in front{at} "
@@ -55,8 +55,8 @@ _WORDS = {
         "there. Look at the return path: outgoing firewall rules, routing, a second uplink."
     ),
     Verdict.NO_REQUEST: (
-        "{connections} over {families} (from {peers}) {were} opened, but no challenge request came that way. Something on the "
-        "way lets connections through and holds requests back: an inspecting firewall, or an MTU problem."
+        "{connections} over {families} (from {peers}) {were} opened, but no challenge request came that way. Something on "
+        "the way lets connections through and holds requests back: an inspecting firewall, or an MTU problem."
     ),
     Verdict.ONE_FAMILY: (
         "nothing arrived over {families}, though the name has the {record} record {addresses}; over {other_family}, "

@@ -13,7 +13,8 @@ from certbot_standalone_nfq.core.actions import Acknowledged, Answered
 from certbot_standalone_nfq.core.attempts import Sighting
 from certbot_standalone_nfq.diagnosis import Case, Diagnosis, Surroundings, diagnose
 from certbot_standalone_nfq.evidence import Evidence
-from certbot_standalone_nfq.kernel import addresses
+from certbot_standalone_nfq.kernel import resolver
+from certbot_standalone_nfq.kernel.deadline import Deadline
 from certbot_standalone_nfq.observation import Observation
 from certbot_standalone_nfq.problem import Problem
 from certbot_standalone_nfq.recording import Recording
@@ -93,7 +94,7 @@ class Witness:
         if self._observation:
             self._observation.catch_up()
         names = sorted({failure.name for failure in failures if not failure.problem.addresses})
-        found = addresses.look_up(names, _LOOK_UP_SECONDS) if names else {}
+        found = resolver.look_up(names, Deadline(_LOOK_UP_SECONDS))
         attempts, arrivals = self._evidence.attempts(), self._evidence.arrivals()
         return [
             diagnose(
@@ -125,8 +126,8 @@ class Witness:
         return Surroundings(
             port=self._port,
             addresses=found,
-            own=frozenset(filter(addresses.is_own, known)),
-            translated=any(addresses.is_translated(ipaddress.ip_address(address).version) for address in known),
+            own=frozenset(address for address in known if resolver.is_local(address) is not False),
+            translated=any(resolver.is_translated(ipaddress.ip_address(address).version) for address in known),
             watched=self._watched and not missed,
         )
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+from certbot_standalone_nfq.kernel.deadline import Deadline
+
 _NONLOCAL_BIND = {4: "ipv4", 6: "ipv6"}
+_PRIVATE = tuple(
+    ipaddress.ip_network(network)
+    for network in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+"""RFC 1918, RFC 6598, RFC 4193."""
+_ANYWHERE = ("192.0.2.1", "2001:db8::1")
+"""Addresses for documentation (RFC 5737, RFC 3849): what goes there takes the default route."""
 
 
 def addresses_of(name: str) -> list[str]:
@@ -41,3 +53,31 @@ def _any_can_be_bound(version: int) -> bool:
         return setting.read_text(encoding="ascii").strip() != "0"
     except OSError:
         return False
+
+
+def is_translated(version: int) -> bool:
+    """Tell whether what leaves this machine by its default route leaves from a private address."""
+    family, target = (socket.AF_INET6, _ANYWHERE[1]) if version == 6 else (socket.AF_INET, _ANYWHERE[0])
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))  # sends nothing
+            source = ipaddress.ip_address(probe.getsockname()[0])
+    except OSError:
+        return False
+    return any(source in network for network in _PRIVATE if network.version == source.version)
+
+
+def look_up(names: Sequence[str], deadline: Deadline) -> dict[str, tuple[str, ...]]:
+    """Return the addresses of each name that could be looked up in time."""
+    found: dict[str, tuple[str, ...]] = {}
+    threads = [threading.Thread(target=_look_up, args=(name, found), daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(deadline.remaining())
+    return dict(found)
+
+
+def _look_up(name: str, found: dict[str, tuple[str, ...]]) -> None:
+    with contextlib.suppress(OSError, UnicodeError):
+        found[name] = tuple(address.partition("%")[0] for address in addresses_of(name))

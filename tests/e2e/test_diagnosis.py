@@ -15,6 +15,7 @@ from certbot_standalone_nfq.diagnosis import Verdict
 from tests.e2e.conftest import Internet
 from tests.lab import hosts
 from tests.lab.certbot import Certbot
+from tests.lab.dns import resolving
 from tests.lab.hosts import Host
 from tests.lab.http import PAGE_REQUEST, body, read_all
 from tests.lab.impostors import impostor, not_found, redirect, spoiling_proxy
@@ -57,7 +58,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     with (
         hosts.pair() as (client, server),
-        hosts.resolving(server, client.ipv4),
+        resolving(server, client.ipv4),
         nginx(server, folder / "nginx", listen=f"listen {server.ipv4}:80; listen [{server.ipv6}]:80;") as web_server,
         pebble(client, folder / "pebble") as authority,
     ):

@@ -7,7 +7,6 @@ import ctypes
 import functools
 import os
 import secrets
-import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -172,18 +171,6 @@ def pair() -> Iterator[tuple[Host, Host]]:
         client.ipv4, client.ipv6, server.ipv4, server.ipv6 = cable(client, server, 100, "eth0", "eth0")
         wait_for_link_local(client, server)
         yield client, server
-
-
-@contextlib.contextmanager
-def resolving(host_: Host, server: str) -> Iterator[None]:
-    """Let a host's programs ask a name server of the laboratory."""
-    folder = Path("/etc/netns") / host_.name  # ip-netns(8) puts what is in there in place of what is in /etc
-    folder.mkdir(parents=True)
-    (folder / "resolv.conf").write_text(f"nameserver {server}\n")
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder)
 
 
 def publish(server: Host, behind: Host, port: int) -> None:
