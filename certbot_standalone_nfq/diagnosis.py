@@ -212,16 +212,20 @@ _RULES: tuple[Callable[[Case], Diagnosis | None], ...] = (
 def outcome(attempt: Attempt, problem: Problem) -> Verdict | None:
     """Say how an attempt failed, if it did.
 
-    An open connection that has brought no request may be anybody's; it counts if the authority says it had one.
+    An attempt that came once and was not closed may be anybody's open connection. What it came to is told by what the
+    authority says it met.
     """
     if attempt.refused:
         return Verdict.REFUSED
-    if not attempt.accepted:
+    if attempt.observed_syns and not attempt.accepted:
         return Verdict.DROPPED
-    if attempt.ignored:
+    if attempt.accepted and attempt.syns > 1:
         return Verdict.RETURN_PATH
-    silent = not attempt.received and (attempt.sent is not None or problem.waited_for_an_answer)
-    return Verdict.NO_REQUEST if silent else None
+    if attempt.sent == 0:
+        return Verdict.NO_REQUEST
+    if problem.was_refused:
+        return Verdict.REFUSED
+    return Verdict.NO_REQUEST if problem.waited_for_an_answer else None
 
 
 def _about(case: Case, verdict: Verdict, attempts: Sequence[Attempt]) -> Diagnosis | None:

@@ -79,10 +79,11 @@ class Evidence:
                 self._requests[event.connection] = request
             return seen.count
 
-    def observe(self, sighting: Sighting) -> None:
-        """Take note of a segment at the machine's edge."""
+    def observe(self, sighting: Sighting) -> bool:
+        """Take note of a segment at the machine's edge; return whether to look at what goes out, too, from now on."""
         with self._lock:
             self._attempts.observe(sighting)
+            return self._attempts.outgoing_seen
 
     def seen(self, token: str) -> Seen:
         """Return what there is for a token."""

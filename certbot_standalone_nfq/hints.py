@@ -55,8 +55,8 @@ _WORDS = {
         "there. Look at the return path: outgoing firewall rules, routing, a second uplink."
     ),
     Verdict.NO_REQUEST: (
-        "{connections} over {families} (from {peers}) {were} opened, but no challenge request came that way. Something on "
-        "the way lets connections through and holds requests back: an inspecting firewall, or an MTU problem."
+        "{connections} over {families} (from {peers}) {were} opened, but no challenge request came that way. Something "
+        "on the way lets connections through and holds requests back: an inspecting firewall, or an MTU problem."
     ),
     Verdict.ONE_FAMILY: (
         "nothing arrived over {families}, though the name has the {record} record {addresses}; over {other_family}, "

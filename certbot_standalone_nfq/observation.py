@@ -26,12 +26,13 @@ _JOIN_SECONDS = 5.0
 class Observation:
     """Looks on at one port, from its making until `stop`."""
 
-    def __init__(self, port: int, observe: Callable[[Sighting], None]) -> None:
-        """Begin. Raises errors.NotPrivileged or OSError.
+    def __init__(self, port: int, observe: Callable[[Sighting], bool], *, precise: bool = False) -> None:
+        """Begin, with the precise time of each segment if wanted. Raises errors.NotPrivileged or OSError.
 
-        `observe` is called for each segment in turn, on a thread of the observation's or by `catch_up`.
+        `observe` is called for each segment in turn, on a thread of the observation's or by `catch_up`, and tells
+        whether what goes out is to be looked at, too, from then on.
         """
-        self._edge = Edge(port)
+        self._edge = Edge(port, precise=precise)
         self._observe = observe
         self._reading = threading.Lock()
         self._stop = threading.Event()
@@ -62,5 +63,6 @@ class Observation:
 
     def _read(self, limit: int) -> None:
         for seen in self._edge.receive(limit):
-            self._observe(seen)
+            if self._observe(seen):
+                self._edge.look_outside()
         self.missed += self._edge.missed()

@@ -32,6 +32,11 @@ class Problem:
         return _NO_RESPONSE.search(self.detail) is not None
 
     @property
+    def was_refused(self) -> bool:
+        """Whether the authority says that a connection was refused."""
+        return _REFUSED.search(self.detail) is not None
+
+    @property
     def was_redirected(self) -> bool:
         """Whether the authority speaks of a redirection, or of another scheme than it begins with."""
         return _ELSEWHERE.search(self.detail) is not None
@@ -40,6 +45,7 @@ class Problem:
 # What Boulder (va/va.go, bdns/problem.go) and Go's net/http, as Pebble passes it on, say in these cases.
 _NOT_LOOKED_UP = re.compile(r"could not resolve|NXDOMAIN|SERVFAIL|DNS problem|[Nn]o valid (A|IP)")
 _NO_RESPONSE = re.compile(r"awaiting headers|[Tt]imeout after connect")
+_REFUSED = re.compile(r"[Cc]onnection refused")
 _ELSEWHERE = re.compile(r"https://|redirect", re.IGNORECASE)
 _SPOKEN_TO = (
     re.compile(r"^([0-9a-fA-F:.]+): "),  # Boulder

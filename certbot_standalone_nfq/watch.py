@@ -78,7 +78,7 @@ class Watch:
         self._listeners = listeners
         self._waiting: OrderedDict[Connection, _Waiting] = OrderedDict()
         self._sources: OrderedDict[str, Source] = OrderedDict()
-        self._attempts = Attempts()
+        self._attempts = Attempts(outgoing_seen=True)
 
     def observe(self, seen: Sighting) -> None:
         """Take a segment into account."""

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from certbot_standalone_nfq import errors, hints
 from certbot_standalone_nfq.core.actions import Acknowledged, Answered
-from certbot_standalone_nfq.core.attempts import Sighting
 from certbot_standalone_nfq.diagnosis import Case, Diagnosis, Surroundings, diagnose
 from certbot_standalone_nfq.evidence import Evidence
 from certbot_standalone_nfq.kernel import resolver
@@ -112,13 +111,10 @@ class Witness:
 
     def _look(self) -> None:
         try:
-            self._observation = Observation(self._port, self._observe)
+            self._observation = Observation(self._port, self._evidence.observe, precise=self.recording is not None)
             self._watched = True
         except (errors.Error, OSError) as error:
             logger.debug("The machine's edge cannot be looked at: %s", error)
-
-    def _observe(self, seen: Sighting) -> None:
-        self._evidence.observe(seen)
 
     def _surroundings(self, problem: Problem, found: tuple[str, ...]) -> Surroundings:
         known = problem.addresses or found

@@ -71,7 +71,7 @@ def test_trouble_with_the_name_is_told_even_if_requests_were_answered(kind: str,
 
 def test_an_address_that_is_not_ours_is_the_reason_unless_addresses_are_translated() -> None:
     around = Surroundings(80, (FOREIGN,), frozenset())
-    dropped = [attempt()]
+    dropped = [attempt(syns=3, observed_syns=1)]
     assert diagnose(case(surroundings=around, attempts=dropped)).verdict is Verdict.NOT_THIS_MACHINE
     translated = Surroundings(80, (FOREIGN,), frozenset(), translated=True)
     assert diagnose(case(surroundings=translated, attempts=dropped)).verdict is Verdict.DROPPED
@@ -82,15 +82,20 @@ def test_an_address_that_is_not_ours_is_the_reason_unless_addresses_are_translat
 
 def test_attempts_over_the_other_ip_version_than_the_authoritys_are_not_blamed() -> None:
     problem = Problem("connection", f"{OWN}: Fetching http://example.com: Timeout during connect")
-    found = diagnose(case(problem=problem, attempts=[attempt("2001:db8::1", "2001:db8::80")]))
+    found = diagnose(case(problem=problem, attempts=[attempt("2001:db8::1", "2001:db8::80", refused=True)]))
     assert found.verdict is Verdict.NOTHING
 
 
 def test_an_open_connection_counts_only_if_the_authority_says_it_had_one() -> None:
-    silent = [attempt(accepted=True)]
+    silent = [attempt(syns=1)]
     assert diagnose(case(attempts=silent)).verdict is Verdict.NOTHING
     waited = Problem("connection", "Timeout after connect (your server may be slow or overloaded)")
     assert diagnose(case(attempts=silent, problem=waited)).verdict is Verdict.NO_REQUEST
+
+
+def test_an_attempt_counts_as_refused_if_the_authority_says_so() -> None:
+    refused = Problem("connection", f"dial tcp {OWN}:80: connect: connection refused")
+    assert diagnose(case(attempts=[attempt(syns=1)], problem=refused)).verdict is Verdict.REFUSED
 
 
 def test_where_something_was_missed_it_is_not_said_that_nothing_arrived_over_a_version() -> None:
@@ -101,7 +106,7 @@ def test_where_something_was_missed_it_is_not_said_that_nothing_arrived_over_a_v
 
 
 def test_most_of_the_attempts_decide() -> None:
-    attempts = [attempt(refused=True), attempt(), attempt("198.51.100.2")]
+    attempts = [attempt(refused=True), attempt(observed_syns=1), attempt("198.51.100.2", observed_syns=1)]
     found = diagnose(case(attempts=attempts))
     assert (found.verdict, found.count) == (Verdict.DROPPED, 2)
     assert found.peers == ("198.51.100.1", "198.51.100.2")

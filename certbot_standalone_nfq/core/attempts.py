@@ -1,8 +1,8 @@
 """Attempts to connect to the port, as segments at the machine's edge show them.
 
-Only the segments that open, refuse or close a connection are seen, and those that begin like a challenge request. A
-connection whose server says, in closing it, that data came in is somebody's ordinary business, and is forgotten.
-What stays is what may explain a failure.
+Only the segments that open, refuse or close a connection are seen, and those that begin like a challenge request; what
+goes out is seen only from the moment on that a client seems to wait in vain. A connection that its client closes
+after sending something is somebody's ordinary business, and is forgotten. What stays is what may explain a failure.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ class Attempt:
     first: float
     last: float
     syns: int = 0
+    """How often its SYN came: twice or more, and the client has not got an answer to it."""
+    observed_syns: int = 0
+    """Those of them that came when it was seen what goes out."""
     accepted: bool = False
-    """A SYN-ACK left this machine."""
-    ignored: bool = False
-    """The client sent its SYN again after that, so it did not get it."""
+    """A SYN-ACK left this machine, as far as was seen."""
     refused: bool = False
     """A reset left instead."""
-    received: int = 0
-    """Octets of the client's that this machine acknowledged when it closed the connection."""
     sent: int | None = None
     """Octets that the client had sent when it closed the connection."""
     token: str | None = None
@@ -66,10 +65,12 @@ class Attempt:
 class Attempts:
     """The attempts that may explain a failure, a bounded number of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, outgoing_seen: bool = False) -> None:
         self._attempts: OrderedDict[Connection, Attempt] = OrderedDict()
         self.arrivals: Counter[int] = Counter()
         """Connections that anybody wanted to open, by IP version."""
+        self.outgoing_seen = outgoing_seen
+        """Whether what goes out is to be seen: set as soon as a client repeats its SYN."""
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._attempts.values())
@@ -86,9 +87,25 @@ class Attempts:
             if seen.outgoing or not seen.payload:
                 return  # the end of a connection that was there before us
             attempt = self._begin(seen, None)
-        _note(attempt, seen)
-        if attempt.received and attempt.token is None:
+        self._note(attempt, seen)
+        if attempt.sent and attempt.token is None:
             del self._attempts[seen.connection]
+
+    def _note(self, attempt: Attempt, seen: Sighting) -> None:
+        attempt.last = seen.time
+        if len(attempt.packets) < _MAX_PACKETS:
+            attempt.packets.append(seen)
+        if seen.outgoing:
+            attempt.accepted |= bool(seen.flags & Flags.SYN)
+            attempt.refused |= bool(seen.flags & Flags.RST and not attempt.accepted)
+        elif _opens(seen):
+            attempt.syns += 1
+            attempt.observed_syns += self.outgoing_seen
+            self.outgoing_seen |= attempt.syns > 1
+        else:
+            attempt.token = attempt.token or token_of(seen.payload)
+            if seen.flags & (Flags.FIN | Flags.RST) and attempt.first_seq is not None:
+                attempt.sent = distance(attempt.first_seq, seen.seq) - 1 + len(seen.payload)
 
     def _begin(self, seen: Sighting, first_seq: int | None) -> Attempt:
         attempt = Attempt(seen.connection, first_seq, seen.time, seen.time)
@@ -100,30 +117,3 @@ class Attempts:
 
 def _opens(seen: Sighting) -> bool:
     return not seen.outgoing and seen.flags & (Flags.SYN | Flags.ACK) == Flags.SYN
-
-
-def _note(attempt: Attempt, seen: Sighting) -> None:
-    attempt.last = seen.time
-    if len(attempt.packets) < _MAX_PACKETS:
-        attempt.packets.append(seen)
-    if seen.outgoing:
-        _note_outgoing(attempt, seen)
-    elif _opens(seen):
-        attempt.syns += 1
-        attempt.ignored |= attempt.accepted
-    else:
-        attempt.token = attempt.token or token_of(seen.payload)
-        if seen.flags & (Flags.FIN | Flags.RST) and attempt.first_seq is not None:
-            attempt.sent = distance(attempt.first_seq, seen.seq) - 1 + len(seen.payload)
-
-
-def _note_outgoing(attempt: Attempt, seen: Sighting) -> None:
-    if seen.flags & Flags.SYN:
-        attempt.accepted = True
-    elif seen.flags & Flags.RST and not attempt.accepted:
-        attempt.refused = True
-    elif seen.flags & Flags.ACK and attempt.first_seq is not None:
-        received = distance(attempt.first_seq, seen.ack) - 1
-        if attempt.sent is not None:
-            received = min(received, attempt.sent)  # what lies beyond is the client's FIN
-        attempt.received = max(attempt.received, received)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import time
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.core.attempts import Sighting
@@ -21,6 +22,7 @@ _ETH_P_ALL = 0x0003
 _PACKET_OUTGOING = 4  # include/uapi/linux/if_packet.h
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
+_PACKET_IGNORE_OUTGOING = 23  # since Linux 4.20
 _SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h, as is the next
 _SO_TIMESTAMPNS = 35
 _SKF_AD_PKTTYPE = 0xFFFFF000 + 4  # include/uapi/linux/filter.h
@@ -35,17 +37,28 @@ _SNAPSHOT = 2048
 class Edge:
     """A packet socket for one TCP port, on all interfaces."""
 
-    def __init__(self, port: int, *, replies: bool = False) -> None:
-        """Begin to look. Raises errors.NotPrivileged."""
+    def __init__(self, port: int, *, replies: bool = False, precise: bool = False) -> None:
+        """Begin to look at what comes in; with `replies`, also at what goes out.
+
+        Raises errors.NotPrivileged or OSError.
+        The kernel clones every outgoing packet of the machine for a socket that is to see them, and times every packet
+        that comes in if one wants to know when: both cost bystanders something, and are done only if asked for.
+        """
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         except PermissionError as error:
             raise errors.NotPrivileged("CAP_NET_RAW") from error
         _attach(self._socket, _program(port, replies=replies))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not replies)
+        if replies or precise:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setblocking(False)
         self._port = port
+
+    def look_outside(self) -> None:
+        """Look at what goes out as well, from now on."""
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 0)
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -72,7 +85,7 @@ class Edge:
         """Look no more."""
         self._socket.close()
 
-    def _read(self, packet: bytes, outgoing: bool, time: float) -> Sighting | None:
+    def _read(self, packet: bytes, outgoing: bool, when: float) -> Sighting | None:
         try:
             layout = locate(packet, max(len(packet), 0xFFFF + 1))
         except MalformedPacket:
@@ -83,17 +96,17 @@ class Edge:
         if connection.local_port != self._port:
             return None  # it came in before the filter was there
         return Sighting(
-            connection, *read_control(packet, layout), packet[layout.payload : layout.end], outgoing, time, packet
+            connection, *read_control(packet, layout), packet[layout.payload : layout.end], outgoing, when, packet
         )
 
 
 def _time(ancillary: list[tuple[int, int, bytes]]) -> float:
-    """Return when a packet was seen, in seconds since the epoch."""
+    """Return when a packet was seen, in seconds since the epoch; if the kernel does not say, that is now."""
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = struct.unpack("ll", value[: struct.calcsize("ll")])
             return float(seconds + nanoseconds / 1e9)
-    raise AssertionError("a packet socket gives every packet its time")
+    return time.time()
 
 
 def _attach(to: socket.socket, lines: list[Line]) -> None:
