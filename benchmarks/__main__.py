@@ -82,7 +82,7 @@ PARTS = {part.__name__: part for part in (prefilter, untracked, fallback, pendin
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--pairs", type=int, default=21, help="measurements of each kind (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=11, help="measurements of each kind (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=1, help="seconds for each of them (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=1_000_000, help="in the long run (default: %(default)s)")
     parser.add_argument("--cycles", type=int, default=1_000, help="of the rules (default: %(default)s)")

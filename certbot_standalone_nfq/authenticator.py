@@ -143,22 +143,26 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         except errors.Error as error:
             logger.warning("The firewall rules could not be removed; the next run will try again. %s", error)
         if self._witness:
-            self._witness.stop()
+            self._sum_up(self._witness)
 
     def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
         """Say what did and did not arrive here of each failed challenge."""
         from certbot_standalone_nfq.witness import Failure, Witness
 
         witness = self._witness or Witness(self.config.http01_port, observe=False)
-        return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
+        try:
+            return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
+        except Exception as error:  # Certbot has yet to print what the authority said
+            logger.debug("The failure could not be explained: %s", error, exc_info=True)
+            return "What arrived at this machine could not be told; Certbot's log says why."
 
     def _intercept(self) -> Interception:
         from certbot_standalone_nfq.interception import Interception
         from certbot_standalone_nfq.witness import Witness
 
         settings = self._settings()
-        pcap = self.conf("pcap")
-        witness = Witness(settings.port, observe=not self.conf("no-evidence"), capture=Path(pcap) if pcap else None)
+        capture = Path(self.conf("pcap")) if self.conf("pcap") else None
+        witness = Witness(settings.port, observe=not self.conf("no-evidence"), capture=capture)
         try:
             record = witness.recording.add if witness.recording else None
             self._interception = Interception(settings, witness.tell, record)
@@ -167,6 +171,12 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             raise
         self._witness = witness
         return self._interception
+
+    def _sum_up(self, witness: Witness) -> None:
+        try:
+            witness.stop()
+        except Exception as error:  # the certificate does not depend on it
+            logger.debug("The evidence could not be summed up: %s", error, exc_info=True)
 
     def _settings(self) -> Settings:
         """Return what the options say. Raises errors.InvalidOption."""

@@ -89,15 +89,21 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Case:
-    """All there is to go by for one failed challenge."""
+    """All there is to go by for one failed challenge. Attempts and counts are of this machine's addresses only."""
 
     name: str
     seen: Seen
     attempts: Sequence[Attempt]
-    arrivals: Counter[int]
-    """Connection attempts from anybody, by IP version."""
+    arrivals: Counter[str]
+    """Connection attempts of others, by the address they were for."""
+    served: Counter[str]
+    """Those of them that brought data, likewise."""
     problem: Problem
     surroundings: Surroundings
+
+    def arrived(self, *versions: int) -> int:
+        """Return how many connection attempts of others came over these IP versions."""
+        return sum(count for address, count in self.arrivals.items() if _version(address) in versions)
 
     @property
     def spoken_to(self) -> tuple[str, ...]:
@@ -124,11 +130,11 @@ def diagnose(case: Case) -> Diagnosis:
         found = rule(case)
         if found:
             return found
-    return case.conclude(Verdict.NOTHING, addresses=case.spoken_to, arrived=_total(case.arrivals))
+    return case.conclude(Verdict.NOTHING, addresses=case.spoken_to, arrived=case.arrived(4, 6))
 
 
 def _name_trouble(case: Case) -> Diagnosis | None:
-    if not case.problem.is_of_the_name:
+    if not case.problem.is_of_the_name(case.name):
         return None
     return case.conclude(Verdict.NAME_TROUBLE, count=case.seen.count)
 
@@ -151,22 +157,24 @@ def _taken_by_another(case: Case) -> Diagnosis | None:
 
 
 def _redirected(case: Case) -> Diagnosis | None:
-    return case.conclude(Verdict.REDIRECTED, addresses=case.spoken_to) if case.problem.was_redirected else None
+    if not case.problem.was_redirected and not case.problem.other_name(case.name):
+        return None
+    return case.conclude(Verdict.REDIRECTED, addresses=case.spoken_to)
 
 
 def _elsewhere(case: Case) -> Diagnosis | None:
     """Tell that the authority spoke to another machine, where no translation of addresses can be the reason."""
-    foreign = tuple(address for address in case.spoken_to if address not in case.surroundings.own)
-    if not foreign or case.surroundings.translated:
-        return None
-    return case.conclude(Verdict.NOT_THIS_MACHINE, addresses=foreign)
+    return None if case.surroundings.translated else _not_this_machine(case)
 
 
 def _elsewhere_or_not_forwarded(case: Case) -> Diagnosis | None:
+    nothing_came = case.surroundings.watched and not case.arrived(4, 6)
+    return _not_this_machine(case) if nothing_came else None
+
+
+def _not_this_machine(case: Case) -> Diagnosis | None:
     foreign = tuple(address for address in case.spoken_to if address not in case.surroundings.own)
-    if not foreign or _total(case.arrivals):
-        return None
-    return case.conclude(Verdict.NOT_THIS_MACHINE, addresses=foreign)
+    return case.conclude(Verdict.NOT_THIS_MACHINE, addresses=foreign) if foreign else None
 
 
 def _failed_attempts(case: Case) -> Diagnosis | None:
@@ -174,9 +182,11 @@ def _failed_attempts(case: Case) -> Diagnosis | None:
     families = {_version(address) for address in case.problem.addresses} or {4, 6}
     kinds: dict[Verdict, list[Attempt]] = {}
     for attempt in case.attempts:
-        verdict = outcome(attempt, case.problem)
+        verdict = outcome(attempt) or _met_by_the_authority(attempt, case)
         if verdict and _version(attempt.connection.peer) in families:
             kinds.setdefault(verdict, []).append(attempt)
+    if not case.surroundings.watched:
+        kinds.pop(Verdict.DROPPED, None)  # it may have been answered, and that missed
     if not kinds:
         return None
     verdict = max(kinds, key=lambda each: len(kinds[each]))
@@ -185,15 +195,15 @@ def _failed_attempts(case: Case) -> Diagnosis | None:
 
 def _one_family(case: Case) -> Diagnosis | None:
     used = {_version(address) for address in case.spoken_to}
-    silent = {version for version in used if not case.arrivals[version]}
-    working = {version for version in (4, 6) if case.arrivals[version]}
+    silent = {version for version in used if not case.arrived(version)}
+    working = {version for version in (4, 6) if case.arrived(version)}
     if not silent or not working or not case.surroundings.watched:
         return None
     return case.conclude(
         Verdict.ONE_FAMILY,
         families=tuple(sorted(silent)),
         addresses=tuple(address for address in case.spoken_to if _version(address) in silent),
-        arrived=sum(case.arrivals[version] for version in working),
+        arrived=case.arrived(*working),
     )
 
 
@@ -209,23 +219,25 @@ _RULES: tuple[Callable[[Case], Diagnosis | None], ...] = (
 )
 
 
-def outcome(attempt: Attempt, problem: Problem) -> Verdict | None:
-    """Say how an attempt failed, if it did.
-
-    An attempt that came once and was not closed may be anybody's open connection. What it came to is told by what the
-    authority says it met.
-    """
+def outcome(attempt: Attempt) -> Verdict | None:
+    """Say how an attempt failed, if its packets show that it did."""
     if attempt.refused:
         return Verdict.REFUSED
     if attempt.observed_syns and not attempt.accepted:
         return Verdict.DROPPED
-    if attempt.accepted and attempt.syns > 1:
-        return Verdict.RETURN_PATH
-    if attempt.sent == 0:
+    return Verdict.RETURN_PATH if attempt.accepted and attempt.syns > 1 else None
+
+
+def _met_by_the_authority(attempt: Attempt, case: Case) -> Verdict | None:
+    """Say what an attempt was that may be anybody's open connection, going by what the authority says it met.
+
+    It was refused only if nobody else was served at the address that the authority names.
+    """
+    if case.problem.waited_for_an_answer:
         return Verdict.NO_REQUEST
-    if problem.was_refused:
-        return Verdict.REFUSED
-    return Verdict.NO_REQUEST if problem.waited_for_an_answer else None
+    local = attempt.connection.local
+    refused = case.problem.was_refused and local in case.problem.addresses and not case.served[local]
+    return Verdict.REFUSED if refused else None
 
 
 def _about(case: Case, verdict: Verdict, attempts: Sequence[Attempt]) -> Diagnosis | None:
@@ -238,10 +250,6 @@ def _about(case: Case, verdict: Verdict, attempts: Sequence[Attempt]) -> Diagnos
         addresses=_distinct(attempt.connection.local for attempt in attempts),
         families=tuple(sorted({_version(attempt.connection.peer) for attempt in attempts})),
     )
-
-
-def _total(arrivals: Counter[int]) -> int:
-    return sum(arrivals[version] for version in (4, 6))
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:

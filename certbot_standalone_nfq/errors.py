@@ -118,16 +118,6 @@ class InvalidOption(errors.MisconfigurationError):
         super().__init__(f"--standalone-nfq-{option} cannot be {value}. Give {wanted}.")
 
 
-class CaptureNotWritable(errors.MisconfigurationError):
-    """The capture file that was asked for cannot be written."""
-
-    def __init__(self, path: object, reason: str) -> None:
-        super().__init__(
-            f"--standalone-nfq-pcap cannot write {path}: {reason}. "
-            "Give a file that can be written, or leave the option away."
-        )
-
-
 class QueueClientMissing(errors.NoInstallationError):
     """The fnfqueue package was asked for and is not there."""
 

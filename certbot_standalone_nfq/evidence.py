@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from certbot_standalone_nfq.core.actions import Acknowledged, Answered
-from certbot_standalone_nfq.core.attempts import Attempt, Attempts, Sighting
+from certbot_standalone_nfq.core.attempts import Attempt, Attempts, Kept, Sighting
 from certbot_standalone_nfq.core.segment import Connection
 
 MAX_REQUESTS = 256
@@ -58,11 +58,12 @@ class Seen:
 class Evidence:
     """What has been seen. For use by several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, capture: bool = False) -> None:
+        """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
         self._lock = threading.Lock()
         self._seen: dict[str, Seen] = {}
         self._requests: dict[Connection, Request] = {}
-        self._attempts = Attempts()
+        self._attempts = Attempts(outgoing_seen=capture, keep_packets=capture)
 
     def record(self, event: Answered | Acknowledged) -> int:
         """Take note of what the interception did; return how many requests for the token it has answered by now."""
@@ -80,10 +81,15 @@ class Evidence:
             return seen.count
 
     def observe(self, sighting: Sighting) -> bool:
-        """Take note of a segment at the machine's edge; return whether to look at what goes out, too, from now on."""
+        """Take note of a segment at the machine's edge; return whether what goes out should be looked at, too."""
         with self._lock:
             self._attempts.observe(sighting)
-            return self._attempts.outgoing_seen
+            return self._attempts.outgoing_wanted
+
+    def outgoing_is_seen(self) -> None:
+        """Take note that all that goes out from now on will be seen."""
+        with self._lock:
+            self._attempts.outgoing_seen = True
 
     def seen(self, token: str) -> Seen:
         """Return what there is for a token."""
@@ -102,24 +108,29 @@ class Evidence:
         with self._lock:
             return [copy.copy(attempt) for attempt in self._attempts if attempt.token is None]
 
-    def packets(self) -> list[Sighting]:
-        """Return the segments at the edge that belong to validations, or to attempts that came to nothing.
+    def packets(self) -> list[Kept]:
+        """Return the packets at the edge that belong to validations, or to attempts that came to nothing.
 
-        Requests that were answered are left out: the interception has them itself.
+        Of answered connections only the opening is among them: the rest the interception has itself.
         """
         with self._lock:
             answered = {(connection.peer, connection.peer_port) for connection in self._requests}
             return [
-                seen
+                kept
                 for attempt in self._attempts
-                for seen in attempt.packets
-                if not (seen.payload and (seen.connection.peer, seen.connection.peer_port) in answered)
+                for kept in attempt.packets
+                if kept.opening or (attempt.connection.peer, attempt.connection.peer_port) not in answered
             ]
 
-    def arrivals(self) -> Counter[int]:
-        """Return how many connections anybody wanted to open, by IP version."""
+    def arrivals(self) -> Counter[str]:
+        """Return how many connections others wanted to open, by the address they were for."""
         with self._lock:
             return Counter(self._attempts.arrivals)
+
+    def served(self) -> Counter[str]:
+        """Return how many of them brought data, likewise."""
+        with self._lock:
+            return Counter(self._attempts.served)
 
 
 def forwarding_headers(head: bytes) -> tuple[str, ...]:

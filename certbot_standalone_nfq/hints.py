@@ -35,12 +35,13 @@ _WORDS = {
         "'certbot-standalone-nfq doctor', and look at the rules of the raw and mangle tables."
     ),
     Verdict.REDIRECTED: (
-        "no challenge request arrived at this machine, and the authority was redirected. Something in front{at} "
+        "no challenge request {arrived_here}, and the authority was redirected. Something in front{at} "
         "answers port {port} for it (a CDN, proxy, router or hosting panel): let /.well-known/acme-challenge/ through "
         "there without a redirection."
     ),
     Verdict.NOT_THIS_MACHINE: (
-        "no challenge request arrived here. The name leads to {addresses}, which {is_not_own} of this machine: {cure}."
+        "no challenge request {arrived_here}. The name leads to {addresses}, which {is_not_own} of this machine: "
+        "{cure}."
     ),
     Verdict.REFUSED: (
         "{connections} over {families} (from {peers}) {were} refused by this machine: nothing listens on port {port} "
@@ -63,7 +64,7 @@ _WORDS = {
         "{arrived} did. Open port {port} for {families} on the way here, or remove that record."
     ),
     Verdict.NOTHING: (
-        "{what} arrived at TCP port {port} of this machine{others}. Check that the name's A and AAAA records lead here"
+        "{what}{others}. Check that the name's A and AAAA records lead here"
         "{leads} and that no firewall or provider blocks the port on the way."
     ),
 }
@@ -102,6 +103,10 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
     count, addresses = diagnosis.count, listed(diagnosis.addresses)
     nothing_at_all = diagnosis.watched and not diagnosis.arrived
     requests = _count(count, "challenge request")
+    port = f"TCP port {diagnosis.port} of this machine"
+    # What was not looked at, or not all the time, may have arrived all the same.
+    arrived_here = "arrived here" if diagnosis.watched else "reached this plugin"
+    at_the_port = f"arrived at {port}" if diagnosis.watched else "reached this plugin"
     return {
         "port": diagnosis.port,
         "peers": listed(diagnosis.peers),
@@ -120,7 +125,8 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
         "at": f" at {addresses}" if addresses else "",
         "is_not_own": "is not an address" if len(diagnosis.addresses) == 1 else "are not addresses",
         "cure": _cure_of_addresses(diagnosis),
-        "what": "no connection attempt" if nothing_at_all else "no challenge request",
+        "arrived_here": arrived_here,
+        "what": f"no connection attempt arrived at {port}" if nothing_at_all else f"no challenge request {at_the_port}",
         "others": f", though {_count(diagnosis.arrived, 'other connection attempt')} did" if diagnosis.arrived else "",
         "leads": f" (from here, they are {addresses})" if addresses else "",
     }
@@ -128,7 +134,10 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
 
 def _cure_of_addresses(diagnosis: Diagnosis) -> str:
     if not diagnosis.translated:
-        return "correct its A and AAAA records, all of which must lead here"
+        return (
+            "correct its A and AAAA records, all of which must lead here, unless something at that address is to "
+            "forward requests to this machine and does not"
+        )
     return (
         f"have whatever has that address forward TCP port {diagnosis.port} to this machine, or correct the name's A "
         "and AAAA records"

@@ -21,10 +21,18 @@ class Problem:
         found = (match for pattern in _SPOKEN_TO for match in pattern.findall(self.detail))
         return tuple(dict.fromkeys(address for address in found if _is_address(address)))
 
-    @property
-    def is_of_the_name(self) -> bool:
-        """Whether the authority did not get as far as an address, or may not certify the name whatever it finds."""
+    def is_of_the_name(self, name: str) -> bool:
+        """Whether the authority could not look a name up, or may not certify it whatever it finds."""
+        if self.other_name(name):
+            return False
         return self.kind in ("dns", "caa", "dnssec") or _NOT_LOOKED_UP.search(self.detail) is not None
+
+    def other_name(self, name: str) -> str | None:
+        """Return the name that it could not look up, if that is neither this one nor a parent: a redirection's."""
+        found = _LOOKED_UP.search(self.detail)
+        other = found.group(1).lower().strip(".") if found else ""
+        name = name.lower().strip(".")
+        return other if other and name != other and not name.endswith(f".{other}") else None
 
     @property
     def waited_for_an_answer(self) -> bool:
@@ -42,13 +50,17 @@ class Problem:
         return _ELSEWHERE.search(self.detail) is not None
 
 
-# What Boulder (va/va.go, bdns/problem.go) and Go's net/http, as Pebble passes it on, say in these cases.
+# What Boulder (va/http.go, va/va.go, bdns/problem.go) and Go's net/http, as Pebble passes it on, say in these cases.
 _NOT_LOOKED_UP = re.compile(r"could not resolve|NXDOMAIN|SERVFAIL|DNS problem|[Nn]o valid (A|IP)")
-_NO_RESPONSE = re.compile(r"awaiting headers|[Tt]imeout after connect")
+_LOOKED_UP = re.compile(r"(?:looking up \S+ for|found for) ([A-Za-z0-9.-]+)")
+_NO_RESPONSE = re.compile(r"awaiting headers|[Tt]imeout (?:after connect|during read)")
 _REFUSED = re.compile(r"[Cc]onnection refused")
-_ELSEWHERE = re.compile(r"https://|redirect", re.IGNORECASE)
+_ELSEWHERE = re.compile(
+    r"Fetching https://|Invalid response from https://|^Get \"https://|[Rr]edirect loop detected|[Tt]oo many redirects"
+    r"|in redirect target"
+)
 _SPOKEN_TO = (
-    re.compile(r"^([0-9a-fA-F:.]+): "),  # Boulder
+    re.compile(r"^(?:During secondary validation: )?([0-9a-fA-F:.]+): "),  # Boulder
     re.compile(r"(?:dial tcp |->)([0-9.]+):\d+"),  # Go's net.OpError, as Pebble passes it on
     re.compile(r"(?:dial tcp |->)\[([0-9a-fA-F:.]+)\]:\d+"),
 )

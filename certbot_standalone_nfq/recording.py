@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ class Recording:
         self._path = path
         self._lock = threading.Lock()
         self._packets: list[tuple[float, bytes]] = []
-        self.write()
+        os.close(self._open(os.O_CREAT))
 
     def add(self, packet: bytes, seconds: float | None = None) -> None:
         """Keep a packet, given from its IP header on, and when it was seen, in seconds since the epoch."""
@@ -33,8 +34,14 @@ class Recording:
         """Write what there is, in the order of time, in place of what the file held. Raises OSError."""
         with self._lock:
             packets = sorted(self._packets)
-        with RawPcapWriter(str(self._path), linktype=_LINKTYPE_RAW) as writer:
-            writer.write_header(None)
+        with os.fdopen(self._open(os.O_CREAT | os.O_TRUNC), "wb") as file:
+            writer = RawPcapWriter(file, linktype=_LINKTYPE_RAW)
+            writer.write_header(b"")
             for seconds, packet in packets:
                 whole = int(seconds)
                 writer.write_packet(packet, sec=whole, usec=int((seconds - whole) * 1e6))
+            writer.flush()
+
+    def _open(self, flags: int) -> int:
+        """Open the file, which may be in a folder of everybody's: no link is followed, no pipe waited for."""
+        return os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, mode=0o600)

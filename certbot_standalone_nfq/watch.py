@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import ipaddress
 import re
 import select
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.core.attempts import Attempt, Attempts, Sighting
+from certbot_standalone_nfq.core.attempts import Attempt, Attempts, Kept, Sighting
 from certbot_standalone_nfq.core.http01 import token_of
 from certbot_standalone_nfq.core.segment import Connection
 from certbot_standalone_nfq.diagnosis import Verdict, outcome
@@ -29,7 +28,6 @@ from certbot_standalone_nfq.kernel.deadline import Deadline
 from certbot_standalone_nfq.kernel.edge import Edge
 from certbot_standalone_nfq.kernel.listeners import listeners
 from certbot_standalone_nfq.kernel.processes import socket_owners
-from certbot_standalone_nfq.problem import Problem
 
 MAX_WAITING = 1024
 """Requests that wait for an answer, and sources in the table; the oldest make room."""
@@ -38,6 +36,7 @@ _PATIENCE = 5.0
 _TICK = 0.5
 _BATCH = 500
 _OWNER_SECONDS = 0.5
+_LISTENERS_SECONDS = 10.0
 _PORT = re.compile(r":\d+$")
 _HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}[^\r\n]{0,60})")
@@ -78,7 +77,7 @@ class Watch:
         self._listeners = listeners
         self._waiting: OrderedDict[Connection, _Waiting] = OrderedDict()
         self._sources: OrderedDict[str, Source] = OrderedDict()
-        self._attempts = Attempts(outgoing_seen=True)
+        self._attempts = Attempts(outgoing_seen=True, keep_packets=True)
 
     def observe(self, seen: Sighting) -> None:
         """Take a segment into account."""
@@ -95,7 +94,7 @@ class Watch:
             waiting.source.answers["none"] += 1
             self._tell(f"{_clock(now)}  no answer to {connection.peer} within {_PATIENCE:.0f} seconds")
 
-    def packets(self) -> Iterator[Sighting]:
+    def packets(self) -> Iterator[Kept]:
         """Yield the segments of validations, and of connections that did not come about."""
         for attempt in self._attempts:
             if attempt.token is not None or _trouble(attempt):
@@ -170,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (errors.Error, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    watch = Watch({name.lower() for name in arguments.names}, _say, functools.partial(_listener, port))
+    watch = Watch({name.lower() for name in arguments.names}, _say, _ListenerNames(port))
     _say(f"Looking at TCP port {port}; end with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.closing(edge):
@@ -180,9 +179,13 @@ def run(arguments: argparse.Namespace) -> int:
     if missed:
         _say(f"{missed} packets came too fast to be looked at")
     if recording:
-        for seen in watch.packets():
-            recording.add(seen.packet, seen.time)
-        recording.write()
+        for kept in watch.packets():
+            recording.add(kept.packet, kept.time)
+        try:
+            recording.write()
+        except OSError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
     return 0
 
 
@@ -200,6 +203,24 @@ def _look(edge: Edge, watch: Watch) -> int:
         return missed
 
 
+class _ListenerNames:
+    """The names of the programs that listen to a port, looked up anew after a while."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._names: dict[str, str] = {}
+        self._expires_at = 0.0
+
+    def __call__(self, address: str) -> str:
+        """Return what listens at an address."""
+        if time.monotonic() > self._expires_at:
+            self._names.clear()
+            self._expires_at = time.monotonic() + _LISTENERS_SECONDS
+        if address not in self._names:
+            self._names[address] = _listener(self._port, address)
+        return self._names[address]
+
+
 def _listener(port: int, address: str) -> str:
     """Return the name of the program that listens at an address, as far as that can be told."""
     serving = [listener for listener in listeners(port) if listener.serves(address)]
@@ -211,7 +232,7 @@ def _listener(port: int, address: str) -> str:
 
 def _trouble(attempt: Attempt) -> str:
     """Say what went wrong with a connection before any request, or nothing."""
-    verdict = outcome(attempt, Problem())
+    verdict = outcome(attempt)
     return _TROUBLES.get(verdict, "") if verdict else ""
 
 

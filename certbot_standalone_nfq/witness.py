@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,17 +36,12 @@ class Witness:
     """Looks on from its making until `stop`, and remembers."""
 
     def __init__(self, port: int, *, observe: bool = True, capture: Path | None = None) -> None:
-        """Begin. Raises errors.CaptureNotWritable; that the edge cannot be looked at is only noted in the log."""
+        """Begin. What cannot be had, the edge or the capture file, is noted in the log: the validation does without."""
         self._port = port
-        self._evidence = Evidence()
         self._names: dict[str, str] = {}
         self._missed = 0
-        self.recording: Recording | None = None
-        if capture:
-            try:
-                self.recording = Recording(capture)
-            except OSError as error:
-                raise errors.CaptureNotWritable(capture, error.strerror or str(error)) from error
+        self.recording = _recording(capture) if capture else None
+        self._evidence = Evidence(capture=self.recording is not None)
         self._observation: Observation | None = None
         self._watched = False
         if observe:
@@ -94,24 +90,27 @@ class Witness:
             self._observation.catch_up()
         names = sorted({failure.name for failure in failures if not failure.problem.addresses})
         found = resolver.look_up(names, Deadline(_LOOK_UP_SECONDS))
-        attempts, arrivals = self._evidence.attempts(), self._evidence.arrivals()
-        return [
-            diagnose(
-                Case(
-                    failure.name,
-                    self._evidence.seen(failure.token),
-                    attempts,
-                    arrivals,
-                    failure.problem,
-                    self._surroundings(failure.problem, found.get(failure.name, ())),
-                )
-            )
-            for failure in failures
-        ]
+        return [diagnose(self._case(failure, found.get(failure.name, ()))) for failure in failures]
+
+    def _case(self, failure: Failure, found: tuple[str, ...]) -> Case:
+        """Return what there is to go by, without what was forwarded here for other machines."""
+        arrivals, served = self._evidence.arrivals(), self._evidence.served()
+        attempts = self._evidence.attempts()
+        destinations = {*arrivals, *(attempt.connection.local for attempt in attempts)}
+        own = {address for address in destinations if resolver.is_local(address) is not False}
+        return Case(
+            failure.name,
+            self._evidence.seen(failure.token),
+            [attempt for attempt in attempts if attempt.connection.local in own],
+            Counter({address: count for address, count in arrivals.items() if address in own}),
+            served,
+            failure.problem,
+            self._surroundings(failure.problem, found),
+        )
 
     def _look(self) -> None:
         try:
-            self._observation = Observation(self._port, self._evidence.observe, precise=self.recording is not None)
+            self._observation = Observation(self._port, self._evidence, thorough=self.recording is not None)
             self._watched = True
         except (errors.Error, OSError) as error:
             logger.debug("The machine's edge cannot be looked at: %s", error)
@@ -139,9 +138,18 @@ class Witness:
 
     def _write_recording(self, recording: Recording) -> None:
         """Write the capture file: what the interception recorded, and what the edge saw of failures and handshakes."""
-        for packet in self._evidence.packets():
-            recording.add(packet.packet, packet.time)
+        for kept in self._evidence.packets():
+            recording.add(kept.packet, kept.time)
         try:
             recording.write()
         except OSError as error:
             logger.warning("The capture file could not be written: %s", error)
+
+
+def _recording(path: Path) -> Recording | None:
+    try:
+        return Recording(path)
+    except OSError as error:
+        # The option is kept for renewals, which must not fail for want of a folder to debug in.
+        logger.warning("No packets are captured, as %s cannot be written: %s", path, error.strerror or error)
+        return None

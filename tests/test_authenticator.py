@@ -174,23 +174,33 @@ def test_the_hint_goes_by_what_the_authority_says(authenticator: Authenticator, 
 
 
 def test_the_hint_is_given_even_if_nothing_was_performed(authenticator: Authenticator) -> None:
-    assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request arrived")
+    assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request reached this plugin")
 
 
 def test_without_evidence_nothing_is_said_of_connections(host: Host) -> None:
     authenticator = Authenticator(config("--standalone-nfq-no-evidence"), "standalone-nfq")
     authenticator.perform([achall(1)])
     assert "standalone-nfq-edge" not in {thread.name for thread in threading.enumerate()}
-    assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request arrived")
+    assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request reached this plugin")
     authenticator.cleanup([achall(1)])
 
 
-def test_a_capture_file_that_cannot_be_written_is_told_before_anything_is_done(host: Host, tmp_path: Path) -> None:
-    before = host.rules()
+def test_a_capture_file_that_cannot_be_written_is_done_without(
+    host: Host, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     authenticator = Authenticator(config(standalone_nfq_pcap=f"{tmp_path}/no/such/folder"), "standalone-nfq")
-    with pytest.raises(errors.CaptureNotWritable, match=r"cannot write .*/no/such/folder: No such file"):
-        authenticator.perform([achall(1)])
-    assert host.rules() == before
+    authenticator.perform([achall(1)])
+    assert re.search(r"No packets are captured, as .*/no/such/folder cannot be written: No such file", caplog.text)
+    authenticator.cleanup([achall(1)])
+
+
+def test_a_hint_that_cannot_be_made_does_not_keep_certbot_from_telling_the_rest(
+    authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authenticator.perform([achall(1)])
+    monkeypatch.setattr("certbot_standalone_nfq.witness.diagnose", lambda _: 1 / 0)
+    assert "could not be told" in authenticator.auth_hint([achall(1)])
+    authenticator.cleanup([achall(1)])
 
 
 def test_the_log_tells_each_answer_and_sums_up(
@@ -280,7 +290,6 @@ ALL_ERRORS = [
     errors.NoFreeQueue("Queue number 28080 is in use"),
     errors.InvalidOption("mark", "0x1", "two bits"),
     errors.QueueClientMissing(),
-    errors.CaptureNotWritable("/x", "No such file"),
 ]
 
 

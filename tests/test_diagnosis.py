@@ -18,7 +18,7 @@ OWN, FOREIGN = "203.0.113.80", "203.0.113.99"
 
 
 def attempt(peer: str = "198.51.100.1", local: str = OWN, **facts: Any) -> Attempt:
-    return Attempt(Connection(peer, 4000, local, 80), 1, 0.0, 0.0, **facts)
+    return Attempt(Connection(peer, 4000, local, 80), 1, "eth0", **facts)
 
 
 def case(**facts: Any) -> Case:
@@ -27,6 +27,7 @@ def case(**facts: Any) -> Case:
         "seen": Seen(),
         "attempts": [],
         "arrivals": Counter(),
+        "served": Counter(),
         "problem": Problem(),
         "surroundings": Surroundings(80, (OWN,), frozenset({OWN})),
     }
@@ -41,6 +42,7 @@ def case(**facts: Any) -> Case:
         ('Get "http://x:80/": dial tcp 203.0.113.5:80: connect: connection refused', ("203.0.113.5",)),
         ('Get "http://x:80/": dial tcp [2001:db8::5]:80: i/o timeout', ("2001:db8::5",)),
         ("read tcp 192.0.2.1:4000->203.0.113.5:80: read: connection reset by peer", ("203.0.113.5",)),
+        ("During secondary validation: 203.0.113.5: Fetching http://x: Timeout during read", ("203.0.113.5",)),
         ("lookup example.com on 127.0.0.53:53: no such host", ()),
         ("dial tcp 999.1.1.1:80: what", ()),
         ("", ()),
@@ -93,14 +95,38 @@ def test_an_open_connection_counts_only_if_the_authority_says_it_had_one() -> No
     assert diagnose(case(attempts=silent, problem=waited)).verdict is Verdict.NO_REQUEST
 
 
-def test_an_attempt_counts_as_refused_if_the_authority_says_so() -> None:
+def test_an_attempt_counts_as_refused_if_the_authority_says_so_and_nobody_was_served_there() -> None:
     refused = Problem("connection", f"dial tcp {OWN}:80: connect: connection refused")
-    assert diagnose(case(attempts=[attempt(syns=1)], problem=refused)).verdict is Verdict.REFUSED
+    silent = [attempt(syns=1)]
+    assert diagnose(case(attempts=silent, problem=refused)).verdict is Verdict.REFUSED
+    served = diagnose(case(attempts=silent, problem=refused, served=Counter({OWN: 1})))
+    assert served.verdict is Verdict.NOTHING
+
+
+def test_a_probe_that_opens_and_closes_is_not_blamed_for_a_timeout_during_connect() -> None:
+    problem = Problem("connection", f"{OWN}: Fetching http://example.com/: Timeout during connect (likely firewall)")
+    assert diagnose(case(attempts=[attempt(syns=1, sent=0)], problem=problem)).verdict is Verdict.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("detail", "redirected"),
+    [
+        (f"{OWN}: Fetching https://example.com/x: Connection refused", True),
+        ('Get "https://example.com/x": dial tcp 203.0.113.80:443: connect: connection refused', True),
+        (f"{OWN}: Fetching http://redirect.example.com/: Timeout during connect", False),
+        ('The key authorization file did not match (got "<a href=https://x>")', False),
+        ("DNS problem: NXDOMAIN looking up A for www.other.example - check that a DNS record exists", True),
+        ("DNS problem: NXDOMAIN looking up A for example.com - check that a DNS record exists", False),
+    ],
+)
+def test_a_redirection_is_told_by_the_authoritys_words_for_it_alone(detail: str, redirected: bool) -> None:
+    verdict = diagnose(case(problem=Problem("connection", detail))).verdict
+    assert (verdict is Verdict.REDIRECTED) == redirected
 
 
 def test_where_something_was_missed_it_is_not_said_that_nothing_arrived_over_a_version() -> None:
     around = Surroundings(80, ("2001:db8::80",), frozenset({"2001:db8::80"}), watched=False)
-    found = diagnose(case(surroundings=around, arrivals=Counter({4: 3})))
+    found = diagnose(case(surroundings=around, arrivals=Counter({OWN: 3})))
     assert found.verdict is Verdict.NOTHING
     assert "no connection attempt" not in words(found)
 

@@ -34,7 +34,7 @@ def test_an_answer_is_acknowledged_on_its_own_connection() -> None:
 
 def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> None:
     """Behind a redirection, the interception knows the connection by another address of ours."""
-    evidence = Evidence()
+    evidence = Evidence(capture=True)
     payload = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
     for port in (1, 2):
         evidence.observe(
@@ -42,7 +42,7 @@ def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> No
         )
     evidence.record(Answered("a", Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
     assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2]
-    assert [seen.connection.peer_port for seen in evidence.packets()] == [2]
+    assert len(evidence.packets()) == 1
     assert evidence.attempts() == []
 
 

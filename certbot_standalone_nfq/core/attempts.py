@@ -17,8 +17,10 @@ from certbot_standalone_nfq.core.sequence import distance
 
 MAX_ATTEMPTS = 4096
 """Connections; beyond it, the oldest is forgotten."""
-_MAX_PACKETS = 16
-"""Packets kept of a connection."""
+MAX_PACKETS = 8
+"""Packets kept of a connection, if any are to be kept."""
+_MAX_ADDRESSES = 256
+"""Destinations to count connections of; a router has many more that are not its own."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ class Sighting:
     """Seconds since the epoch."""
     packet: bytes = b""
     """From its IP header on, as far as it was shown."""
+    interface: str = ""
+    """The one it was seen on; what a bridge or a bond hands on is seen on each."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A packet for a capture file."""
+
+    time: float
+    opening: bool
+    """Whether it carries a SYN."""
+    packet: bytes
 
 
 @dataclass
@@ -44,8 +58,8 @@ class Attempt:
     connection: Connection
     first_seq: int | None
     """The sequence number of the client's SYN, if that was seen."""
-    first: float
-    last: float
+    interface: str
+    """The interface that it came in by."""
     syns: int = 0
     """How often its SYN came: twice or more, and the client has not got an answer to it."""
     observed_syns: int = 0
@@ -58,58 +72,64 @@ class Attempt:
     """Octets that the client had sent when it closed the connection."""
     token: str | None = None
     """The token of its challenge request, if it made one."""
-    packets: list[Sighting] = field(default_factory=list)
-    """Its first segments."""
+    packets: list[Kept] = field(default_factory=list)
 
 
 class Attempts:
     """The attempts that may explain a failure, a bounded number of them."""
 
-    def __init__(self, *, outgoing_seen: bool = False) -> None:
+    def __init__(self, *, outgoing_seen: bool = False, keep_packets: bool = False) -> None:
         self._attempts: OrderedDict[Connection, Attempt] = OrderedDict()
-        self.arrivals: Counter[int] = Counter()
-        """Connections that anybody wanted to open, by IP version."""
+        self._keep_packets = keep_packets
+        self.arrivals: Counter[str] = Counter()
+        """Connections that anybody else wanted to open, by the address they were for."""
+        self.served: Counter[str] = Counter()
+        """Those of them that were somebody's ordinary business."""
         self.outgoing_seen = outgoing_seen
-        """Whether what goes out is to be seen: set as soon as a client repeats its SYN."""
+        """Whether all that goes out is seen; who sees to that says so here."""
+        self.outgoing_wanted = outgoing_seen
+        """Whether it should be, as a client has repeated its SYN."""
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._attempts.values())
 
     def observe(self, seen: Sighting) -> None:
         """Take a segment into account, in the order they were seen."""
+        if seen.connection.peer == seen.connection.local:
+            return  # this machine looks after itself
         attempt = self._attempts.get(seen.connection)
         if _opens(seen) and (attempt is None or attempt.first_seq != seen.seq):
-            self._attempts.pop(seen.connection, None)
-            if seen.connection.peer != seen.connection.local:  # else it came from this machine itself
-                self.arrivals[6 if ":" in seen.connection.peer else 4] += 1
             attempt = self._begin(seen, seen.seq)
+            _count(self.arrivals, seen.connection.local)
         elif attempt is None:
             if seen.outgoing or not seen.payload:
                 return  # the end of a connection that was there before us
             attempt = self._begin(seen, None)
+        if not seen.outgoing and seen.interface != attempt.interface:
+            return  # the same packet, handed on from one interface to another
         self._note(attempt, seen)
         if attempt.sent and attempt.token is None:
+            _count(self.served, seen.connection.local)
             del self._attempts[seen.connection]
 
     def _note(self, attempt: Attempt, seen: Sighting) -> None:
-        attempt.last = seen.time
-        if len(attempt.packets) < _MAX_PACKETS:
-            attempt.packets.append(seen)
+        if self._keep_packets and len(attempt.packets) < MAX_PACKETS:
+            attempt.packets.append(Kept(seen.time, bool(seen.flags & Flags.SYN), seen.packet))
         if seen.outgoing:
             attempt.accepted |= bool(seen.flags & Flags.SYN)
             attempt.refused |= bool(seen.flags & Flags.RST and not attempt.accepted)
         elif _opens(seen):
             attempt.syns += 1
             attempt.observed_syns += self.outgoing_seen
-            self.outgoing_seen |= attempt.syns > 1
+            self.outgoing_wanted |= attempt.syns > 1
         else:
             attempt.token = attempt.token or token_of(seen.payload)
             if seen.flags & (Flags.FIN | Flags.RST) and attempt.first_seq is not None:
                 attempt.sent = distance(attempt.first_seq, seen.seq) - 1 + len(seen.payload)
 
     def _begin(self, seen: Sighting, first_seq: int | None) -> Attempt:
-        attempt = Attempt(seen.connection, first_seq, seen.time, seen.time)
-        self._attempts[seen.connection] = attempt
+        self._attempts.pop(seen.connection, None)
+        attempt = self._attempts[seen.connection] = Attempt(seen.connection, first_seq, seen.interface)
         if len(self._attempts) > MAX_ATTEMPTS:
             self._attempts.popitem(last=False)
         return attempt
@@ -117,3 +137,8 @@ class Attempts:
 
 def _opens(seen: Sighting) -> bool:
     return not seen.outgoing and seen.flags & (Flags.SYN | Flags.ACK) == Flags.SYN
+
+
+def _count(counter: Counter[str], address: str) -> None:
+    if address in counter or len(counter) < _MAX_ADDRESSES:
+        counter[address] += 1

@@ -97,6 +97,8 @@ class Takeover:
     def _take_reset(self, segment: Segment, now: float) -> None:
         # Any reset within the window ends it (RFC 9293, 3.5.3): a forged one costs no more than one answer.
         if 0 <= distance(self._request.next_seq, segment.seq) < WINDOW:
+            if segment.flags & Flags.ACK:  # it may have read the answer all the same
+                self._outgoing.acknowledge(segment.ack, segment.window, now)
             self._expires_at = now
 
     def _respond(self, now: float, *, must_acknowledge: bool) -> tuple[Segment, ...]:

@@ -87,15 +87,16 @@ def claim(settings: Settings) -> Claim:
 
 
 def _claim_by_any_firewall(selection: Selection, settings: Settings) -> Claim:
-    """Take hold by the first firewall that works; if none does, raise what the first one said."""
-    first: Exception | None = None
+    """Take hold by the first firewall that works; if none does, raise what is missing, or what the first one said."""
+    reasons: list[Exception] = []
     for firewall in firewalls.available(settings.firewall):
         try:
             return _claim_with(firewall, selection, settings)
         except (errors.KernelSupportMissing, errors.FirewallRefused, errors.FirewallLockDenied) as error:
             logger.debug("%s cannot be used: %s", firewall.name, error)
-            first = first or error
-    raise first or AssertionError("no firewall, and no error either")
+            reasons.append(error)
+    # What is missing may not be missed by the next selection.
+    raise next((reason for reason in reasons if isinstance(reason, errors.KernelSupportMissing)), reasons[0])
 
 
 def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) -> Claim:

@@ -19,6 +19,7 @@ from certbot_standalone_nfq.core.segment import Connection, MalformedPacket, con
 from certbot_standalone_nfq.kernel.bpf import Code, Instruction, Line, assemble, payload_offset_from_tcp
 
 _ETH_P_ALL = 0x0003
+_PACKET_OTHERHOST = 3
 _PACKET_OUTGOING = 4  # include/uapi/linux/if_packet.h
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
@@ -30,6 +31,8 @@ _IPPROTO_TCP = 6
 _FRAGMENT_OFFSET = 0x1FFF
 _FIN, _SYN, _RST = 1, 2, 4
 _RECEIVE_BUFFER = 1 << 20
+_LONGEST = 0xFFFF + 40
+"""Octets of the longest packet: of IPv6, whose length does not count the header."""
 _SNAPSHOT = 2048
 """Octets that are copied of a packet: a whole frame of Ethernet."""
 
@@ -37,8 +40,8 @@ _SNAPSHOT = 2048
 class Edge:
     """A packet socket for one TCP port, on all interfaces."""
 
-    def __init__(self, port: int, *, replies: bool = False, precise: bool = False) -> None:
-        """Begin to look at what comes in; with `replies`, also at what goes out.
+    def __init__(self, port: int, *, replies: bool = False, thorough: bool = False) -> None:
+        """Begin to look at what comes in; with `thorough` or `replies`, at its precise time and at what goes out, too.
 
         Raises errors.NotPrivileged or OSError.
         The kernel clones every outgoing packet of the machine for a socket that is to see them, and times every packet
@@ -50,9 +53,9 @@ class Edge:
             raise errors.NotPrivileged("CAP_NET_RAW") from error
         _attach(self._socket, _program(port, replies=replies))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not replies)
-        if replies or precise:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        thorough = thorough or replies
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not thorough)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, thorough)
         self._socket.setblocking(False)
         self._port = port
 
@@ -72,7 +75,7 @@ class Edge:
                 packet, ancillary, _, address = self._socket.recvmsg(_SNAPSHOT, 64)
             except BlockingIOError:
                 break
-            seen = self._read(packet, address[2] == _PACKET_OUTGOING, _time(ancillary))
+            seen = self._read(packet, address, _time(ancillary))
             if seen:
                 found.append(seen)
         return found
@@ -85,18 +88,28 @@ class Edge:
         """Look no more."""
         self._socket.close()
 
-    def _read(self, packet: bytes, outgoing: bool, when: float) -> Sighting | None:
+    def _read(self, packet: bytes, address: tuple[str, int, int, int, bytes], when: float) -> Sighting | None:
+        interface, _, kind, *_ = address
         try:
-            layout = locate(packet, max(len(packet), 0xFFFF + 1))
+            layout = locate(packet, length=_LONGEST)  # it may be cut, or one that a network card will cut up
         except MalformedPacket:
             return None
         connection = connection_of(packet, layout)
-        if outgoing:
+        if kind == _PACKET_OUTGOING:
             connection = Connection(connection.local, connection.local_port, connection.peer, connection.peer_port)
         if connection.local_port != self._port:
             return None  # it came in before the filter was there
+        seq, ack, flags = read_control(packet, layout)
         return Sighting(
-            connection, *read_control(packet, layout), packet[layout.payload : layout.end], outgoing, when, packet
+            connection,
+            seq,
+            ack,
+            flags,
+            payload=packet[layout.payload : layout.end],
+            outgoing=kind == _PACKET_OUTGOING,
+            time=when,
+            packet=packet,
+            interface=interface,
         )
 
 
@@ -123,6 +136,7 @@ def _program(port: int, *, replies: bool) -> list[Line]:
         *_tcp_offset(),
         Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),
         Instruction(Code.JEQ, _PACKET_OUTGOING, "outgoing"),
+        Instruction(Code.JEQ, _PACKET_OTHERHOST, "other"),
         Instruction(Code.LDH_IND, 2),
         Instruction(Code.JEQ, port, "", "other"),
         Instruction(Code.LDB_IND, 13),

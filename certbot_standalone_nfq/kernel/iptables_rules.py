@@ -3,15 +3,13 @@
 In the mangle table, after NAT, for packets from the client to the port it addressed:
 
     INPUT, FORWARD: conntrack's original port -> CHAIN
-    CHAIN:   payload like a challenge request, or connection marked -> CHAIN-IN; go on behind the jump to CHAIN
-    CHAIN-IN: already decided on -> CHAIN-OUT
-             set the connection's mark
-             NFQUEUE, bypassed while nobody listens
+    CHAIN:   already decided on -> CHAIN-OUT (first, as a connection may be of no interest by the time a packet is back)
+             payload like a challenge request -> set the connection's mark
+             connection marked -> NFQUEUE, bypassed while nobody listens
     CHAIN-OUT: not to be watched -> clear the connection's mark
              clear the packet's mark; go on behind the jump to CHAIN
 
-So a bystander's packet costs three matches: the jump's and the two in CHAIN. Where every packet of the port is queued,
-connections need no mark.
+Where every packet of the port is queued, connections need no mark.
 
 A queued packet that is let go comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
 CHAIN-OUT, and meets the user's own rules as if it had never been away.
@@ -33,13 +31,13 @@ _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
 _QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
 
 
-def chain_names(label: Label) -> tuple[str, str, str]:
-    """Return the names of a plan's chains: the one jumped to, those for what concerns us and for what is let go.
+def chain_names(label: Label) -> tuple[str, str]:
+    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by.
 
     They are at most 26 characters long; iptables takes 28.
     """
     name = f"{_CHAIN_PREFIX}{label.queue}-{label.run}"
-    return name, f"{name}-IN", f"{name}-OUT"
+    return name, f"{name}-OUT"
 
 
 def jump_rules(plan: Plan) -> list[tuple[str, str]]:
@@ -53,19 +51,18 @@ def jump_rules(plan: Plan) -> list[tuple[str, str]]:
 
 def chain_rules(plan: Plan, family: int) -> list[tuple[str, str]]:
     """Return the rules of the plan's own chains for IP version 4 or 6, each with its chain."""
-    chain, into, out = chain_names(plan.label)
+    chain, out = chain_names(plan.label)
     connection, released, both = map(hex, (plan.marks.connection, plan.marks.released, plan.marks.both))
-    decided_on = (into, f"-m mark --mark {released}/{released} -g {out}")
-    queue = (into, f"-j NFQUEUE --queue-num {plan.queue} --queue-bypass")
+    decided_on = (chain, f"-m mark --mark {released}/{released} -g {out}")
+    queue = f"-j NFQUEUE --queue-num {plan.queue} --queue-bypass"
     clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
     if plan.selection is not Selection.PREFILTER:
-        return [(chain, f"-g {into}"), decided_on, queue, clear_packet]
+        return [decided_on, (chain, queue), clear_packet]
+    looks_like_a_challenge = f'-m bpf --bytecode "{prefilter.bytecode(family)}"'
     return [
-        (chain, f'-m bpf --bytecode "{prefilter.bytecode(family)}" -g {into}'),
-        (chain, f"-m connmark --mark {connection}/{connection} -g {into}"),
         decided_on,
-        (into, f"-j CONNMARK --set-xmark {connection}/{connection}"),
-        queue,
+        (chain, f"{looks_like_a_challenge} -j CONNMARK --set-xmark {connection}/{connection}"),
+        (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
         clear_packet,
     ]
@@ -122,5 +119,5 @@ def script(lines: Iterable[str]) -> str:
     return "\n".join([f"*{TABLE}", *lines, "COMMIT", ""])
 
 
-def _rules_outside(lines: list[str], chains: tuple[str, ...]) -> list[str]:
+def _rules_outside(lines: list[str], chains: tuple[str, str]) -> list[str]:
     return [line for line in lines if line.startswith("-A ") and line.split()[1] not in chains]

@@ -44,7 +44,8 @@ def acme_clients() -> list[str]:
 def name(pid: int) -> str:
     """Return a process's name, or nothing if there is no such process."""
     with contextlib.suppress(OSError):
-        return (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        text = (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        return "".join(letter if letter.isprintable() else "?" for letter in text)  # a process names itself
     return ""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.core import attempts as attempts_module
-from certbot_standalone_nfq.core.attempts import MAX_ATTEMPTS, Attempt, Attempts, Sighting
+from certbot_standalone_nfq.core.attempts import MAX_ATTEMPTS, MAX_PACKETS, Attempt, Attempts, Sighting
 from certbot_standalone_nfq.core.segment import Connection, Flags
 
 SYN, ACK, FIN, RST = Flags.SYN, Flags.ACK, Flags.FIN, Flags.RST
@@ -46,10 +47,11 @@ def test_a_reset_in_place_of_a_syn_ack_refuses() -> None:
 
 def test_once_a_syn_is_repeated_what_goes_out_is_to_be_seen_and_further_syns_are_observed() -> None:
     attempts = Attempts()
-    for observed, wanted in ((0, False), (0, True), (1, True)):
+    for seen, observed, wanted in ((False, 0, False), (False, 0, True), (True, 1, True)):
+        attempts.outgoing_seen = seen
         attempts.observe(incoming(SYN))
         (attempt,) = attempts
-        assert (attempt.observed_syns, attempts.outgoing_seen) == (observed, wanted)
+        assert (attempt.observed_syns, attempts.outgoing_wanted) == (observed, wanted)
 
 
 def test_what_the_client_had_sent_is_told_by_its_close() -> None:
@@ -62,7 +64,7 @@ def test_a_served_connection_is_forgotten_and_counted_as_an_arrival() -> None:
     for seen in (incoming(SYN), incoming(FIN | ACK, seq=301), incoming(FIN | ACK, seq=301)):
         attempts.observe(seen)
     assert list(attempts) == []
-    assert attempts.arrivals == {4: 1}
+    assert attempts.arrivals == attempts.served == {"192.0.2.80": 1}
 
 
 def test_a_challenge_request_is_remembered_even_if_its_connection_is_older_than_we() -> None:
@@ -82,15 +84,29 @@ def test_what_comes_from_this_machine_itself_is_no_arrival() -> None:
     assert attempts.arrivals == {}
 
 
+def test_a_packet_that_is_handed_on_to_another_interface_is_not_sent_again() -> None:
+    attempts = Attempts(outgoing_seen=True)
+    for interface in ("eth0", "br0"):
+        attempts.observe(replace(incoming(SYN), interface=interface))
+    (attempt,) = attempts
+    assert attempt.syns == 1
+    assert attempts.arrivals == {"192.0.2.80": 1}
+
+
+def test_packets_are_kept_only_for_a_capture() -> None:
+    (attempt,) = after(incoming(SYN))
+    assert attempt.packets == []
+
+
 def test_attempts_and_their_packets_are_bounded() -> None:
-    attempts = Attempts()
+    attempts = Attempts(keep_packets=True)
     for number in range(MAX_ATTEMPTS + 10):
         attempts.observe(incoming(SYN, port=number))
     for _ in range(100):
         attempts.observe(incoming(SYN, port=MAX_ATTEMPTS))
     kept = list(attempts)
     assert len(kept) == MAX_ATTEMPTS
-    assert max(len(attempt.packets) for attempt in kept) == attempts_module._MAX_PACKETS
+    assert max(len(attempt.packets) for attempt in kept) == MAX_PACKETS
 
 
 @given(

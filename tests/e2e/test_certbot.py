@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from scapy.utils import rdpcap
 
 from tests.e2e.conftest import Internet
 from tests.lab.certbot import Certbot
@@ -71,12 +72,26 @@ def test_a_dry_run_changes_nothing_and_succeeds(undisturbed: Internet, certbot: 
     assert not certbot.certificate("both.example.com").exists()
 
 
+def test_a_capture_file_holds_whole_connections_in_order(
+    undisturbed: Internet, certbot: Certbot, tmp_path: Path
+) -> None:
+    file = tmp_path / "validation.pcap"
+    result = certbot.certonly("four.example.com", options=(f"--standalone-nfq-pcap={file}",))
+    assert result.returncode == 0, result.stdout
+    connections: dict[int, list[str]] = {}
+    for packet in rdpcap(str(file)):
+        tcp = packet["TCP"]
+        connections.setdefault(tcp.sport if tcp.dport == 80 else tcp.dport, []).append(str(tcp.flags))
+    whole = [flags for flags in connections.values() if flags[:4] == ["S", "SA", "PA", "FPA"]]
+    assert len(whole) >= 3, connections  # Pebble asks three times
+
+
 def test_a_validation_that_goes_elsewhere_fails_with_a_hint_and_a_clean_machine(
     undisturbed: Internet, certbot: Certbot
 ) -> None:
     result = certbot.certonly("elsewhere.example.com", "four.example.com")
     assert result.returncode == 1
-    assert "Hint: elsewhere.example.com: no challenge request arrived at TCP port 80 of this machine" in result.stdout
+    assert "Hint: elsewhere.example.com: no challenge request arrived here. The name leads to" in result.stdout
     assert "four.example.com:" not in result.stdout.split("Hint:")[1]
     assert "Traceback" not in result.stdout
 

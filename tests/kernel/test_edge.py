@@ -10,6 +10,7 @@ import pytest
 
 from certbot_standalone_nfq.core.attempts import Sighting
 from certbot_standalone_nfq.core.segment import Flags
+from certbot_standalone_nfq.evidence import Evidence
 from certbot_standalone_nfq.kernel.edge import Edge
 from certbot_standalone_nfq.observation import Observation
 from tests.lab import hosts
@@ -116,17 +117,12 @@ def test_other_ports_are_not_seen(served: tuple[Host, Host]) -> None:
 
 def test_more_than_can_be_read_is_counted_as_missed_and_holds_up_nobody(served: tuple[Host, Host]) -> None:
     client, server = served
-    seen: list[Sighting] = []
-
-    def keep(each: Sighting) -> bool:
-        seen.append(each)
-        return False
-
+    evidence = Evidence()
     with server.inside():
-        observation = Observation(80, keep)
+        observation = Observation(80, evidence)
     try:
         client.run("wrk", "-t1", "-c8", "-d1s", "-H", "Connection: close", f"http://{server.ipv4}/")
         wait_until(lambda: observation.missed, "something was missed")
     finally:
         observation.stop()
-    assert seen
+    assert evidence.arrivals()

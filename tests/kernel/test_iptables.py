@@ -33,13 +33,12 @@ def test_the_rules_read_as_designed(family: int) -> None:
     assert iptables_rules.install_script(PLAN, family) == (
         "*mangle\n"
         ":CERTBOT-NFQ-28080-0f1e - [0:0]\n"
-        ":CERTBOT-NFQ-28080-0f1e-IN - [0:0]\n"
         ":CERTBOT-NFQ-28080-0f1e-OUT - [0:0]\n"
-        f'-A CERTBOT-NFQ-28080-0f1e -m bpf --bytecode "{prefilter.bytecode(family)}" -g CERTBOT-NFQ-28080-0f1e-IN\n'
-        "-A CERTBOT-NFQ-28080-0f1e -m connmark --mark 0x10000000/0x10000000 -g CERTBOT-NFQ-28080-0f1e-IN\n"
-        "-A CERTBOT-NFQ-28080-0f1e-IN -m mark --mark 0x20000000/0x20000000 -g CERTBOT-NFQ-28080-0f1e-OUT\n"
-        "-A CERTBOT-NFQ-28080-0f1e-IN -j CONNMARK --set-xmark 0x10000000/0x10000000\n"
-        "-A CERTBOT-NFQ-28080-0f1e-IN -j NFQUEUE --queue-num 28080 --queue-bypass\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m mark --mark 0x20000000/0x20000000 -g CERTBOT-NFQ-28080-0f1e-OUT\n"
+        f'-A CERTBOT-NFQ-28080-0f1e -m bpf --bytecode "{prefilter.bytecode(family)}" -j CONNMARK'
+        " --set-xmark 0x10000000/0x10000000\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m connmark --mark 0x10000000/0x10000000"
+        " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -m mark --mark 0x20000000/0x30000000 -j CONNMARK --set-xmark 0x0/0x10000000\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -j MARK --set-xmark 0x0/0x30000000\n"
         "-I INPUT 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"

@@ -208,6 +208,25 @@ def test_the_users_own_rules_see_released_packets_as_if_we_were_not_there(lab: L
         assert [int(line.split()[0]) for line in listed] == [1, 0, 0]
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(lab: Lab, variant: str) -> None:
+    """Of two segments in the queue at once, the first releases the connection; the second comes back to the rules."""
+    rule = ("INPUT", "-p", "tcp", "--dport", "80", "-m", "mark", "!", "--mark", "0")
+    with intercepting(lab.server, firewall=variant):
+        lab.server.run(variant, "-t", "mangle", "-A", *rule)
+        connections = [lab.client.connect(lab.server.ipv4) for _ in range(50)]
+        for connection in connections:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sendall(request("somebody-elses"))
+            connection.sendall(PAGE_REQUEST)
+        for connection in connections:
+            assert PAGE.encode() in read_all(connection)
+            connection.close()
+        listed = lab.server.run(variant, "-t", "mangle", "-nvxL", "INPUT").splitlines()[-1]
+        lab.server.run(variant, "-t", "mangle", "-D", *rule)
+    assert int(listed.split()[0]) == 0
+
+
 def test_marks_that_the_user_copies_from_connections_to_packets_do_no_harm(lab: Lab) -> None:
     restore = ("PREROUTING", "-j", "CONNMARK", "--restore-mark")
     lab.server.run("iptables", "-t", "mangle", "-A", *restore)
