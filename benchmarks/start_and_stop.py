@@ -12,7 +12,7 @@ from benchmarks.table import Row
 from tests.lab import hosts
 
 _PROGRAM = """
-import json, resource, time, types
+import argparse, json, resource, time, types
 import certbot.main, certbot.plugins.common
 from certbot._internal.plugins import standalone
 def peak():
@@ -21,11 +21,14 @@ figures, alone = {}, peak()
 times = [time.perf_counter()]
 from certbot_standalone_nfq.authenticator import Authenticator
 times.append(time.perf_counter())
-options = {"firewall": "auto", "queue_num": None, "mark": None, "queue_client": "auto", "selection": "auto"}
-config = types.SimpleNamespace(http01_port=80, **{f"standalone_nfq_{name}": value for name, value in options.items()})
+parser = argparse.ArgumentParser()
+parser.set_defaults(http01_port=80)
+Authenticator.inject_parser_options(parser, "standalone-nfq")
 chall = types.SimpleNamespace(encode=lambda _: "token")
-achall = types.SimpleNamespace(chall=chall, response_and_validation=lambda: (None, "token.thumbprint"))
-authenticator = Authenticator(config, "standalone-nfq")
+achall = types.SimpleNamespace(
+    chall=chall, domain="example.com", response_and_validation=lambda: (None, "token.thumbprint")
+)
+authenticator = Authenticator(parser.parse_args([]), "standalone-nfq")
 for step in (authenticator.prepare, lambda: authenticator.perform([achall]), lambda: authenticator.cleanup([achall])):
     step()
     times.append(time.perf_counter())
