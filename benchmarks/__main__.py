@@ -29,11 +29,7 @@ WHOLE_PORT = Limits(throughput=0.25)
 
 def prefilter(options: argparse.Namespace) -> Iterator[Row]:
     """With the prefilter, on a server whose firewall tracks connections."""
-    with site() as measured:
-        for name in bystanders.LOADS:
-            yield from bystanders.measure(measured, "prefilter", name, options.effort, PREFILTERED)
-        yield from challenges.latency(measured, "prefilter")
-        yield from challenges.rate(measured, "prefilter", options.effort)
+    yield from _everything("prefilter", PREFILTERED, options.effort)
 
 
 def untracked(options: argparse.Namespace) -> Iterator[Row]:
@@ -45,11 +41,7 @@ def untracked(options: argparse.Namespace) -> Iterator[Row]:
 
 def fallback(options: argparse.Namespace) -> Iterator[Row]:
     """(h) In the fallback: every packet of the port is queued."""
-    with site() as measured:
-        for name in bystanders.LOADS:
-            yield from bystanders.measure(measured, "port", name, options.effort, WHOLE_PORT)
-        yield from challenges.latency(measured, "port")
-        yield from challenges.rate(measured, "port", options.effort)
+    yield from _everything("port", WHOLE_PORT, options.effort)
 
 
 def pending(options: argparse.Namespace) -> Iterator[Row]:
@@ -74,6 +66,14 @@ def endure(options: argparse.Namespace) -> Iterator[Row]:
     with site() as measured:
         yield from endurance.requests_meanwhile(measured, options.requests)
     yield from endurance.cycles(options.cycles)
+
+
+def _everything(selection: str, limits: Limits, effort: Effort) -> Iterator[Row]:
+    with site() as measured:
+        for name in bystanders.LOADS:
+            yield from bystanders.measure(measured, selection, name, effort, limits)
+        yield from challenges.latency(measured, selection)
+        yield from challenges.rate(measured, selection, effort)
 
 
 PARTS = {part.__name__: part for part in (prefilter, untracked, fallback, pending, flood, certbot, endure)}
