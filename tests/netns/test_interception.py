@@ -209,12 +209,12 @@ def test_the_users_own_rules_see_released_packets_as_if_we_were_not_there(lab: L
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(lab: Lab, variant: str) -> None:
+def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(fresh_lab: Lab, variant: str) -> None:
     """Of two segments in the queue at once, the first releases the connection; the second comes back to the rules."""
     rule = ("INPUT", "-p", "tcp", "--dport", "80", "-m", "mark", "!", "--mark", "0")
-    with intercepting(lab.server, firewall=variant):
-        lab.server.run(variant, "-t", "mangle", "-A", *rule)
-        connections = [lab.client.connect(lab.server.ipv4) for _ in range(50)]
+    with intercepting(fresh_lab.server, firewall=variant):
+        fresh_lab.server.run(variant, "-t", "mangle", "-A", *rule)
+        connections = [fresh_lab.client.connect(fresh_lab.server.ipv4) for _ in range(50)]
         for connection in connections:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sendall(request("somebody-elses"))
@@ -222,8 +222,8 @@ def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(lab: L
         for connection in connections:
             assert PAGE.encode() in read_all(connection)
             connection.close()
-        listed = lab.server.run(variant, "-t", "mangle", "-nvxL", "INPUT").splitlines()[-1]
-        lab.server.run(variant, "-t", "mangle", "-D", *rule)
+        listed = fresh_lab.server.run(variant, "-t", "mangle", "-nvxL", "INPUT").splitlines()[-1]
+        fresh_lab.server.run(variant, "-t", "mangle", "-D", *rule)
     assert int(listed.split()[0]) == 0
 
 
