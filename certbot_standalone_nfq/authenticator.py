@@ -167,7 +167,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             record = witness.recording.add if witness.recording else None
             self._interception = Interception(settings, witness.tell, record)
         except BaseException:
-            witness.stop()
+            self._sum_up(witness)
             raise
         self._witness = witness
         return self._interception

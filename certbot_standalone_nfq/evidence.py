@@ -95,11 +95,11 @@ class Evidence:
         """Return what there is for a token."""
         with self._lock:
             seen = copy.deepcopy(self._seen.get(token, Seen()))
-            answered = {(request.connection.peer, request.connection.peer_port) for request in seen.requests}
+            answered = {_client(request.connection) for request in seen.requests}
             seen.unanswered = [
                 attempt
                 for attempt in self._attempts
-                if attempt.token == token and (attempt.connection.peer, attempt.connection.peer_port) not in answered
+                if attempt.token == token and _client(attempt.connection) not in answered
             ]
             return seen
 
@@ -114,12 +114,12 @@ class Evidence:
         Of answered connections only the opening is among them: the rest the interception has itself.
         """
         with self._lock:
-            answered = {(connection.peer, connection.peer_port) for connection in self._requests}
+            answered = set(map(_client, self._requests))
             return [
                 kept
                 for attempt in self._attempts
                 for kept in attempt.packets
-                if kept.opening or (attempt.connection.peer, attempt.connection.peer_port) not in answered
+                if kept.opening or _client(attempt.connection) not in answered
             ]
 
     def arrivals(self) -> Counter[str]:
@@ -131,6 +131,11 @@ class Evidence:
         """Return how many of them brought data, likewise."""
         with self._lock:
             return Counter(self._attempts.served)
+
+
+def _client(connection: Connection) -> tuple[str, int]:
+    """Return the end that is the same at the edge and behind a translation of our own addresses."""
+    return connection.peer, connection.peer_port
 
 
 def forwarding_headers(head: bytes) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from certbot_standalone_nfq import errors
+from certbot_standalone_nfq import arguments, errors
 from certbot_standalone_nfq.core.attempts import Attempt, Attempts, Kept, Sighting
 from certbot_standalone_nfq.core.http01 import token_of
 from certbot_standalone_nfq.core.segment import Connection
@@ -152,24 +152,24 @@ def printable(octets: bytes) -> str:
 def add_parser(commands: Any) -> None:
     """Add this subcommand to a program's."""
     parser = commands.add_parser("watch", help="show validation requests as they arrive", description=__doc__)
-    parser.add_argument("--port", type=int, default=80, help="the TCP port to look at (default: 80)")
+    parser.add_argument("--port", type=arguments.port, default=80, help="the TCP port to look at (default: 80)")
     parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
     parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Look on until interrupted; return the exit status."""
     from certbot_standalone_nfq.recording import Recording  # scapy comes with it
 
-    port: int = arguments.port
+    port: int = options.port
     try:
-        recording = Recording(arguments.pcap) if arguments.pcap else None
+        recording = Recording(options.pcap) if options.pcap else None
         edge = Edge(port, replies=True)
     except (errors.Error, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    watch = Watch({name.lower() for name in arguments.names}, _say, _ListenerNames(port))
+    watch = Watch({name.lower() for name in options.names}, _say, _ListenerNames(port))
     _say(f"Looking at TCP port {port}; end with Ctrl-C.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.closing(edge):

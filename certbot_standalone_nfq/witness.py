@@ -90,23 +90,27 @@ class Witness:
             self._observation.catch_up()
         names = sorted({failure.name for failure in failures if not failure.problem.addresses})
         found = resolver.look_up(names, Deadline(_LOOK_UP_SECONDS))
-        return [diagnose(self._case(failure, found.get(failure.name, ()))) for failure in failures]
-
-    def _case(self, failure: Failure, found: tuple[str, ...]) -> Case:
-        """Return what there is to go by, without what was forwarded here for other machines."""
-        arrivals, served = self._evidence.arrivals(), self._evidence.served()
-        attempts = self._evidence.attempts()
+        arrivals, attempts = self._evidence.arrivals(), self._evidence.attempts()
+        # What was forwarded here for other machines is no evidence of this one's.
         destinations = {*arrivals, *(attempt.connection.local for attempt in attempts)}
         own = {address for address in destinations if resolver.is_local(address) is not False}
-        return Case(
-            failure.name,
-            self._evidence.seen(failure.token),
-            [attempt for attempt in attempts if attempt.connection.local in own],
-            Counter({address: count for address, count in arrivals.items() if address in own}),
-            served,
-            failure.problem,
-            self._surroundings(failure.problem, found),
-        )
+        own_attempts = [attempt for attempt in attempts if attempt.connection.local in own]
+        own_arrivals = Counter({address: count for address, count in arrivals.items() if address in own})
+        served = self._evidence.served()
+        return [
+            diagnose(
+                Case(
+                    failure.name,
+                    self._evidence.seen(failure.token),
+                    own_attempts,
+                    own_arrivals,
+                    served,
+                    failure.problem,
+                    self._surroundings(failure.problem, found.get(failure.name, ())),
+                )
+            )
+            for failure in failures
+        ]
 
     def _look(self) -> None:
         try:

@@ -33,13 +33,16 @@ MAY_IMPORT = {
         "fnfqueue",
     },
     "kernel/dns.py": {"scapy"},
+    "arguments.py": set(),
     "doctor": {
+        "certbot_standalone_nfq.arguments",
         "certbot_standalone_nfq.doctor",
         "certbot_standalone_nfq.errors",
         "certbot_standalone_nfq.interception",
         "certbot_standalone_nfq.kernel",
     },
     "watch.py": {
+        "certbot_standalone_nfq.arguments",
         "certbot_standalone_nfq.core",
         "certbot_standalone_nfq.diagnosis",
         "certbot_standalone_nfq.errors",

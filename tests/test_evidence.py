@@ -37,9 +37,7 @@ def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> No
     evidence = Evidence(capture=True)
     payload = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
     for port in (1, 2):
-        evidence.observe(
-            Sighting(connection(port=port), 1, 1, Flags.PSH | Flags.ACK, payload, outgoing=False, time=1.0)
-        )
+        evidence.observe(Sighting(connection(port=port), 1, Flags.PSH | Flags.ACK, payload, outgoing=False, time=1.0))
     evidence.record(Answered("a", Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
     assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2]
     assert len(evidence.packets()) == 1

@@ -119,7 +119,7 @@ def test_connections_that_do_not_come_about_are_in_the_table(pair: tuple[Host, H
     ]
 
 
-@pytest.mark.parametrize("arguments", [("--pcap", "/no/such/folder/file"), ("--port", "x")])
+@pytest.mark.parametrize("arguments", [("--pcap", "/no/such/folder/file"), ("--port", "x"), ("--port", "65536")])
 def test_what_cannot_be_done_is_an_error_in_words(pair: tuple[Host, Host], arguments: tuple[str, ...]) -> None:
     result = subprocess.run(pair[1].command(*COMMAND, *arguments), check=False, capture_output=True, text=True)
     assert result.returncode in (1, 2)
@@ -129,7 +129,7 @@ def test_what_cannot_be_done_is_an_error_in_words(pair: tuple[Host, Host], argum
 
 def seen(payload: bytes, port: int = 4000, *, outgoing: bool = False, time: float = 100.0) -> Sighting:
     connection = Connection("192.0.2.1", port, "192.0.2.80", 80)
-    return Sighting(connection, 1, 1, Flags.PSH | Flags.ACK, payload, outgoing, time)
+    return Sighting(connection, 1, Flags.PSH | Flags.ACK, payload, outgoing, time)
 
 
 def test_a_request_without_an_answer_is_told_after_a_while() -> None:

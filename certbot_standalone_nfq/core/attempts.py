@@ -29,7 +29,6 @@ class Sighting:
 
     connection: Connection
     seq: int
-    ack: int
     flags: Flags
     payload: bytes
     outgoing: bool
@@ -53,7 +52,7 @@ class Kept:
 
 @dataclass
 class Attempt:
-    """One connection, or one that did not come about. Times are seconds since the epoch."""
+    """One connection, or one that did not come about."""
 
     connection: Connection
     first_seq: int | None

@@ -20,7 +20,7 @@ from certbot_standalone_nfq.core.segment import (
     Segment,
     connection_of,
     locate,
-    parse,
+    read,
 )
 from certbot_standalone_nfq.core.takeover import Takeover
 from certbot_standalone_nfq.core.timers import Timers
@@ -48,9 +48,10 @@ class Engine:
         Of a packet of `length` octets only the first need to be given. Nothing in the packet can make this raise.
         """
         try:
-            if not self._concerns_us(packet, locate(packet, length)):
+            layout = locate(packet, length)
+            if not self._concerns_us(packet, layout):
                 return _PASS
-            segment = parse(packet, interface, length)
+            segment = read(packet, layout, interface)
         except MalformedPacket:
             return _PASS
         return self.decide(segment, now)

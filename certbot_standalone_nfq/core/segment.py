@@ -121,18 +121,22 @@ def connection_of(packet: bytes, layout: Layout) -> Connection:
     return Connection(_address_text(peer), peer_port, _address_text(local), local_port)
 
 
-def read_control(packet: bytes, layout: Layout) -> tuple[int, int, Flags]:
-    """Return the sequence number, the acknowledgment number and the control bits."""
-    seq, ack, flags = struct.unpack_from("!IIxB", packet, layout.tcp + 4)
-    return seq, ack, Flags(flags)
+def read_control(packet: bytes, layout: Layout) -> tuple[int, Flags]:
+    """Return the sequence number and the control bits."""
+    seq, flags = struct.unpack_from("!I5xB", packet, layout.tcp + 4)
+    return seq, Flags(flags)
 
 
 def parse(packet: bytes, interface: int = 0, length: int | None = None) -> Segment:
+    """Find and read the segment in a packet. Raises MalformedPacket as `locate` does."""
+    return read(packet, locate(packet, length), interface)
+
+
+def read(packet: bytes, layout: Layout, interface: int = 0) -> Segment:
     """Read the segment in a packet. Of one that is cut short, it has the payload that is there, and no FIN.
 
-    So the peer will be told that the rest has not come. Raises MalformedPacket as `locate` does.
+    So the peer will be told that the rest has not come. Raises MalformedPacket if the TCP header makes no sense.
     """
-    layout = locate(packet, length)
     connection = connection_of(packet, layout)
     try:
         tcp = TCP(packet[layout.tcp : layout.payload])

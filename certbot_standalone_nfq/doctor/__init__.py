@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from certbot_standalone_nfq import arguments
 from certbot_standalone_nfq.doctor import machine, port
 from certbot_standalone_nfq.doctor.finding import Finding, Status, warned
 from certbot_standalone_nfq.doctor.names import Lookups
@@ -26,7 +27,9 @@ _SECONDS_FOR_NAMES = 3.0
 def add_parser(commands: Any) -> None:
     """Add this subcommand to a program's."""
     parser = commands.add_parser("doctor", help="check what a validation will need", description=__doc__)
-    parser.add_argument("--port", type=_port, default=80, help="the TCP port that clients address (default: 80)")
+    parser.add_argument(
+        "--port", type=arguments.port, default=80, help="the TCP port that clients address (default: 80)"
+    )
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     parser.add_argument(
         "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
@@ -35,20 +38,10 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 < number <= 0xFFFF:
-        raise argparse.ArgumentTypeError("give a number from 1 to 65535")
-    return number
-
-
-_port.__name__ = "port"  # argparse names the type so in its error messages
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Look at everything, print it, and return the exit status: 1 if there is a fail, else 0."""
-    findings = list(examine(arguments.port, arguments.names, arguments.load_modules))
-    sys.stdout.write(_as_json(findings) if arguments.json else "".join(map(_as_line, findings)))
+    findings = list(examine(options.port, options.names, options.load_modules))
+    sys.stdout.write(_as_json(findings) if options.json else "".join(map(_as_line, findings)))
     return int(any(finding.status is Status.FAIL for finding in findings))
 
 

@@ -99,11 +99,10 @@ class Edge:
             connection = Connection(connection.local, connection.local_port, connection.peer, connection.peer_port)
         if connection.local_port != self._port:
             return None  # it came in before the filter was there
-        seq, ack, flags = read_control(packet, layout)
+        seq, flags = read_control(packet, layout)
         return Sighting(
             connection,
             seq,
-            ack,
             flags,
             payload=packet[layout.payload : layout.end],
             outgoing=kind == _PACKET_OUTGOING,

@@ -48,7 +48,7 @@ def test_what_is_not_for_a_pending_token_passes_and_is_forgotten(engine: Engine,
 def test_bystanders_packets_are_not_parsed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     handle(engine, Peer(port=1).send(request(), PSH_ACK))
     handle(engine, Peer(port=2).send(request()[:5], PSH_ACK))
-    monkeypatch.setattr(engine_module, "parse", lambda *_: pytest.fail("parsed"))
+    monkeypatch.setattr(engine_module, "read", lambda *_: pytest.fail("parsed"))
     for payload in (b"GET / HTTP/1.1\r\n\r\n", request("another-token"), b"", b"x" * 1400):
         assert handle(engine, Peer(port=3).segment(payload, PSH_ACK)).verdict is Verdict.PASS
 

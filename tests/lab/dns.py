@@ -22,9 +22,11 @@ _MANAGEMENT = 8056
 
 @dataclass
 class Dns:
-    """A running nameserver that knows of nothing yet."""
+    """A running nameserver that knows of nothing yet, and where it is told."""
 
     host: Host
+    listening: str = _ADDRESS
+    management: int = _MANAGEMENT
 
     def address(self, name: str, *addresses: str) -> None:
         """Let a name have these addresses."""
@@ -44,7 +46,7 @@ class Dns:
 
     def _manage(self, action: str, request: object) -> None:
         body = json.dumps(request).encode()
-        with self.host.connect(_ADDRESS, _MANAGEMENT) as connection:
+        with self.host.connect(self.listening, self.management) as connection:
             connection.sendall(f"POST /{action} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
             reply = connection.recv(4096)
         if b" 200 " not in reply.split(b"\r\n")[0]:
@@ -67,15 +69,19 @@ def resolving(host: Host, nameserver: str = _ADDRESS) -> Iterator[None]:
                 folder.parent.rmdir()
 
 
+def command(address: str, management: int, *ports: int) -> list[str]:
+    """Return the command that runs pebble-challtestsrv as a nameserver and nothing else."""
+    disabled = [word for option in ("-http01", "-https01", "-tlsalpn01") for word in (option, "")]
+    disabled += [word for option in ("-defaultIPv4", "-defaultIPv6") for word in (option, "")]
+    served = ",".join(f"{address}:{port}" for port in ports)
+    return ["pebble-challtestsrv", *disabled, "-dns01", served, "-management", f"{address}:{management}"]
+
+
 @contextlib.contextmanager
 def dns(host: Host) -> Iterator[Dns]:
     """Run a nameserver on a host, for that host."""
-    disabled = [word for option in ("-http01", "-https01", "-tlsalpn01") for word in (option, "")]
-    disabled += [word for option in ("-defaultIPv4", "-defaultIPv6") for word in (option, "")]
-    addresses = ("-dns01", f"{_ADDRESS}:53", "-management", f"{_ADDRESS}:{_MANAGEMENT}")
-    command = host.command("pebble-challtestsrv", *disabled, *addresses)
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with resolving(host), running(command, **quiet):
+    with resolving(host), running(host.command(*command(_ADDRESS, _MANAGEMENT, 53)), **quiet):
         for port in (53, _MANAGEMENT):
             wait_until(functools.partial(host.listens, port), f"port {port} is open")
         yield Dns(host)

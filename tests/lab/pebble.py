@@ -17,10 +17,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.lab.dns import Dns, command
 from tests.lab.hosts import Host
 from tests.lab.processes import running, wait_until
 
 _ENVIRONMENT = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
+_MANAGEMENT = 8055
 
 
 @dataclass
@@ -38,23 +40,7 @@ class Pebble:
 
     def resolve(self, name: str, *addresses: str, ipv4: str = "", ipv6: str = "") -> None:
         """Let a name have these addresses, and no others."""
-        every = [*addresses, *filter(None, (ipv4, ipv6))]
-        for action, family in (
-            ("add-a", [each for each in every if ":" not in each]),
-            ("add-aaaa", [each for each in every if ":" in each]),
-        ):
-            if family:
-                self._manage(action, {"host": f"{name}.", "addresses": family})
-
-    def _manage(self, action: str, request: object) -> None:
-        connection = self.host.connect(self.host.ipv4, 8055)
-        with connection:
-            body = json.dumps(request).encode()
-            head = f"POST /{action} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            connection.sendall(head + body)
-            reply = connection.recv(4096)
-        if b" 200 " not in reply.split(b"\r\n")[0]:
-            raise RuntimeError(f"{action}: {reply!r}")
+        Dns(self.host, self.host.ipv4, _MANAGEMENT).address(name, *addresses, *filter(None, (ipv4, ipv6)))
 
 
 @contextlib.contextmanager
@@ -73,30 +59,15 @@ def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
         "externalAccountBindingRequired": False,
     }
     (folder / "pebble.json").write_text(json.dumps({"pebble": configuration}))
-    dns = host.command(
-        *(
-            "pebble-challtestsrv",
-            "-http01",
-            "",
-            "-https01",
-            "",
-            "-tlsalpn01",
-            "",
-            "-defaultIPv4",
-            "",
-            "-defaultIPv6",
-            "",
-        ),
-        *("-dns01", f"{host.ipv4}:8053,{host.ipv4}:53", "-management", f"{host.ipv4}:8055"),
-    )
+    dns = host.command(*command(host.ipv4, _MANAGEMENT, 8053, 53))
     authority = host.command("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"{host.ipv4}:8053")
     log = folder / "pebble.log"
     with contextlib.ExitStack() as stack, log.open("w") as output:
-        for command in (dns, authority):
+        for program in (dns, authority):
             stack.enter_context(
-                running(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | _ENVIRONMENT)
+                running(program, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | _ENVIRONMENT)
             )
-        for port in (8053, 8055, 14000):
+        for port in (8053, _MANAGEMENT, 14000):
             wait_until(functools.partial(host.listens, port), f"port {port} is open")
         yield Pebble(host, certificate, log)
 
