@@ -2,7 +2,9 @@
 
 In the mangle table, after NAT, for packets from the client to the port it addressed:
 
-    INPUT, FORWARD: conntrack's original port -> CHAIN
+    INPUT:   the port -> CHAIN, whatever conntrack thinks of the packet: of a connection older than the rules it may
+             have seen the server's side first
+    INPUT, FORWARD: another port by now, or another machine's, and conntrack's original port -> CHAIN
     CHAIN:   already decided on -> CHAIN-OUT (first, as a connection may be of no interest by the time a packet is back)
              payload like a challenge request -> set the connection's mark
              connection marked -> NFQUEUE, bypassed while nobody listens
@@ -24,7 +26,6 @@ from certbot_standalone_nfq.kernel import prefilter
 from certbot_standalone_nfq.kernel.plan import Label, Plan, Selection
 
 TABLE = "mangle"
-_HOOKS = ("INPUT", "FORWARD")
 _CHAIN_PREFIX = "CERTBOT-NFQ-"
 _OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
 _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
@@ -43,10 +44,11 @@ def chain_names(label: Label) -> tuple[str, str]:
 def jump_rules(plan: Plan) -> list[tuple[str, str]]:
     """Return the rules that lead into the plan's chain, each with the hook's chain that it belongs in."""
     chain = chain_names(plan.label)[0]
+    unchanged = ("INPUT", f"-p tcp --dport {plan.port} -j {chain}")
     if plan.selection is Selection.STATELESS_PORT:
-        return [("INPUT", f"-p tcp --dport {plan.port} -j {chain}")]
-    rule = f"-p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport {plan.port} -j {chain}"
-    return [(hook, rule) for hook in _HOOKS]
+        return [unchanged]
+    opened = f"-m conntrack --ctdir ORIGINAL --ctorigdstport {plan.port} -j {chain}"
+    return [unchanged, ("INPUT", f"-p tcp ! --dport {plan.port} {opened}"), ("FORWARD", f"-p tcp {opened}")]
 
 
 def chain_rules(plan: Plan, family: int) -> list[tuple[str, str]]:

@@ -41,7 +41,8 @@ def test_the_rules_read_as_designed(family: int) -> None:
         " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -m mark --mark 0x20000000/0x30000000 -j CONNMARK --set-xmark 0x0/0x10000000\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -j MARK --set-xmark 0x0/0x30000000\n"
-        "-I INPUT 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
+        "-I INPUT 1 -p tcp --dport 80 -j CERTBOT-NFQ-28080-0f1e\n"
+        "-I INPUT 1 -p tcp ! --dport 80 -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
         "-I FORWARD 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
         "COMMIT\n"
     )
@@ -58,7 +59,8 @@ def test_what_is_installed_is_removed_to_the_last_rule(firewall: IptablesFirewal
     firewall.install(PLAN, hold_open=0)
     installed = lonely_host.rules()
     assert installed.count("--queue-num 28080 --queue-bypass") == 2
-    assert installed.count("-A INPUT -p tcp") == installed.count("-A FORWARD -p tcp") == 2
+    assert installed.count("-A INPUT -p tcp") == 4
+    assert installed.count("-A FORWARD -p tcp") == 2
     assert firewall.installed() == {PLAN.label}
     firewall.remove(PLAN.label)
     assert lonely_host.rules() == before
@@ -66,13 +68,13 @@ def test_what_is_installed_is_removed_to_the_last_rule(firewall: IptablesFirewal
     assert firewall.installed() == set()
 
 
-def test_our_jump_is_the_first_rule_of_its_hook(firewall: IptablesFirewall, lonely_host: Host) -> None:
+def test_our_jumps_are_the_first_rules_of_their_hook(firewall: IptablesFirewall, lonely_host: Host) -> None:
     program = firewall.name
     lonely_host.run(program, "-t", "mangle", "-A", "INPUT", "-j", "ACCEPT")
     firewall.install(PLAN, hold_open=0)
-    first, second = lonely_host.run(program, "-t", "mangle", "-S", "INPUT").splitlines()[1:]
-    assert first.endswith("CERTBOT-NFQ-28080-0f1e")
-    assert second == "-A INPUT -j ACCEPT"
+    *ours, last = lonely_host.run(program, "-t", "mangle", "-S", "INPUT").splitlines()[1:]
+    assert [rule.split()[-1] for rule in ours] == ["CERTBOT-NFQ-28080-0f1e"] * 2
+    assert last == "-A INPUT -j ACCEPT"
 
 
 def test_plans_are_removed_one_by_one(firewall: IptablesFirewall) -> None:

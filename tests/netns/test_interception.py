@@ -155,6 +155,18 @@ def test_a_connection_older_than_the_rules_is_answered(lab: Lab, family: str) ->
             assert body(read_all(connection)) == KEY_AUTHORIZATION
 
 
+def test_an_older_connection_on_which_the_server_spoke_first_is_answered(lab: Lab) -> None:
+    """Connection tracking, which begins with the rules, takes the server for the one who opened the connection."""
+    with lab.server.inside(), socket.create_server(("", 8083)) as listener:
+        connection = lab.client.connect(lab.server.ipv4, 8083)
+        accepted, _ = listener.accept()
+    with connection, accepted, intercepting(lab.server, port=8083):
+        accepted.sendall(b"early")
+        assert connection.recv(5) == b"early"
+        connection.sendall(request())
+        assert body(read_all(connection)) == KEY_AUTHORIZATION
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peers_without_timestamps_or_window_scaling_are_answered(lab: Lab, family: str) -> None:
     settings = ("net.ipv4.tcp_timestamps", "net.ipv4.tcp_window_scaling", "net.ipv4.tcp_sack")
