@@ -8,7 +8,7 @@ them; every other packet reaches it unchanged.
 
 Options, none of which is ever needed:
 
-``--standalone-nfq-firewall auto|iptables|iptables-nft|iptables-legacy``
+``--standalone-nfq-firewall auto|iptables|iptables-nft|iptables-legacy|nftables``
     The program to put the firewall rules in place with. By default the first that works.
 ``--standalone-nfq-queue-num NUMBER``
     The NFQUEUE number. By default the first free one from 28080 on.

@@ -54,7 +54,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         add(
             "firewall",
             default="auto",
-            choices=["auto", "iptables", "iptables-nft", "iptables-legacy"],
+            choices=["auto", "iptables", "iptables-nft", "iptables-legacy", "nftables"],
             help="Program to put the firewall rules in place with (default: the first of these that works)",
         )
         add(
@@ -98,7 +98,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         return (
             "This plugin takes the certificate authority's http-01 requests out of the packet stream and answers "
             f"them itself, while whatever web server has TCP port {self.config.http01_port} keeps running "
-            "unchanged. Until the validation is over, a few iptables rules lead those requests, and nothing else, to "
+            "unchanged. Until the validation is over, a few firewall rules lead those requests, and nothing else, to "
             "Certbot."
         )
 

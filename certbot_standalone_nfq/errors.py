@@ -19,12 +19,12 @@ class NotPrivileged(errors.PluginError):
 
 
 class NoFirewallTool(errors.NoInstallationError):
-    """There is no iptables."""
+    """There is no program that the rules could be put into the kernel with."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, package: str) -> None:
         super().__init__(
             f"The standalone-nfq plugin found no program {program}, neither on PATH nor in the sbin folders. "
-            "Install your distribution's iptables package."
+            f"Install your distribution's {package} package."
         )
 
 
@@ -46,7 +46,7 @@ class FirewallRefused(errors.PluginError):
         super().__init__(
             f"{program} could not put the rules for the challenge in place: {reason}. "
             "Nothing was changed; Certbot's log has the details, and "
-            "--standalone-nfq-firewall chooses another variant of iptables."
+            "--standalone-nfq-firewall chooses another tool: iptables-nft, iptables-legacy or nftables."
         )
 
 

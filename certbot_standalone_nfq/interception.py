@@ -88,14 +88,18 @@ class Interception:
         with self._engine_changed:
             self._engine_changed.wait_for(self._engine.settled, SETTLE_SECONDS)
         try:
-            self._claim.remove_rules()
+            self._claim.remove_rules(self._drain)
         finally:
-            self._stopping = True
-            os.write(self._wake_write, b"\0")
-            self._thread.join(_JOIN_SECONDS)
+            self._drain()
             self._claim.queue.close()
             self._opened.close()
         self._claim.guard.dismiss()
+
+    def _drain(self) -> None:
+        """End the thread, once it has given a verdict on what is left in the queue."""
+        self._stopping = True
+        os.write(self._wake_write, b"\0")
+        self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
         """Handle packets and deadlines until stopped; give the queue up if that fails, as it is bypassed then."""

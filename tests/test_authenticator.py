@@ -279,7 +279,7 @@ def test_without_iptables_it_says_so_when_prepared(authenticator: Authenticator,
 
 ALL_ERRORS = [
     errors.NotPrivileged("CAP_NET_RAW"),
-    errors.NoFirewallTool("iptables"),
+    errors.NoFirewallTool("iptables", "iptables"),
     errors.KernelSupportMissing("packet queue", "nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE"),
     errors.FirewallRefused("iptables-restore", "no"),
     errors.FirewallLocked("iptables-restore", 10),

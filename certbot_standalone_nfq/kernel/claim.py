@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
@@ -53,13 +54,13 @@ class Claim:
     firewall: Firewall
     guard: Guard
 
-    def remove_rules(self) -> None:
-        """Remove the rules; packets that were queued before still wait for their verdict."""
-        self.firewall.remove(self.plan.label)
+    def remove_rules(self, drain: Callable[[], None]) -> None:
+        """Remove the rules; `drain` is to see to the packets that wait for their verdict by then."""
+        self.firewall.remove(self.plan.label, drain)
 
     def release(self) -> None:
         """Give everything back at once; what waits in the queue is dropped, and comes again as TCP has it."""
-        self.remove_rules()
+        self.remove_rules(lambda: None)
         self.queue.close()
         self.guard.dismiss()
 
@@ -150,6 +151,8 @@ def _remove_leftovers(firewall: Firewall, settings: Settings) -> None:
         logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", label.queue)
         try:
             firewall.remove(label)
+        except errors.FirewallRefused as error:
+            logger.warning("They are harmless, but could not be removed. %s", error)
         finally:
             queue.close()
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.kernel import iptables
+from certbot_standalone_nfq.kernel import iptables, nftables
 from certbot_standalone_nfq.kernel.plan import Label, Plan
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-CHOICES = (AUTO, *iptables.VARIANTS)
+BACKENDS = (*iptables.VARIANTS, nftables.NAME)
+"""In the order in which they are tried: the administrator's own choice of iptables first."""
+CHOICES = (AUTO, *BACKENDS)
 
 
 class Firewall(Protocol):
@@ -27,8 +29,11 @@ class Firewall(Protocol):
         Programs that are run for it keep the file descriptor open, so that its end comes only after theirs.
         """
 
-    def remove(self, label: Label) -> None:
-        """Remove all rules of the plan with this label; what is not there is no error."""
+    def remove(self, label: Label, drain: Callable[[], None] = lambda: None) -> None:
+        """Remove all rules of the plan with this label; what is not there is no error.
+
+        `drain` is called when no further packet is led to the queue, and nothing has been done yet to those in it.
+        """
 
     def installed(self) -> set[Label]:
         """Return the labels of all plans whose rules, or parts of them, are in place."""
@@ -42,14 +47,16 @@ class Firewall(Protocol):
 
 def available(choice: str = AUTO) -> Iterator[Firewall]:
     """Yield the backends to try in turn. Raises errors.NoFirewallTool if there is none."""
-    names = iptables.VARIANTS if choice == AUTO else (choice,)
-    missing: errors.NoFirewallTool | None = None
-    found = False
+    names = BACKENDS if choice == AUTO else (choice,)
+    missing: list[errors.NoFirewallTool] = []
     for name in names:
         try:
-            yield iptables.IptablesFirewall(name)
-            found = True
+            yield _backend(name)
         except errors.NoFirewallTool as error:
-            missing = missing or error
-    if missing and not found:
-        raise missing
+            missing.append(error)
+    if len(missing) == len(names):
+        raise missing[0] if choice != AUTO else errors.NoFirewallTool("iptables or nft", "iptables or nftables")
+
+
+def _backend(name: str) -> Firewall:
+    return nftables.NftablesFirewall() if name == nftables.NAME else iptables.IptablesFirewall(name)

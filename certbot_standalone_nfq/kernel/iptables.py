@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
@@ -73,10 +73,11 @@ class IptablesFirewall:
         finally:
             self._hold_open = ()
 
-    def remove(self, label: Label) -> None:
-        """Remove all rules of the plan with this label."""
+    def remove(self, label: Label, drain: Callable[[], None] = lambda: None) -> None:
+        """Remove all rules of the plan with this label. What waits in the queue has no need of them."""
         for family in self._families:
             self._remove_from(family, label)
+        drain()
 
     def installed(self) -> set[Label]:
         """Return the labels in the names of all chains of ours."""
@@ -189,6 +190,6 @@ def _first_line(text: str) -> str:
 def _find_family(version: int, program: str) -> _Family:
     paths = [support.find_program(name) for name in (program, f"{program}-save", f"{program}-restore")]
     if not all(paths):
-        raise errors.NoFirewallTool(program)
+        raise errors.NoFirewallTool(program, "iptables")
     found = [path or "" for path in paths]
     return _Family(version, *found)

@@ -73,6 +73,15 @@ def bound_queues() -> set[int] | None:
     return {int(line.split()[0]) for line in table.splitlines() if line.strip()}
 
 
+def waiting_packets() -> int:
+    """Return how many packets wait for a verdict, in all packet queues of this network namespace."""
+    try:
+        table = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return sum(int(line.split()[2]) for line in table.splitlines() if line.strip())
+
+
 def load_modules(*modules: str) -> None:
     """Try to load kernel modules. It is no error if that fails: what is missing then shows where it is used."""
     modprobe = find_program("modprobe")

@@ -16,13 +16,13 @@ from certbot_standalone_nfq.kernel import iptables, iptables_rules, prefilter, s
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
 from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan
 from tests.lab.hosts import Host
-from tests.lab.interceptor import VARIANTS
+from tests.lab.interceptor import IPTABLES
 
 PLAN = Plan(80, Label(28080, "0f1e"), Marks(0x10000000, 0x20000000))
 XTABLES_LOCK = Path("/run/xtables.lock")
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=IPTABLES)
 def firewall(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[IptablesFirewall]:
     with lonely_host.inside():
         yield IptablesFirewall(request.param)
@@ -229,7 +229,7 @@ def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrappe
 def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> None:
     assert not list(empty_path.iterdir())
     with pytest.raises(
-        errors.NoFirewallTool, match=r"no program iptables.* Install your distribution's iptables package"
+        errors.NoFirewallTool, match=r"no program iptables,.* Install your distribution's iptables package"
     ):
         IptablesFirewall()
 

@@ -19,6 +19,7 @@ from tests.lab.processes import run, wait_until
 _CLONE_NEWNET = 0x40000000
 _THREAD_NAMESPACE = Path("/proc/thread-self/ns/net")
 _COMPLAINTS = ("TcpRetransSegs", "TcpInErrs", "TcpEstabResets", "TcpExtTCPChallengeACK", "TcpExtPAWSEstab")
+_OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,7 +95,13 @@ class Host:
     def rules(self) -> str:
         """Return all firewall rules, of all variants and families, without counters, comments and empty tables."""
         programs = [f"{family}-{variant}-save" for family in ("iptables", "ip6tables") for variant in ("nft", "legacy")]
-        return "\n".join(_normal(self.run(program)) for program in programs)
+        return "\n".join([*(_normal(self.run(program)) for program in programs), *self._nft_tables()])
+
+    def _nft_tables(self) -> list[str]:
+        """Return the tables that are not iptables' own, without counters and what is in their sets."""
+        names = [line.split()[1:] for line in self.run("nft", "list", "tables").splitlines()]
+        own = [name for name in names if name[0] not in ("ip", "ip6") or name[1] not in _OF_IPTABLES]
+        return [self.run("nft", "--stateless", "--terse", "list", "table", *name) for name in own]
 
 
 def _normal(saved: str) -> str:
@@ -126,6 +133,18 @@ def kernel_can_add(*link: str) -> bool:
         made.run("ip", "link", "add", "eth0", "type", "veth")
         try:
             made.run("ip", "link", "add", *link)
+        except RuntimeError:
+            return False
+    return True
+
+
+def kernel_can_queue_by_nft() -> bool:
+    """Tell whether this kernel has nftables' queue statement. Without root, say that it has not."""
+    if os.geteuid() != 0:
+        return False
+    with host("q") as made:
+        try:
+            made.run("nft", "add table inet t; add chain inet t c; add rule inet t c queue num 0 bypass")
         except RuntimeError:
             return False
     return True

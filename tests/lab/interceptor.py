@@ -15,11 +15,12 @@ from certbot_standalone_nfq.core.actions import Acknowledged, Answered
 from certbot_standalone_nfq.interception import Interception
 from certbot_standalone_nfq.kernel.claim import Settings
 from certbot_standalone_nfq.witness import Witness
-from tests.lab.hosts import Host
+from tests.lab.hosts import Host, kernel_can_queue_by_nft
 from tests.lab.processes import running
 
 CLIENTS = ["netlink"] + (["fnfqueue"] if importlib.util.find_spec("fnfqueue") else [])
-VARIANTS = ["iptables-nft", "iptables-legacy"]
+IPTABLES = ["iptables-nft", "iptables-legacy"]
+VARIANTS = [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 
