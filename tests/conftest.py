@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.lab import hosts
 from tests.lab.hosts import Host
+
+settings.register_profile("untimed", deadline=None)  # no test is one of time, on whatever machine
+settings.load_profile("untimed")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
 _NEED_ROOT = {"container", "everybody", "fresh_lab", "lab", "lonely_host", "pair"}

@@ -272,8 +272,12 @@ def test_without_privileges_it_says_so_when_prepared(
         authenticator.prepare()
 
 
-def test_without_iptables_it_says_so_when_prepared(authenticator: Authenticator, empty_path: Any, host: Host) -> None:
-    with pytest.raises(certbot_errors.NoInstallationError, match="Install your distribution's iptables package"):
+def test_without_iptables_and_nft_it_says_so_when_prepared(
+    authenticator: Authenticator, empty_path: Any, host: Host
+) -> None:
+    with pytest.raises(
+        certbot_errors.NoInstallationError, match="Install your distribution's iptables or nftables package"
+    ):
         authenticator.prepare()
 
 

@@ -59,8 +59,8 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     nf_tables = inventory.presence(modules.NF_TABLES[0])
     rules = rule_programs.read_rules(variants, nf_tables, deadline)
     yield from _guarded("privileges", machine.privileges)
-    yield from _guarded("kernel", lambda: machine.kernel(inventory))
-    yield from _guarded("iptables", lambda: machine.iptables(variants, rules))
+    yield from _guarded("kernel", lambda: machine.kernel(inventory, variants))
+    yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
     served = port.service(number, rules)
     yield from _guarded("listener", lambda: port.listening(served, deadline))
@@ -71,8 +71,9 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
 
 
 def _unloaded(variants: list[rule_programs.Variant], inventory: modules.Inventory) -> list[str]:
-    """Return the modules that an interception by the first variant would load."""
-    needed = machine.needed(variants[0]) if variants else ()
+    """Return the modules that an interception by the first variant that can work would load."""
+    variant = next((each for each in variants if machine.works_with(inventory, each)), None)
+    needed = machine.needed(variant) if variant else ()
     return [feature.module for feature in needed if inventory.presence(feature).would_load]
 
 

@@ -1,4 +1,4 @@
-"""What the machine can do: privileges, kernel, iptables, and the self-test that uses them all."""
+"""What the machine can do: privileges, kernel, firewall tools, and the self-test that uses them all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from certbot_standalone_nfq.kernel import modules, support
 from certbot_standalone_nfq.kernel.firewall import AUTO
 from certbot_standalone_nfq.kernel.modules import Inventory, Presence
 from certbot_standalone_nfq.kernel.private_namespace import Failed, PrivateRun
-from certbot_standalone_nfq.kernel.rule_programs import LEGACY, NF_TABLES, Rules, Variant
+from certbot_standalone_nfq.kernel.rule_programs import LEGACY, NF_TABLES, NFT, Rules, Variant
 from certbot_standalone_nfq.kernel.support import Feature
 
+_INSTALL = "Install your distribution's iptables or nftables package."
 _AS_ROOT = "Run this, and Certbot, as root, or with both CAP_NET_ADMIN and CAP_NET_RAW."
 _THERE = (Presence.BUILT_IN, Presence.LOADED, Presence.AVAILABLE)
 _DISTRIBUTIONS_KERNEL = "Boot your distribution's own kernel, with all its modules installed."
@@ -28,13 +29,16 @@ def privileges() -> Iterator[Finding]:
     yield passed("privileges", "CAP_NET_ADMIN and CAP_NET_RAW are in effect.")
 
 
-def kernel(inventory: Inventory) -> Iterator[Finding]:
-    """Look for what every interception needs of the kernel, and for what makes it cost less."""
-    presences = {feature: inventory.presence(feature) for feature in (*modules.REQUIRED, *modules.PREFERRED)}
+def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
+    """Look for what an interception needs of the kernel, and for what makes it cost less, with the program at hand."""
+    variant = next((each for each in variants if works_with(inventory, each)), variants[0] if variants else None)
+    required = _required(variant)
+    preferred = () if variant and variant.backend == NFT else modules.PREFERRED
+    presences = {feature: inventory.presence(feature) for feature in (*required, *preferred)}
     lacking = {feature: presence for feature, presence in presences.items() if presence is Presence.NOT_FOUND}
     for feature in lacking:
         seen = f"{feature.name} not found: module {feature.module}, kernel option {feature.option}."
-        if feature in modules.REQUIRED:
+        if feature in required:
             yield failed("kernel", seen, _DISTRIBUTIONS_KERNEL)
         else:
             costs = "All packets of the port will go through Certbot while it validates. "
@@ -55,13 +59,13 @@ def kernel(inventory: Inventory) -> Iterator[Finding]:
         yield passed("kernel", f"{'; '.join(there)}.")
 
 
-def iptables(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
-    """Look for an iptables that works, and for rules in both of its variants."""
+def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
+    """Look for an iptables or an nft that works, and for rules in both variants of iptables."""
     if not variants:
         yield failed(
-            "iptables",
-            "Found no program iptables, with its -save and -restore, neither on PATH nor in the sbin folders.",
-            "Install your distribution's iptables package.",
+            "tools",
+            "Found no program iptables, with its -save and -restore, and no nft, neither on PATH nor in sbin.",
+            _INSTALL,
         )
         return
     complaints = {shown.backend: shown.complaint for shown in rules if shown.complaint}
@@ -71,16 +75,17 @@ def iptables(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
     for variant in variants:
         complaint = variant.complaint or complaints.get(variant.backend, "")
         if complaint:
-            yield warned("iptables", f"{variant.path} does not work: {complaint}.", "Run it by hand to see why.")
+            yield warned("tools", f"{variant.path} does not work: {complaint}.", "Run it by hand to see why.")
         else:
             first = first or variant
     if first:
-        yield passed("iptables", f"{first.path}, version {first.version}, variant {first.backend}.")
+        variant_of_iptables = "" if first.backend == NFT else f", variant {first.backend}"
+        yield passed("tools", f"{first.path}, version {first.version}{variant_of_iptables}.")
     else:
-        yield failed("iptables", "No variant of iptables works.", "See the lines above.")
+        yield failed("tools", "Neither a variant of iptables nor nft works.", "See the lines above.")
     if all(any(shown.any for shown in rules if shown.backend == backend) for backend in (NF_TABLES, LEGACY)):
         yield warned(
-            "iptables",
+            "tools",
             "Both variants, nf_tables and legacy, hold rules, and packets have to get by both.",
             "Find out which program uses which, and let all use one; the plugin works either way.",
         )
@@ -101,9 +106,10 @@ def start_self_test(variants: list[Variant], inventory: Inventory, may_load: boo
         return _left_out(
             f"it takes {' and '.join(missing)} to test in a network namespace of its own.", "Run this as root."
         )
-    usable = [variant for variant in variants if not variant.complaint]
-    if not usable:
-        return _left_out("there is no iptables that works.", "Install your distribution's iptables package.")
+    sound = [variant for variant in variants if not variant.complaint]
+    if not sound:
+        return _left_out("there is no iptables and no nft that works.", _INSTALL)
+    usable = [variant for variant in sound if works_with(inventory, variant)] or sound
     if may_load:
         return SelfTest(PrivateRun(self_test.intercept, AUTO))
     unloaded: list[str] = []
@@ -124,10 +130,21 @@ def _left_out(why: str, cure: str) -> SelfTest:
 
 def needed(variant: Variant) -> tuple[Feature, ...]:
     """Return what an interception by a variant uses of the kernel."""
+    if variant.backend == NFT:
+        return _required(variant)
     backend: tuple[Feature, ...] = modules.NF_TABLES
     if variant.backend == LEGACY:
         backend = modules.LEGACY + (modules.LEGACY_IPV6 if support.has_ipv6() else ())
-    return (*modules.REQUIRED, *modules.PREFERRED, *backend)
+    return (*_required(variant), *modules.PREFERRED, *backend)
+
+
+def works_with(inventory: Inventory, variant: Variant) -> bool:
+    """Tell whether a kernel may have all that nothing works without by a variant."""
+    return not any(inventory.presence(feature) is Presence.NOT_FOUND for feature in _required(variant))
+
+
+def _required(variant: Variant | None) -> tuple[Feature, ...]:
+    return (support.QUEUE, *(modules.NFTABLES if variant and variant.backend == NFT else modules.XTABLES))
 
 
 def self_test_result(test: SelfTest, seconds: float) -> Iterator[Finding]:

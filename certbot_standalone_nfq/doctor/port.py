@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq.doctor.finding import Finding, failed, passed, warned
-from certbot_standalone_nfq.kernel import iptables_rules, processes, ruleset, support
+from certbot_standalone_nfq.kernel import iptables_rules, nftables_rules, processes, ruleset, support
 from certbot_standalone_nfq.kernel.deadline import Deadline
 from certbot_standalone_nfq.kernel.listeners import Listener, listeners
 from certbot_standalone_nfq.kernel.plan import Label
@@ -122,7 +122,7 @@ def queues(rules: list[Rules]) -> Iterator[Finding]:
     bound = support.bound_queues() if support.has_queues() else set()
     labels: set[Label] = set()
     for shown in rules:
-        labels |= iptables_rules.labels(shown.text)
+        labels |= iptables_rules.labels(shown.text) | nftables_rules.labels(shown.text)
     if bound is None:
         yield warned("queues", "Which packet queues are in use is not shown to this user.", "Run this as root.")
         return

@@ -45,7 +45,7 @@ def intercept_without_loading(firewall: str) -> Outcome:
 
 
 def intercept(firewall: str) -> Outcome:
-    """Intercept on the loopback interface, by one variant of iptables. Raises one of the package's errors."""
+    """Intercept on the loopback interface, by one firewall tool. Raises one of the package's errors."""
     versions = (4, 6) if support.has_ipv6() else (4,)
     with _listening(versions) as port:
         interception, selection, fallback = _start(port, firewall)

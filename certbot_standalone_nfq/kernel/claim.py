@@ -68,36 +68,35 @@ class Claim:
 def claim(settings: Settings) -> Claim:
     """Take hold. Raises one of the package's errors, with nothing left behind."""
     support.require_capabilities()
-    chosen = settings.selection
-    reason: errors.KernelSupportMissing | None = None
-    for selection in Selection if chosen == AUTO else [Selection(chosen)]:
-        try:
-            held = _claim_by_any_firewall(selection, settings)
-        except errors.KernelSupportMissing as error:
-            reason = error
-            continue
-        if reason:
+    refusals: list[errors.Error]
+    reason: errors.Error | None = None
+    for selection in Selection if settings.selection == AUTO else [Selection(settings.selection)]:
+        refusals = []
+        held = _claim_by_any_firewall(selection, settings, refusals)
+        if held and reason:
             logger.warning(
                 "Until the validation is over, every packet to port %d goes through Certbot, which slows "
                 "that port down. %s",
                 settings.port,
                 reason,
             )
-        return held
-    raise reason or AssertionError("no selection, and no error either")
+        if held:
+            return held
+        reason = reason or refusals[0]
+        if not any(isinstance(refusal, errors.KernelSupportMissing) for refusal in refusals):
+            break  # only what is missing may not be missed by the next selection
+    raise refusals[0]  # the first firewall's, which is the administrator's own choice
 
 
-def _claim_by_any_firewall(selection: Selection, settings: Settings) -> Claim:
-    """Take hold by the first firewall that works; if none does, raise what is missing, or what the first one said."""
-    reasons: list[Exception] = []
+def _claim_by_any_firewall(selection: Selection, settings: Settings, refusals: list[errors.Error]) -> Claim | None:
+    """Take hold by the first firewall that works; add to the refusals what the others say."""
     for firewall in firewalls.available(settings.firewall):
         try:
             return _claim_with(firewall, selection, settings)
         except (errors.KernelSupportMissing, errors.FirewallRefused, errors.FirewallLockDenied) as error:
-            logger.debug("%s cannot be used: %s", firewall.name, error)
-            reasons.append(error)
-    # What is missing may not be missed by the next selection.
-    raise next((reason for reason in reasons if isinstance(reason, errors.KernelSupportMissing)), reasons[0])
+            logger.debug("Not using %s: %s", firewall.name, error)
+            refusals.append(error)
+    return None
 
 
 def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) -> Claim:

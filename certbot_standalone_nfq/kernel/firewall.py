@@ -53,6 +53,7 @@ def available(choice: str = AUTO) -> Iterator[Firewall]:
         try:
             yield _backend(name)
         except errors.NoFirewallTool as error:
+            logger.debug("Not using %s: %s", name, error)
             missing.append(error)
     if len(missing) == len(names):
         raise missing[0] if choice != AUTO else errors.NoFirewallTool("iptables or nft", "iptables or nftables")

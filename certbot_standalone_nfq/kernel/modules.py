@@ -14,20 +14,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from certbot_standalone_nfq.kernel.support import QUEUE, Feature
+from certbot_standalone_nfq.kernel.support import Feature
 
-REQUIRED = (
-    QUEUE,
+XTABLES = (
     Feature("NFQUEUE target", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE"),
     Feature("mark match and target", "xt_mark", "CONFIG_NETFILTER_XT_MARK"),
 )
-"""Without these nothing works."""
+"""Without these, iptables is of no use."""
 PREFERRED = (
     Feature("conntrack match", "xt_conntrack", "CONFIG_NETFILTER_XT_MATCH_CONNTRACK"),
     Feature("bpf match", "xt_bpf", "CONFIG_NETFILTER_XT_MATCH_BPF"),
     Feature("connmark match and target", "xt_connmark", "CONFIG_NETFILTER_XT_CONNMARK"),
 )
-"""Without these, all packets of the port go through Certbot."""
+"""Without these, iptables leads all packets of the port through Certbot."""
+NFTABLES = (
+    Feature("nf_tables", "nf_tables", "CONFIG_NF_TABLES"),
+    Feature("connection tracking in nf_tables", "nft_ct", "CONFIG_NFT_CT"),
+    Feature("queue statement in nf_tables", "nft_queue", "CONFIG_NFT_QUEUE"),
+)
+"""Without these, nft is of no use."""
 NF_TABLES = (
     Feature("nf_tables", "nf_tables", "CONFIG_NF_TABLES"),
     Feature("iptables' matches in nf_tables", "nft_compat", "CONFIG_NFT_COMPAT"),

@@ -25,7 +25,7 @@ from certbot_standalone_nfq.core.http01 import REQUEST_PREFIX
 from certbot_standalone_nfq.kernel.plan import Label, Plan, Selection
 
 _TABLE_PREFIX = "certbot-nfq-"
-_OWN_TABLE = re.compile(rf"^table inet {_TABLE_PREFIX}(\d+)-([0-9a-f]{{4}})\b", re.MULTILINE)
+_OWN_TABLE = re.compile(rf"\b{_TABLE_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
 _PRIORITY = -151  # before NF_IP_PRI_MANGLE, include/uapi/linux/netfilter_ipv4.h
 _SECONDS = 180
 """How long a connection is remembered; the engine gives it up before that."""
@@ -85,7 +85,7 @@ def removal_command(label: Label) -> str:
 
 
 def labels(listed: str) -> set[Label]:
-    """Return the labels of all plans that have a table in a listing."""
+    """Return the labels of all plans that have a table in a listing, be it text or JSON."""
     return {Label(int(queue), run) for queue, run in _OWN_TABLE.findall(listed)}
 
 

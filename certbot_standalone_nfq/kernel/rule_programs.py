@@ -9,19 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from certbot_standalone_nfq.kernel import iptables, nft_rules, ruleset, saved_rules, support
+from certbot_standalone_nfq.kernel import iptables, nft_rules, nftables, ruleset, saved_rules, support
 from certbot_standalone_nfq.kernel.deadline import Deadline, output_of
 from certbot_standalone_nfq.kernel.modules import Presence
 
-NF_TABLES, LEGACY = "nf_tables", "legacy"
+NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
 _PROTOCOLS = {4: "ip", 6: "ip6"}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """An iptables program: its name, path and version, and which of the kernel's interfaces it uses."""
+    """A program to put rules in place with: its path and version, and which of the kernel's interfaces it uses."""
 
     name: str
+    """The firewall option's value for it."""
     path: str
     version: str
     backend: str
@@ -46,14 +47,15 @@ class Rules:
 
 
 def variants(deadline: Deadline) -> list[Variant]:
-    """Return the iptables programs that the plugin would try, in its order, as far as they are there."""
-    found = []
+    """Return the programs that the plugin would try, in its order, as far as they are there."""
+    found: list[Variant] = []
     for name in iptables.VARIANTS:
         paths = [support.find_program(f"{name}{suffix}") for suffix in ("", "-save", "-restore")]
         path = paths[0]
         if path and all(paths):
             found.append(_variant(name, path, deadline))
-    return found
+    nft = support.find_program("nft")
+    return [*found, _nft(nft, deadline)] if nft else found
 
 
 def _variant(name: str, path: str, deadline: Deadline) -> Variant:
@@ -64,17 +66,23 @@ def _variant(name: str, path: str, deadline: Deadline) -> Variant:
     return Variant(name, path, version, backend, output.complaint)
 
 
+def _nft(path: str, deadline: Deadline) -> Variant:
+    output = output_of([path, "--version"], deadline)
+    words = output.text.split()  # such as: nftables v1.0.6 (Lester Gooch #5)
+    return Variant(nftables.NAME, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
+
+
 def read_rules(variants_: list[Variant], nf_tables: Presence, deadline: Deadline) -> list[Rules]:
     """Return what the programs show: each variant of iptables once, for both IP versions, then nft."""
     found: list[Rules] = []
-    by_backend = {variant.backend: variant for variant in reversed(variants_)}
+    by_backend = {variant.backend: variant for variant in reversed(variants_) if variant.backend != NFT}
     for backend, variant in by_backend.items():
         for version in (4, 6):
             if nf_tables.ready if backend == NF_TABLES else _has_legacy_tables(version):
                 found += _saved(variant, version, deadline)
     nft = support.find_program("nft")
     if nf_tables is Presence.UNKNOWN:
-        found.append(Rules("nft", "nft", (), complaint="whether the kernel has nf_tables loaded is not shown here"))
+        found.append(Rules("nft", NFT, (), complaint="whether the kernel has nf_tables loaded is not shown here"))
     elif nft and nf_tables.ready:
         found.append(_listed(nft, NF_TABLES in by_backend, deadline))
     return found
@@ -108,9 +116,9 @@ def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Rules]:
 def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Rules:
     output = output_of([nft, "--json", "list", "ruleset"], deadline)
     if not output.succeeded:
-        return Rules("nft", "nft", (), complaint=output.complaint)
+        return Rules("nft", NFT, (), complaint=output.complaint)
     try:
         tables = nft_rules.tables(output.text, without_iptables)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return Rules("nft", "nft", (), complaint="what it showed could not be read")
-    return Rules("nft", "nft", tuple(tables))
+        return Rules("nft", NFT, (), output.text, "what it showed could not be read")
+    return Rules("nft", NFT, tuple(tables), output.text)

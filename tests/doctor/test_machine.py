@@ -11,7 +11,7 @@ from certbot_standalone_nfq import doctor as doctor_package
 from certbot_standalone_nfq.command import main
 from certbot_standalone_nfq.doctor import machine
 from certbot_standalone_nfq.doctor.finding import Status
-from certbot_standalone_nfq.kernel import modules
+from certbot_standalone_nfq.kernel import modules, support
 from certbot_standalone_nfq.kernel.rule_programs import Variant
 from tests.lab import doctor
 from tests.lab.hosts import Host
@@ -21,7 +21,7 @@ VARIANT = Variant("iptables", "/usr/sbin/iptables", "1.8.9", "nf_tables")
 
 def inventory(**differences: bool) -> modules.Inventory:
     """Return a kernel that has all modules loaded but those given: False for one that is only available."""
-    features = [*modules.REQUIRED, *modules.PREFERRED, *modules.NF_TABLES]
+    features = [support.QUEUE, *modules.XTABLES, *modules.PREFERRED, *modules.NF_TABLES]
     names = frozenset(feature.module for feature in features)
     available = frozenset(name for name in differences if not differences[name])
     missing = frozenset(name for name in differences if differences[name])
@@ -31,7 +31,7 @@ def inventory(**differences: bool) -> modules.Inventory:
 def test_rules_in_both_variants_are_a_warning(server: Host) -> None:
     for variant in ("nft", "legacy"):
         server.run(f"iptables-{variant}", "-A", "INPUT", "-s", "203.0.113.1", "-j", "DROP")
-    assert "Both variants" in doctor.examine(server).seen("iptables", "warn")
+    assert "Both variants" in doctor.examine(server).seen("tools", "warn")
 
 
 def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> None:
@@ -42,7 +42,7 @@ def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> No
     assert "Left out, as it takes CAP_NET_ADMIN and CAP_NET_RAW and CAP_SYS_ADMIN" in report.seen("self-test", "warn")
     assert "listens on 0.0.0.0:80" in report.seen("listener", "pass")
     assert "could not be read" in report.seen("firewall", "warn")
-    assert "variant nf_tables" in report.seen("iptables", "pass")
+    assert "variant nf_tables" in report.seen("tools", "pass")
 
 
 def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: Host) -> None:
@@ -53,12 +53,14 @@ def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: 
     ]
 
 
-def test_without_iptables_it_fails(lonely_host: Host, empty_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_iptables_and_nft_it_fails(
+    lonely_host: Host, empty_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with lonely_host.inside():
         assert main(["doctor", "--json"]) == 1
     report = doctor.Report(1, json.loads(capsys.readouterr().out), 0)
-    assert "Found no program iptables" in report.seen("iptables", "fail")
-    assert "there is no iptables that works" in report.seen("self-test", "warn")
+    assert "Found no program iptables" in report.seen("tools", "fail")
+    assert "there is no iptables and no nft that works" in report.seen("self-test", "warn")
 
 
 def test_a_kernel_without_the_prefilter_is_a_warning_with_the_reason(
@@ -115,7 +117,7 @@ def test_the_self_test_is_left_out_if_it_would_load_modules(lonely_host: Host) -
 
 def test_what_is_not_shown_is_not_claimed() -> None:
     blind = modules.Inventory(frozenset(), frozenset(), None, {})
-    (finding,) = machine.kernel(blind)
+    (finding,) = machine.kernel(blind, [VARIANT])
     assert finding.status is Status.WARN
     assert "is not shown here: nfnetlink_queue" in finding.seen
 
@@ -127,7 +129,7 @@ def test_the_self_test_is_made_where_modules_are_missing_for_good(lonely_host: H
 
 
 def test_a_module_that_is_missing_fails_if_nothing_works_without_it() -> None:
-    findings = list(machine.kernel(inventory(xt_bpf=True, nfnetlink_queue=True, xt_mark=False)))
+    findings = list(machine.kernel(inventory(xt_bpf=True, nfnetlink_queue=True, xt_mark=False), [VARIANT]))
     assert [(found.status, found.seen.split()[0]) for found in findings[:2]] == [
         (Status.FAIL, "packet"),
         (Status.WARN, "bpf"),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.kernel.modules import PREFERRED, REQUIRED, Presence, inventory
+from certbot_standalone_nfq.kernel.modules import PREFERRED, XTABLES, Presence, inventory
 from certbot_standalone_nfq.kernel.support import QUEUE
 
-NFQUEUE = REQUIRED[1]
+NFQUEUE = XTABLES[0]
 CONNTRACK, BPF, CONNMARK = PREFERRED
 
 
@@ -53,7 +53,7 @@ def test_without_lists_the_configuration_tells_what_is_built_in_and_what_cannot_
 
 def test_where_nothing_is_shown_nothing_is_known(tmp_path: Path) -> None:
     found = inventory(tmp_path)
-    assert {found.presence(feature) for feature in (*REQUIRED, *PREFERRED)} == {Presence.UNKNOWN}
+    assert {found.presence(feature) for feature in (*XTABLES, *PREFERRED)} == {Presence.UNKNOWN}
 
 
 def test_a_damaged_configuration_is_none(tmp_path: Path) -> None:

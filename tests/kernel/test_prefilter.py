@@ -59,7 +59,7 @@ def packet(family: int, payload: bytes, tcp_options: bytes = b"", ip_options: by
 
 
 def expected(payload: bytes) -> bool:
-    """Tell what the module's docstring promises: whole words are compared, up to three octets all."""
+    """Tell what the module's docstring promises, and nft's rules keep to: whole words, or up to three octets."""
     compared = len(payload) if len(payload) < 4 else min(len(payload) // 4 * 4, len(REQUEST_PREFIX))
     return bool(payload) and payload[:compared] == REQUEST_PREFIX[:compared]
 
