@@ -19,7 +19,7 @@ from tests.lab.bystander import Bystander, offer
 from tests.lab.capture import capture
 from tests.lab.hosts import Host
 from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, intercepting
+from tests.lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
 from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, Nginx, nginx
 from tests.lab.processes import wait_until
 
@@ -79,6 +79,39 @@ def _close_everything(network: Network) -> None:
 def behind_a_strict_firewall(network: Network) -> None:
     _close_everything(network)
     network.firewall("-A INPUT -p tcp --dport 80 -m conntrack --ctstate NEW -j ACCEPT")
+    network.serve()
+
+
+_LIKE_FIREWALLD = """
+table inet firewalld {
+  chain in { type filter hook input priority filter + 10; policy accept; ct state { established, related } accept
+    ct status dnat accept; iifname "lo" accept; ct state invalid drop; jump zones
+    reject with icmpx admin-prohibited; }
+  chain zones { tcp dport { 22, 80 } accept; meta l4proto { icmp, ipv6-icmp } accept; }
+  chain fw { type filter hook forward priority filter + 10; policy accept; ct state { established, related } accept
+    ct status dnat accept; iifname "lo" accept; ct state invalid drop; reject with icmpx admin-prohibited; }
+  chain out { type filter hook output priority filter + 10; policy accept; ct state { established, related } accept
+    oifname "lo" accept; }
+  chain mangle { type filter hook prerouting priority mangle + 10; policy accept; jump helpers; }
+  chain helpers { fib saddr . mark . iif oif missing meta nfproto ipv6 drop; }
+}
+"""
+
+
+def beside_a_firewall_like_firewalld(network: Network) -> None:
+    network.server.run("nft", "-f", "-", input=_LIKE_FIREWALLD)
+    network.serve()
+
+
+def beside_a_firewall_like_ufw(network: Network) -> None:
+    network.firewall("-P INPUT DROP", "-P FORWARD DROP", "-N before", "-N user", "-N skip", "-N not-local")
+    network.firewall(
+        *("-A INPUT -j before", "-A before -i lo -j ACCEPT", "-A before -m conntrack --ctstate INVALID -j DROP"),
+        "-A before -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        *("-A before -j not-local", "-A not-local -m addrtype --dst-type LOCAL -j RETURN", "-A not-local -j DROP"),
+        *("-A before -j user", "-A user -p tcp --dport 80 -j ACCEPT", "-A INPUT -j skip", "-A skip -j DROP"),
+    )
+    network.server.run("ip6tables", "-I", "before", "-p", "icmpv6", "-j", "ACCEPT")
     network.serve()
 
 
@@ -171,6 +204,8 @@ NETWORKS: list[Callable[[Network], None]] = [
     bound_to_its_addresses,
     masquerading,
     behind_a_strict_firewall,
+    beside_a_firewall_like_firewalld,
+    beside_a_firewall_like_ufw,
     with_strict_reverse_path_filtering,
     over_a_second_uplink,
     at_a_link_local_address,
@@ -202,7 +237,8 @@ def invalid_packets(host: Host) -> int:
     return sum(map(int, re.findall(r" invalid=(\d+)", host.run("conntrack", "-S"))))
 
 
-def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path) -> None:
+@pytest.mark.parametrize("firewall", ["auto", *({"nftables"} & set(VARIANTS))])
+def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path, firewall: str) -> None:
     client, web_server = network.client, network.web_server
     assert web_server
     digest = offer(web_server)
@@ -211,7 +247,7 @@ def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_p
     with (
         capture(client, tmp_path / "resets.pcap", "src port 80 and tcp[13] & 4 != 0", network.interface) as resets4,
         capture(client, tmp_path / "resets6.pcap", "src port 80 and ip6[53] & 4 != 0", network.interface) as resets6,
-        intercepting(network.server),
+        intercepting(network.server, firewall=firewall),
     ):
         source = [network.sources.get(address, "") for address in network.addresses]
         bystanders = [
