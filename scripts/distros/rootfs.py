@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +29,6 @@ _PROXY = re.compile(r"(https?|ftp|no|all)_proxy", re.IGNORECASE)
 _DOWNLOADING = re.compile(r"Acquire::(https?::|Check-)")
 _LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 _ARCHIVES = "var/cache/apt/archives"
-_ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-"""Runs a command whose mounts, and the processes it starts, end with it, however that comes."""
 _ENTER = f"""\
 set -eu
 root=$1 archives=$2
@@ -59,7 +58,7 @@ class Root:
 
     def run(self, *command: str) -> str:
         """Run a command inside, and return its output."""
-        return run([*_ALONE, *self.command(*command)], timeout=_SECONDS)
+        return _run_alone(*self.command(*command))
 
     def install(self, *packages: str) -> None:
         """Install packages of the release, and nothing that they do not depend on."""
@@ -99,8 +98,7 @@ class Workshop:
         with tempfile.TemporaryDirectory(dir=self.kept) as scratch:
             folder = Path(scratch) / suite
             options = ("--variant=minbase", "--include=ca-certificates", f"--cache-dir={self._archives}")
-            debootstrap = ("debootstrap", *options, suite, str(folder), _mirror())
-            run([*_ALONE, *debootstrap], timeout=_SECONDS)  # it leaves its mounts behind if it fails
+            _run_alone("debootstrap", *options, suite, str(folder), _mirror())  # leaves its mounts behind if it fails
             for package in (folder / _ARCHIVES).glob("*.deb"):
                 package.unlink()  # it is among those that are kept
             folder.rename(fresh)
@@ -115,6 +113,22 @@ def workshop(kept: Path) -> Iterator[Workshop]:
         yield Workshop(kept.resolve())
 
 
+def _run_alone(*command: str) -> str:
+    """Run a command and return its output; its mounts, and all processes it started, are gone then in any case."""
+    alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(alone, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            output, errors = process.communicate(timeout=_SECONDS)
+        except BaseException:
+            process.kill()
+            process.communicate()  # until the last of these processes has closed its output
+            raise
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: status {process.returncode}\n{output}\n{errors}")
+    return output
+
+
 def _mirror() -> str:
     """Return where this machine gets its own Debian packages, or, if it gets none, where everybody does."""
     query = ("--format", "$(REPO_URI)", "Identifier: Packages", "Origin: Debian", "Label: Debian")
@@ -123,9 +137,10 @@ def _mirror() -> str:
 
 
 def _introduce(folder: Path) -> None:
-    """Tell a root file system how this machine reaches others, and not to start services."""
+    """Tell a root file system how this machine reaches others, to start no services, and not to wait for disks."""
     shutil.copyfile("/etc/resolv.conf", folder / "etc/resolv.conf")
     settings = [line for line in run(["apt-config", "dump"]).splitlines() if _DOWNLOADING.match(line)]
+    settings.append('DPkg::Options:: "--force-unsafe-io";')
     (folder / "etc/apt/apt.conf.d/90as-outside").write_text("\n".join(settings) + "\n")
     if _LOCAL_AUTHORITIES.is_dir():
         shutil.copytree(_LOCAL_AUTHORITIES, folder / _LOCAL_AUTHORITIES.relative_to("/"), dirs_exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.distros.rootfs import Root
-from scripts.distros.trial import NAME, Distribution, Firewall, Trial, Unexpected, undisturbed
+from scripts.distros.trial import NAMES, Distribution, Firewall, Trial, Unexpected, undisturbed
 
 _PACKAGES = ("certbot", "python3-scapy", "python3-pip")
 _COMPILERS = ("cc", "tcc", "*gcc*", "*clang*")
@@ -55,7 +55,7 @@ def _list(under_way: Trial) -> str:
 def _issue(under_way: Trial) -> str:
     """Get a first certificate."""
     with undisturbed(under_way):
-        _succeeded(under_way, under_way.certbot.certonly(NAME))
+        _succeeded(under_way, under_way.certbot.certonly(*NAMES))
     under_way.serial_number()
     return "yes"
 

@@ -19,8 +19,8 @@ from tests.lab.load import load
 from tests.lab.nginx import Nginx, nginx
 from tests.lab.pebble import pebble
 
-NAME = "example.com"
-"""What the certificates are for."""
+NAMES = FOUR, SIX = "four.example.com", "six.example.com"
+"""What a certificate is for: a name that is asked over IPv4, and one over IPv6."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Trial:
 
     def serial_number(self) -> int:
         """Return the newest certificate's."""
-        return x509.load_pem_x509_certificate(self.certbot.certificate(NAME).read_bytes()).serial_number
+        return x509.load_pem_x509_certificate(self.certbot.certificate(FOUR).read_bytes()).serial_number
 
     def state(self) -> tuple[object, ...]:
         """Return what must be the same before and after."""
@@ -103,7 +103,8 @@ def trial(distribution: Distribution, firewall: Firewall, made: Workshop, wheel:
         client, server = stack.enter_context(hosts.pair())
         web_server = stack.enter_context(nginx(server, folder / "nginx"))
         authority = stack.enter_context(pebble(client, folder / "pebble"))
-        authority.resolve(NAME, ipv4=server.ipv4, ipv6=server.ipv6)
+        authority.resolve(FOUR, ipv4=server.ipv4)
+        authority.resolve(SIX, ipv6=server.ipv6)
         certbot = PackagedCertbot(server, authority, root.folder, root)
         yield Trial(firewall, root, wheel, certbot, client, web_server)
 

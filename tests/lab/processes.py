@@ -18,7 +18,7 @@ _END_SECONDS = 10
 def run(command: Sequence[str], **options: Any) -> str:
     """Run a command to its end and return its output; fail with that and its errors if it fails."""
     result: subprocess.CompletedProcess[str] = subprocess.run(
-        command, check=False, capture_output=True, text=True, **{"env": _ENVIRONMENT, "timeout": 120, **options}
+        command, check=False, capture_output=True, text=True, timeout=120, **{"env": _ENVIRONMENT, **options}
     )
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {result.returncode}\n{result.stdout}\n{result.stderr}")
