@@ -20,6 +20,7 @@ from tests.lab.processes import run
 
 _SOURCE = Path(__file__).parent.parent.parent
 _NO_SOURCE = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist")
+_KNOWN = ", ".join(distribution.name for distribution in DISTRIBUTIONS)
 _HEADINGS = ("Distribution", *STEPS, "Seconds")
 
 
@@ -71,13 +72,14 @@ def _distribution(name: str) -> Distribution:
     for known in DISTRIBUTIONS:
         if known.name == name:
             return known
-    raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known.name for known in DISTRIBUTIONS)}")
+    raise argparse.ArgumentTypeError(f"{name} is none of {_KNOWN}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="test-distros", description=scripts.distros.__doc__)
-    parser.add_argument("distributions", nargs="*", type=_distribution, default=DISTRIBUTIONS, metavar="NAME")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what was downloaded here, for other runs")
+    add = parser.add_argument
+    add("distributions", nargs="*", type=_distribution, default=DISTRIBUTIONS, metavar="NAME", help=f"any of {_KNOWN}")
+    add("--keep", type=Path, metavar="FOLDER", help="keep what was downloaded here, for other runs")
     return parser.parse_args()
 
 
