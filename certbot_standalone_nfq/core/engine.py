@@ -11,6 +11,7 @@ from collections import OrderedDict
 
 from certbot_standalone_nfq.core.actions import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.http01 import Challenge, Finding, PendingChallenges
+from certbot_standalone_nfq.core.proxy import without_header
 from certbot_standalone_nfq.core.request import IncomingRequest
 from certbot_standalone_nfq.core.segment import (
     Connection,
@@ -59,7 +60,7 @@ class Engine:
     def _concerns_us(self, packet: bytes, layout: Layout) -> bool:
         """Tell by a few comparisons whether a packet is worth reading, as most of those of a whole port are not."""
         payload = packet[layout.payload : layout.end]
-        if payload and self.pending.recognise(payload).finding is not Finding.UNRELATED:
+        if payload and self.pending.recognise(without_header(payload)).finding is not Finding.UNRELATED:
             return True
         if not self._taken_over and not self._watched:
             return False

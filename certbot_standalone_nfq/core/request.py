@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from certbot_standalone_nfq.core.http01 import has_whole_head
+from certbot_standalone_nfq.core.proxy import without_header
 from certbot_standalone_nfq.core.reassembly import Reassembly
 from certbot_standalone_nfq.core.segment import Flags, Segment
 from certbot_standalone_nfq.core.sequence import advance, distance
@@ -20,7 +21,12 @@ class IncomingRequest:
         """Begin at the sequence number of the request's first octet."""
         self._reassembly = Reassembly(first_seq, WINDOW)
         self._fin_seq: int | None = None
-        self.head = b""
+        self._octets = b""
+
+    @property
+    def head(self) -> bytes:
+        """The request as far as it has come, without what a load balancer may have sent ahead of it."""
+        return without_header(self._octets)
 
     @property
     def next_seq(self) -> int:
@@ -35,7 +41,7 @@ class IncomingRequest:
     @property
     def whole(self) -> bool:
         """Whether there is nothing more to wait for before the answer."""
-        return self.closed or len(self.head) >= MAX_HEAD or has_whole_head(self.head)
+        return self.closed or len(self._octets) >= MAX_HEAD or has_whole_head(self.head)
 
     def repeats(self, segment: Segment) -> bool:
         """Tell whether a segment begins with what has come before."""
@@ -50,7 +56,7 @@ class IncomingRequest:
         if self.closed:
             return
         delivered = self._reassembly.add(segment.seq, segment.payload)
-        self.head = (self.head + delivered)[:MAX_HEAD]
+        self._octets = (self._octets + delivered)[:MAX_HEAD]
         if segment.flags & Flags.FIN:
             self._fin_seq = advance(segment.seq, len(segment.payload))
         if self._fin_seq == self.next_seq:

@@ -24,6 +24,7 @@ class Code(enum.IntEnum):
     LDB_IND = 0x50
     LDX_IMM = 0x01  # X = k
     LDX_MSH = 0xB1  # X = 4 * (octet at k & 0xf), the length of an IPv4 header
+    ADD = 0x04
     AND = 0x54
     RSH = 0x74
     ADD_X = 0x0C

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator
 
 from certbot_standalone_nfq.core.http01 import REQUEST_PREFIX
+from certbot_standalone_nfq.core.proxy import BINARY_SIGNATURE, TEXT_BEGINNING
 from certbot_standalone_nfq.kernel.plan import Label, Plan, Selection
 
 _TABLE_PREFIX = "certbot-nfq-"
@@ -150,11 +151,11 @@ def _chains(plan: Plan, payload: Payload) -> Iterator[tuple[str, list[str]]]:
     of_interest = [f"{_connection(ip)} @{name} {_queue(plan)}" for name, ip in _ips()]
     if payload is Payload.INNER_HEADER:
         yield "compare", _compare("ih", 0)
-        yield "pick", [decided_on, *of_interest, f"{_begins('ih', 0)} goto compare"]
+        yield "pick", [decided_on, *of_interest, *_begins("ih", 0, "compare")]
         return
     for words in _TCP_HEADER_WORDS:
         yield f"compare{words}", _compare("th", words * _WORD)
-        yield f"payload{words}", [f"{_begins('th', words * _WORD)} goto compare{words}"]
+        yield f"payload{words}", _begins("th", words * _WORD, f"compare{words}")
     by_length = ", ".join(f"{words} : goto payload{words}" for words in _TCP_HEADER_WORDS)
     yield "pick", [decided_on, *of_interest, f"tcp doff vmap {{ {by_length} }}"]
 
@@ -188,9 +189,15 @@ def _compare(header: str, offset: int) -> list[str]:
     return rules
 
 
-def _begins(header: str, offset: int) -> str:
-    """Return the condition that most packets fail already: those without a payload, and those with another one."""
-    return _load(header, offset, REQUEST_PREFIX[:1])
+def _begins(header: str, offset: int, compare: str) -> list[str]:
+    """Return the rules for a payload's beginning, which few packets have: those with a payload, and with such a one.
+
+    A header of the PROXY protocol is not skipped: a segment that begins with one is found, whatever follows.
+    """
+    return [
+        f"{_load(header, offset, REQUEST_PREFIX[:1])} goto {compare}",
+        *(f"{_load(header, offset, proxy)} goto found" for proxy in (BINARY_SIGNATURE, TEXT_BEGINNING)),
+    ]
 
 
 def _load(header: str, offset: int, expected: bytes) -> str:

@@ -13,6 +13,7 @@ from certbot_standalone_nfq.core.http01 import ENOUGH, REQUEST_PREFIX
 from certbot_standalone_nfq.core.segment import Flags, Segment, write
 from certbot_standalone_nfq.core.sequence import advance
 from tests.core.peer import KEY_AUTHORIZATION, TOKEN, Peer, request
+from tests.core.proxies import PROXY_HEADERS
 
 PSH_ACK = Flags.PSH | Flags.ACK
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -51,6 +52,29 @@ def test_bystanders_packets_are_not_parsed(engine: Engine, monkeypatch: pytest.M
     monkeypatch.setattr(engine_module, "read", lambda *_: pytest.fail("parsed"))
     for payload in (b"GET / HTTP/1.1\r\n\r\n", request("another-token"), b"", b"x" * 1400):
         assert handle(engine, Peer(port=3).segment(payload, PSH_ACK)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("header", PROXY_HEADERS.values(), ids=PROXY_HEADERS)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_request_behind_a_proxys_header_is_answered(engine: Engine, header: bytes, together: bool) -> None:
+    peer = Peer()
+    if not together:
+        assert handle(engine, peer.send(header, PSH_ACK)).verdict is Verdict.WATCH
+    begin = peer.seq
+    reaction = handle(engine, peer.send(header * together + request(), PSH_ACK))
+    assert reaction.verdict is Verdict.RESET_SERVER
+    assert reaction.reset
+    assert reaction.reset.seq == begin
+    assert isinstance(reaction.event, Answered)
+    assert reaction.event.head == request()
+    peer.take(*reaction.send)
+    assert peer.body == KEY_AUTHORIZATION
+
+
+@pytest.mark.parametrize("header", PROXY_HEADERS.values(), ids=PROXY_HEADERS)
+def test_a_bystander_behind_a_proxys_header_passes(engine: Engine, header: bytes) -> None:
+    for payload in (b"GET / HTTP/1.1\r\n\r\n", request("another-token")):
+        assert handle(engine, Peer().segment(header + payload, PSH_ACK)) == Reaction(Verdict.PASS)
 
 
 def test_a_request_that_is_shown_in_part_is_taken_over_and_its_rest_asked_for(engine: Engine) -> None:

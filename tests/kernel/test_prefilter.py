@@ -15,6 +15,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
 from certbot_standalone_nfq.core.http01 import REQUEST_PREFIX
 from certbot_standalone_nfq.kernel.prefilter import MAX_INSTRUCTIONS, bytecode
+from tests.core.proxies import PROXY_HEADERS
 
 _SO_ATTACH_FILTER = 26
 Matches = Callable[[bytes], bool]
@@ -83,6 +84,20 @@ def test_a_request_with_one_octet_other_does_not_match(matchers: dict[int, Match
         damaged = bytearray(REQUEST_PREFIX + b"token HTTP/1.1\r\n\r\n")
         damaged[place] ^= 0x20
         assert not matchers[family](packet(family, bytes(damaged))), place
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("name", PROXY_HEADERS)
+def test_a_request_behind_a_proxys_header_matches_and_another_one_only_if_the_header_is_text(
+    matchers: dict[int, Matches], family: int, name: str
+) -> None:
+    header, is_text = PROXY_HEADERS[name], name.startswith("text")
+    for length in range(1, len(REQUEST_PREFIX) + 1):
+        assert matchers[family](packet(family, header + REQUEST_PREFIX[:length])), length
+    for following in (b"GET / HTTP/1.1\r\n\r\n", b"", REQUEST_PREFIX.replace(b"acme", b"acmf")):
+        if len(header + following) >= 16:
+            assert matchers[family](packet(family, header + following)) == is_text, following
+    assert not matchers[family](packet(family, header[:-1])) or is_text
 
 
 @pytest.mark.parametrize("family", [4, 6])
