@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from certbot_standalone_nfq.interception import Interception
     from certbot_standalone_nfq.kernel.claim import Settings
     from certbot_standalone_nfq.problem import Problem
+    from certbot_standalone_nfq.standin import StandIn
     from certbot_standalone_nfq.witness import Witness
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         super().__init__(config, name)
         self._interception: Interception | None = None
         self._witness: Witness | None = None
+        self._stand_in: StandIn | None = None
         self._pending: set[str] = set()
 
     @classmethod
@@ -123,6 +125,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             token = _token(achall)
             if self._witness:
                 self._witness.expect(token, _name(achall))
+            if self._stand_in:
+                self._stand_in.answer(achall.chall, response, key_authorization)
             interception.answer(token, key_authorization)
             self._pending.add(token)
             responses.append(response)
@@ -138,6 +142,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         if self._pending or not self._interception:
             return
         interception, self._interception = self._interception, None
+        if self._stand_in:
+            self._stand_in.stop()
         try:
             interception.stop()
         except errors.Error as error:
@@ -158,6 +164,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     def _intercept(self) -> Interception:
         from certbot_standalone_nfq.interception import Interception
+        from certbot_standalone_nfq.standin import StandIn
         from certbot_standalone_nfq.witness import Witness
 
         settings = self._settings()
@@ -170,6 +177,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             self._sum_up(witness)
             raise
         self._witness = witness
+        self._stand_in = StandIn(settings.port, self.config.http01_address or "")
         return self._interception
 
     def _sum_up(self, witness: Witness) -> None:

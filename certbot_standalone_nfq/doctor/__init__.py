@@ -16,7 +16,7 @@ from certbot_standalone_nfq import arguments
 from certbot_standalone_nfq.doctor import machine, port
 from certbot_standalone_nfq.doctor.finding import Finding, Status, warned
 from certbot_standalone_nfq.doctor.names import Lookups
-from certbot_standalone_nfq.kernel import modules, rule_programs, support
+from certbot_standalone_nfq.kernel import modules, rule_programs, service, support
 from certbot_standalone_nfq.kernel.deadline import Deadline
 
 _SECONDS = 3.5
@@ -62,7 +62,7 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     yield from _guarded("kernel", lambda: machine.kernel(inventory, variants))
     yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
-    served = port.service(number, rules)
+    served = service.service(number, rules)
     yield from _guarded("listener", lambda: port.listening(served, deadline))
     yield from _guarded("firewall", lambda: port.firewall(served, rules))
     yield from _guarded("queues", lambda: port.queues(rules))

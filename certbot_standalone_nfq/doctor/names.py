@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from certbot_standalone_nfq.doctor.finding import Finding, failed, passed, warned
-from certbot_standalone_nfq.doctor.port import Service
 from certbot_standalone_nfq.kernel import dns, resolver
 from certbot_standalone_nfq.kernel.deadline import Deadline
+from certbot_standalone_nfq.kernel.service import Service
 
 _DNS_SECONDS = 1.0
 _NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
@@ -111,10 +111,11 @@ def _address(name: str, address: str, local: bool | None, served: Service) -> Fi
             "This is fine if a router forwards it here; else correct the record.",
         )
     if not served.reachable(address):
-        return failed(
+        return warned(
             "name",
             f"{seen}, an address of this machine, and nothing listens there on port {served.port}.",
-            f"Let the web server listen on it, or take the {record} record away.",
+            "Certbot accepts connections there itself while it validates. If visitors are to be served, let the web "
+            f"server listen on it, or take the {record} record away.",
         )
     if not served.surely_reachable(address):
         may = "which is served if what listens on [::] did not choose IPv6 alone"

@@ -4,57 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from certbot_standalone_nfq.doctor.finding import Finding, failed, passed, warned
+from certbot_standalone_nfq.doctor.finding import Finding, passed, warned
 from certbot_standalone_nfq.kernel import iptables_rules, nftables_rules, processes, ruleset, support
 from certbot_standalone_nfq.kernel.deadline import Deadline
-from certbot_standalone_nfq.kernel.listeners import Listener, listeners
+from certbot_standalone_nfq.kernel.listeners import Listener
 from certbot_standalone_nfq.kernel.plan import Label
 from certbot_standalone_nfq.kernel.rule_programs import Rules
-from certbot_standalone_nfq.kernel.ruleset import Rule, Table
-
-_VERSIONS = (4, 6)
-
-
-@dataclass(frozen=True)
-class Service:
-    """Who takes connections to the port: sockets of this namespace, and rules that lead them elsewhere."""
-
-    port: int
-    listeners: tuple[Listener, ...]
-    translations: dict[int, Rule]
-    """By IP version, the first of them."""
-
-    def reachable(self, address: str) -> bool:
-        """Tell whether connections to an address are taken, as far as can be seen."""
-        version = 6 if ":" in address else 4
-        return version in self.translations or any(listener.serves(address) for listener in self.listeners)
-
-    def surely_reachable(self, address: str) -> bool:
-        """Tell whether that does not hang on what a socket bound to [::] does with IPv4."""
-        version = 6 if ":" in address else 4
-        return version in self.translations or any(
-            listener.version == version and listener.serves(address) for listener in self.listeners
-        )
-
-    def has(self, version: int) -> bool:
-        """Tell whether connections by an IP version are taken at all, as far as can be seen."""
-        return version in self.translations or any(
-            not listener.loopback and (listener.version == version or (listener.anywhere and listener.version == 6))
-            for listener in self.listeners
-        )
-
-
-def tables_of(rules: list[Rules]) -> list[Table]:
-    """Return all tables that were shown."""
-    return [table for shown in rules for table in shown.tables]
-
-
-def service(port: int, rules: list[Rules]) -> Service:
-    """Find out who takes connections to the port. Raises OSError."""
-    found = {version: ruleset.translations(tables_of(rules), port, version) for version in _VERSIONS}
-    return Service(port, tuple(listeners(port)), {version: each[0] for version, each in found.items() if each})
+from certbot_standalone_nfq.kernel.service import VERSIONS, Service, tables_of
 
 
 def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:
@@ -67,11 +24,11 @@ def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:
         yield passed("listener", " ".join(dict.fromkeys(_describe(each, served.port, owners) for each in outside)))
     elif not served.translations:
         where = "but on the loopback interface " if served.listeners else ""
-        yield failed(
+        yield warned(
             "listener",
             f"Nothing listens on TCP port {served.port} {where}and no rule leads its connections elsewhere.",
-            "Start the web server, or let it listen on this machine's addresses; where there is none, use Certbot's "
-            "standalone authenticator.",
+            "If there is a web server, start it; where there is none, Certbot accepts connections itself while it "
+            "validates.",
         )
     if served.has(6) and not served.has(4):
         yield warned(
@@ -112,7 +69,7 @@ def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
                 yield warned(
                     "firewall", f"{judgement.seen}.", f"Let TCP port {port} in, if it is not by a rule of another kind."
                 )
-    if plain and elsewhere != frozenset(_VERSIONS) and not any(shown.complaint for shown in rules):
+    if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules):
         names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none loaded"
         yield passed("firewall", f"No rule was seen that refuses port {port} ({names}).")
 

@@ -127,6 +127,7 @@ class Scenario:
     verdict: Verdict
     addresses: Callable[[World], tuple[str, ...]] = lambda world: (world.server.ipv4,)
     says: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     bystander: bool = False
     """Whether somebody else is served over IPv4 meanwhile."""
 
@@ -175,10 +176,18 @@ SCENARIOS = {
         says=("connections over IPv4 (from 198.51.100.1)",),
     ),
     "nothing listens on the address": Scenario(
-        nobody, Verdict.REFUSED, lambda world: (world.bare4,), says=("of 198.51.100.3",)
+        nobody,
+        Verdict.REFUSED,
+        lambda world: (world.bare4,),
+        says=("of 198.51.100.3",),
+        options=("--http-01-address", "198.51.100.2"),
     ),
     "nothing listens on IPv6": Scenario(
-        nobody, Verdict.REFUSED, lambda world: (world.bare6,), says=("over IPv6", "of 2001:db8:100::3")
+        nobody,
+        Verdict.REFUSED,
+        lambda world: (world.bare6,),
+        says=("over IPv6", "of 2001:db8:100::3"),
+        options=("--http-01-address", "198.51.100.2"),
     ),
     "an inspecting firewall holds requests back": Scenario(
         rules(client, "filter OUTPUT -p tcp --dport 80 -m string --algo bm --string acme-challenge -j DROP"),
@@ -240,7 +249,7 @@ def test_the_hint_names_what_failed_and_nothing_else(
     world.authority.resolve(name, *scenario.addresses(world))
     try:
         with scenario.trouble(world), bystander(world) if scenario.bystander else contextlib.nullcontext():
-            result = world.certbot.certonly(name)
+            result = world.certbot.certonly(name, options=scenario.options)
     finally:
         shutil.rmtree(world.certbot.folder, ignore_errors=True)
     assert result.returncode == 1, result.stdout
