@@ -165,6 +165,12 @@ def _open_queue(number: int, client: str, configuration: Configuration = FOR_CHA
     prefer_netlink = client == AUTO and configuration is FOR_WHOLE_PORT
     if client == "netlink" or prefer_netlink or not installed:
         return NetlinkQueue(number, configuration)
-    from certbot_standalone_nfq.kernel.fnfqueue_queue import FnfqueueQueue
-
+    try:
+        from certbot_standalone_nfq.kernel.fnfqueue_queue import FnfqueueQueue
+    except (Exception, SystemExit) as error:  # whatever a damaged or unfit package raises
+        reason = f"{type(error).__name__}: {error}"
+        if client == "fnfqueue":
+            raise errors.PackageUnusable("fnfqueue", reason) from error
+        logger.debug("The fnfqueue package cannot be loaded, and is done without: %s", reason)
+        return NetlinkQueue(number, configuration)
     return FnfqueueQueue(number, configuration)
