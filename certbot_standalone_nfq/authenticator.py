@@ -6,6 +6,8 @@ not loaded already; scapy and what needs it come in when challenges are performe
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -106,11 +108,12 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     def prepare(self) -> None:
         """Check what can be checked without changing anything; Certbot calls this for listings, too."""
-        from certbot_standalone_nfq.kernel import firewall, support
-
-        settings = self._settings()
-        support.require_capabilities()
-        next(iter(firewall.available(settings.firewall)))
+        try:
+            self._check()
+        except errors.Error:
+            raise
+        except Exception as error:  # any other would keep Certbot from listing and preparing other plugins
+            raise errors.Unforeseen(error) from error
 
     def get_chall_pref(self, identifier: str) -> Iterable[type[challenges.Challenge]]:
         """Return the one type of challenge that is answered, for names and addresses alike."""
@@ -153,16 +156,30 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
         """Say what did and did not arrive here of each failed challenge."""
-        from certbot_standalone_nfq.witness import Failure, Witness
-
-        witness = self._witness or Witness(self.config.http01_port, observe=False)
         try:
+            from certbot_standalone_nfq.witness import Failure, Witness
+
+            witness = self._witness or Witness(self.config.http01_port, observe=False)
             return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
         except Exception as error:  # Certbot has yet to print what the authority said
             logger.debug("The failure could not be explained: %s", error, exc_info=True)
             return "What arrived at this machine could not be told; Certbot's log says why."
 
+    def _check(self) -> None:
+        from certbot_standalone_nfq.kernel import firewall, support
+
+        settings = self._settings()
+        support.require_linux()
+        support.require_capabilities()
+        next(iter(firewall.available(settings.firewall)))
+        if not importlib.util.find_spec("scapy"):
+            raise errors.PackageUnusable("scapy", "it is not installed")
+
     def _intercept(self) -> Interception:
+        try:
+            importlib.import_module("scapy.layers.inet6")
+        except (Exception, SystemExit) as error:  # whatever a damaged or unfit package raises
+            raise errors.PackageUnusable("scapy", f"{type(error).__name__}: {error}") from error
         from certbot_standalone_nfq.interception import Interception
         from certbot_standalone_nfq.standin import StandIn
         from certbot_standalone_nfq.witness import Witness

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import enum
+
 from certbot import errors
 
 Error = errors.Error
 """Whatever Certbot raises on purpose."""
+
+
+class Place(enum.Enum):
+    """Where Certbot runs, as far as another place takes another cure."""
+
+    MACHINE = "a machine"
+    CONTAINER = "a container"
+    WSL1 = "WSL 1"
+    WSL2 = "WSL 2"
+
+
+class NotLinux(errors.PluginError):
+    """The operating system is another one."""
+
+    def __init__(self, system: str) -> None:
+        super().__init__(
+            f"The standalone-nfq plugin takes packets from Linux's netfilter, which this system, {system}, has not. "
+            "Use another authenticator here, such as webroot, or run Certbot on Linux."
+        )
+
+
+class NoPacketFilter(errors.PluginError):
+    """There is no Linux kernel under this Linux."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The standalone-nfq plugin takes packets from Linux's netfilter, which WSL 1 has not. "
+            "Use WSL 2, which 'wsl --set-version' converts to, or another authenticator, such as webroot."
+        )
 
 
 class NotPrivileged(errors.PluginError):
@@ -15,6 +46,41 @@ class NotPrivileged(errors.PluginError):
         super().__init__(
             f"The standalone-nfq plugin cannot put rules into the firewall without {missing}. "
             "Run Certbot as root, or with both CAP_NET_ADMIN and CAP_NET_RAW."
+        )
+
+
+class RootConfined(errors.PluginError):
+    """The process is root's, and may not do so all the same."""
+
+    def __init__(self, missing: str, place: Place = Place.MACHINE) -> None:
+        if place is Place.CONTAINER:
+            cure = "Start the container with --cap-add=NET_ADMIN --cap-add=NET_RAW, or run Certbot on its host."
+        else:
+            cure = "Start Certbot without what takes that from root, such as a systemd unit's CapabilityBoundingSet."
+        super().__init__(
+            f"The standalone-nfq plugin cannot put rules into the firewall without {missing}, which root lacks here. "
+            f"{cure}"
+        )
+
+
+class NetworkOfOthers(errors.PluginError):
+    """The process has its capabilities in a user namespace that the network namespace does not belong to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This process is root in a user namespace that has no power over its network, as in a rootless container "
+            "that uses its host's. Run Certbot as root outside of that container."
+        )
+
+
+class SocketRefused(errors.PluginError):
+    """Something other than a missing capability keeps the process from a socket."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(
+            f"This process may not use a {kind} socket, though it has the capabilities: {reason}. "
+            "Allow it where Certbot is started: in a systemd unit's RestrictAddressFamilies and SystemCallFilter, in a "
+            "container's seccomp profile, or in the policy of SELinux or AppArmor."
         )
 
 
@@ -31,12 +97,20 @@ class NoFirewallTool(errors.NoInstallationError):
 class KernelSupportMissing(errors.PluginError):
     """The kernel lacks something that the rules or the queue need."""
 
-    def __init__(self, feature: str, module: str, option: str) -> None:
-        super().__init__(
-            f"This kernel has no {feature}: module {module}, kernel option {option}. "
-            f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all its modules installed; "
-            "in a container, load it on the host."
-        )
+    def __init__(self, feature: str, module: str, option: str, place: Place = Place.MACHINE) -> None:
+        if place is Place.CONTAINER:
+            cure = f"Load it on the container's host with 'modprobe {module}', or boot a kernel there that has it."
+        elif place is Place.WSL2:
+            cure = (
+                "Update WSL's kernel from Windows with 'wsl --update' and 'wsl --shutdown', or name one that has it "
+                "in .wslconfig."
+            )
+        else:
+            cure = (
+                f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all its modules "
+                "installed."
+            )
+        super().__init__(f"This kernel has no {feature}: module {module}, kernel option {option}. {cure}")
 
 
 class FirewallRefused(errors.PluginError):
@@ -125,4 +199,24 @@ class QueueClientMissing(errors.NoInstallationError):
         super().__init__(
             "The Python package fnfqueue, asked for with --standalone-nfq-queue-client, is not installed. "
             "Install certbot-standalone-nfq[fnfqueue], or leave the option away."
+        )
+
+
+class PackageUnusable(errors.NoInstallationError):
+    """A Python package that the plugin needs is missing or broken."""
+
+    def __init__(self, package: str, reason: str) -> None:
+        super().__init__(
+            f"The Python package {package}, which the standalone-nfq plugin needs, cannot be loaded: {reason}. "
+            f"Install {package} anew next to Certbot, from where Certbot itself is from."
+        )
+
+
+class Unforeseen(errors.PluginError):
+    """Something happened that should not."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"The standalone-nfq plugin cannot tell whether it works here: {type(error).__name__}: {error}. "
+            "Look into Certbot's log for where this comes from, and report it."
         )

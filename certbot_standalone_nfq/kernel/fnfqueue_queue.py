@@ -20,7 +20,7 @@ import fnfqueue
 
 from certbot_standalone_nfq.kernel import nfnetlink
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
-from certbot_standalone_nfq.kernel.queue import Configuration, bind_error, enlarge_receive_buffer, no_queue_support
+from certbot_standalone_nfq.kernel.queue import Configuration, bind_error, enlarge_receive_buffer, open_error
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class FnfqueueQueue:
         try:
             self._connection = fnfqueue.Connection()
         except OSError as error:
-            raise no_queue_support() from error
+            raise open_error(error) from error
         self._socket = socket.socket(fileno=os.dup(self._connection._conn.fd))
         self._packets: collections.deque[QueuedPacket] = collections.deque()
         self._wake_read, self._wake_write = os.pipe()

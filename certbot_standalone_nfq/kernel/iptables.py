@@ -126,7 +126,7 @@ class IptablesFirewall:
             try:
                 self._restore(family, rules.probe_script(plan, rule))
             except errors.FirewallRefused as error:
-                raise errors.KernelSupportMissing(feature.name, feature.module, feature.option) from error
+                raise support.lack(feature) from error
 
     def _saved(self, family: _Family, table: str = "") -> str:
         """Return the rules as the tool shows them: none, if there is no such table yet or can be none."""

@@ -14,7 +14,7 @@ from certbot_standalone_nfq.kernel.queue import (
     Request,
     bind_error,
     enlarge_receive_buffer,
-    no_queue_support,
+    open_error,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class NetlinkQueue:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, nfnetlink.NETLINK_NETFILTER)
         except OSError as error:
-            raise no_queue_support() from error
+            raise open_error(error) from error
         try:
             self._configure(configuration)
         except BaseException:

@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import nfnetlink, support
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict, QueuedPacket
 
@@ -80,16 +79,15 @@ def bind_error(number: int, error: OSError) -> Exception:
     EPERM is its word for a number that another socket is bound to (nfqnl_recv_config), and for a process without
     CAP_NET_ADMIN over the network namespace (nfnetlink_rcv).
     """
-    if error.errno in (errno.EPERM, errno.EBUSY):
-        if number in (support.bound_queues() or ()):
-            return QueueOccupied(number)
-        return errors.NotPrivileged("CAP_NET_ADMIN over this network namespace")
-    return no_queue_support()
+    occupied = number in (support.bound_queues() or ())
+    if error.errno == errno.EBUSY or (error.errno == errno.EPERM and occupied):
+        return QueueOccupied(number)
+    return open_error(error)
 
 
-def no_queue_support() -> Exception:
-    """Return the error for a kernel without nfnetlink_queue."""
-    return errors.KernelSupportMissing(support.QUEUE.name, support.QUEUE.module, support.QUEUE.option)
+def open_error(error: OSError) -> Exception:
+    """Return what it means that a socket for packet queues cannot be had, EPROTONOSUPPORT for one."""
+    return support.refusal("netlink", error) or support.lack(support.QUEUE)
 
 
 def enlarge_receive_buffer(netlink: socket.socket) -> None:

@@ -9,14 +9,15 @@ the firewall's OUTPUT, where conntrack knows its connection.
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import ipaddress
 import socket
 import struct
 
-from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.core.segment import Segment, write
+from certbot_standalone_nfq.kernel import support
 
 # include/uapi/linux/in.h and in6.h; the socket module does not name all of them in every version.
 _IP_PKTINFO = 8
@@ -34,14 +35,17 @@ class Sender:
     """Sends segments as they are, headers included."""
 
     def __init__(self) -> None:
-        """Open the sockets. Raises errors.NotPrivileged."""
-        try:
-            # IPPROTO_RAW implies that we write the IP header.
-            self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        except PermissionError as error:
-            raise errors.NotPrivileged("CAP_NET_RAW") from error
-        self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-        self._ipv6 = _open_ipv6()
+        """Open the sockets. Raises one of the package's errors."""
+        with contextlib.ExitStack() as undo:
+            try:
+                # IPPROTO_RAW implies that we write the IP header.
+                self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+                undo.callback(self._ipv4.close)
+                self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+                self._ipv6 = _open_ipv6()
+            except OSError as error:
+                raise (support.refusal("raw", error) or error) from error
+            undo.pop_all()
         self._domains: dict[int, int] = {}
 
     def send(self, segment: Segment) -> None:

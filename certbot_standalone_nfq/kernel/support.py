@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import shutil
@@ -10,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.kernel import surroundings
 
 logger = logging.getLogger(__name__)
 
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # include/uapi/linux/capability.h
+_NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
 _MODPROBE_TIMEOUT = 10
 
 
@@ -36,19 +40,67 @@ def missing_capabilities() -> list[str]:
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
 
 
+def require_linux() -> None:
+    """Raise errors.NotLinux or errors.NoPacketFilter where there can be no netfilter."""
+    if surroundings.system() != "linux":
+        raise errors.NotLinux(surroundings.system())
+    if surroundings.place() is errors.Place.WSL1:
+        raise errors.NoPacketFilter
+
+
 def require_capabilities() -> None:
-    """Raise errors.NotPrivileged if a capability is missing."""
-    missing = missing_capabilities()
+    """Raise one of the package's errors if a capability is missing, or counts for nothing here."""
+    missing = " and ".join(missing_capabilities())
+    if missing and os.geteuid() == 0:
+        raise errors.RootConfined(missing, surroundings.place())
     if missing:
-        raise errors.NotPrivileged(" and ".join(missing))
+        raise errors.NotPrivileged(missing)
+    if not _capabilities_count():
+        raise errors.NetworkOfOthers
 
 
 def _effective_capabilities() -> int:
-    for line in Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace").splitlines():
+    try:
+        status = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        status = ""
+    for line in status.splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":
             return int(value, 16)
     return -1 if os.geteuid() == 0 else 0
+
+
+def _capabilities_count() -> bool:
+    """Tell whether this process's user namespace owns its network namespace, itself or by one below.
+
+    Otherwise its capabilities, whatever they are, count for nothing there (capabilities(7), user_namespaces(7)).
+    """
+    try:
+        with Path("/proc/thread-self/ns/net").open("rb") as namespace:
+            os.close(fcntl.ioctl(namespace, _NS_GET_USERNS))
+    except OSError as error:
+        return error.errno != errno.EPERM  # anything else says nothing of the owner
+    return True
+
+
+def refusal(kind: str, error: OSError) -> errors.Error | None:
+    """Return what it means that a kind of socket is refused, or None if that is no matter of permission.
+
+    EAFNOSUPPORT is the answer of systemd's RestrictAddressFamilies.
+    """
+    if error.errno not in (errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT):
+        return None
+    try:
+        require_capabilities()
+    except errors.Error as reason:
+        return reason
+    return errors.SocketRefused(kind, os.strerror(error.errno))
+
+
+def lack(feature: Feature) -> errors.KernelSupportMissing:
+    """Return the error for a feature that this kernel lacks."""
+    return errors.KernelSupportMissing(feature.name, feature.module, feature.option, surroundings.place())
 
 
 def find_program(name: str) -> str | None:

@@ -138,7 +138,7 @@ def test_listing_plugins_changes_nothing_and_names_ours(undisturbed: Internet, c
     assert "Prep: True" in listed.split("* webroot")[0]
 
 
-def test_a_user_without_privileges_is_told_what_is_missing(everybody: Internet, certbot: Certbot) -> None:
+def test_root_without_its_powers_is_told_what_is_missing(everybody: Internet, certbot: Certbot) -> None:
     command = everybody.server.command("setpriv", "--bounding-set=-net_admin,-net_raw")
     result = subprocess.run(
         [*command, *certbot.command("certonly", "-a", "standalone-nfq", "-d", "x.example.com", *certbot.account())[4:]],
@@ -147,7 +147,7 @@ def test_a_user_without_privileges_is_told_what_is_missing(everybody: Internet, 
         text=True,
     )
     assert result.returncode == 1
-    assert "without CAP_NET_ADMIN and CAP_NET_RAW. Run Certbot as root" in result.stderr + result.stdout
+    assert "without CAP_NET_ADMIN and CAP_NET_RAW, which root lacks here. Start" in result.stderr + result.stdout
     assert "Traceback" not in result.stderr + result.stdout
 
 

@@ -199,6 +199,7 @@ def test_the_guards_commands_remove_the_rules_of_every_selection(
 
 def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certbot_standalone_nfq.kernel.support.missing_capabilities", lambda: ["CAP_NET_RAW"])
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
     with pytest.raises(errors.NotPrivileged, match=r"without CAP_NET_RAW.*Run Certbot as root"):
         claim(Settings(80))
 

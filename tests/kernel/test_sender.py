@@ -10,6 +10,7 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.core.segment import Flags, Segment, parse
+from certbot_standalone_nfq.kernel import support
 from certbot_standalone_nfq.kernel.sender import Sender
 from tests.lab import hosts
 from tests.lab.hosts import Host
@@ -111,6 +112,8 @@ def test_without_the_privilege_the_error_says_so(monkeypatch: pytest.MonkeyPatch
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    monkeypatch.setattr(support, "missing_capabilities", lambda: ["CAP_NET_RAW"])
     with pytest.raises(errors.NotPrivileged, match="without CAP_NET_RAW"):
         Sender()
 
