@@ -176,10 +176,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             raise errors.PackageUnusable("scapy", "it is not installed")
 
     def _intercept(self) -> Interception:
-        try:
-            importlib.import_module("scapy.layers.inet6")
-        except (Exception, SystemExit) as error:  # whatever a damaged or unfit package raises
-            raise errors.PackageUnusable("scapy", f"{type(error).__name__}: {error}") from error
+        _load_scapy()
         from certbot_standalone_nfq.interception import Interception
         from certbot_standalone_nfq.standin import StandIn
         from certbot_standalone_nfq.witness import Witness
@@ -225,6 +222,18 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             queue_client=self.conf("queue-client"),
             selection=self.conf("selection"),
         )
+
+
+def _load_scapy() -> None:
+    """Load the one package that may be damaged or unfit, so that its failure is known for that."""
+    from certbot_standalone_nfq.kernel import support
+
+    try:
+        importlib.import_module("scapy.layers.inet6")
+    except (Exception, SystemExit) as error:
+        # It looks at the interfaces as it is loaded.
+        refusal = support.refusal("netlink", error) if isinstance(error, OSError) else None
+        raise (refusal or errors.PackageUnusable("scapy", f"{type(error).__name__}: {error}")) from error
 
 
 def _token(achall: achallenges.AnnotatedChallenge) -> str:

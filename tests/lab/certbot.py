@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab.hosts import Host
@@ -20,12 +21,21 @@ class Certbot:
     host: Host
     authority: Pebble
     folder: Path
+    launcher: tuple[str, ...] = field(default=(), init=False)
+    """What starts certbot in place of the shell, given its command."""
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs certbot with these arguments."""
         folders = [f"--{kind}-dir={self.folder / kind}" for kind in ("config", "work", "logs")]
         environment = f"REQUESTS_CA_BUNDLE={self.authority.certificate}"
-        return self.host.command("env", environment, str(CERTBOT), *arguments, *folders, "--non-interactive")
+        command = ("env", environment, *self.launcher, str(CERTBOT), *arguments, *folders, "--non-interactive")
+        return self.host.command(*command)
+
+    def by(self, *launcher: str) -> Certbot:
+        """Return the same, started by what may limit its powers."""
+        started = copy.copy(self)
+        started.launcher = launcher
+        return started
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run certbot to its end; what it prints, errors included, is the output."""

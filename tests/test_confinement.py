@@ -1,0 +1,92 @@
+"""The plugin where it lacks some power: really lacking it, on a real kernel."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import sys
+
+import pytest
+
+from certbot_standalone_nfq.kernel.nfnetlink import NETLINK_NETFILTER
+from tests.lab.hosts import Host
+from tests.lab.plugin import WORKS, try_out
+
+BOTH = "+net_admin,+net_raw,+dac_override"
+CONFINED_ROOT = r", which root lacks here\. Start (the container with --cap-add=NET_ADMIN|Certbot without what takes)"
+
+
+def refusing(error: int, family: int, protocol: int = -1) -> tuple[str, ...]:
+    return (sys.executable, "-m", "tests.lab.seccomp", *(str(number) for number in (error, family, protocol)))
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        ("setpriv", f"--bounding-set=-all,{BOTH}"),
+        ("unshare", "--user", "--map-root-user", "--net"),
+    ],
+    ids=["both-capabilities", "user-namespace-with-its-own-network"],
+)
+def test_it_works_with_power_over_its_own_network_alone(lonely_host: Host, wrapper: tuple[str, ...]) -> None:
+    assert try_out(lonely_host, *wrapper) == WORKS
+
+
+@pytest.mark.parametrize(
+    ("dropped", "named"),
+    [
+        ("-net_admin", "CAP_NET_ADMIN"),
+        ("-net_raw", "CAP_NET_RAW"),
+        ("-net_admin,-net_raw", "CAP_NET_ADMIN and CAP_NET_RAW"),
+    ],
+)
+def test_root_without_a_capability_is_told_to_be_given_it(lonely_host: Host, dropped: str, named: str) -> None:
+    said = try_out(lonely_host, "setpriv", f"--bounding-set={dropped}")
+    assert re.search(f"without {named}{CONFINED_ROOT}", said), said
+
+
+def test_another_user_is_told_to_be_root(lonely_host: Host) -> None:
+    # He may read everything, as this folder might not be for everybody.
+    powers = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    said = try_out(lonely_host, "setpriv", "--reuid=65534", "--clear-groups", *powers)
+    assert "without CAP_NET_ADMIN and CAP_NET_RAW. Run Certbot as root" in said
+
+
+def test_a_user_namespace_without_power_over_its_network_is_told_from_a_lack_of_capabilities(lonely_host: Host) -> None:
+    said = try_out(lonely_host, "unshare", "--user", "--map-root-user")
+    assert "root in a user namespace that has no power over its network" in said
+    assert "Run Certbot as root outside of that container." in said
+
+
+@pytest.mark.parametrize(
+    ("error", "family", "protocol", "kind"),
+    [
+        (errno.EPERM, socket.AF_NETLINK, NETLINK_NETFILTER, "netlink"),
+        (errno.EACCES, socket.AF_NETLINK, -1, "netlink"),
+        (errno.EAFNOSUPPORT, socket.AF_NETLINK, -1, "netlink"),
+        (errno.EPERM, socket.AF_INET, socket.IPPROTO_RAW, "raw"),
+    ],
+)
+def test_a_filter_of_system_calls_is_told_from_a_lack_of_capabilities(
+    lonely_host: Host, error: int, family: int, protocol: int, kind: str
+) -> None:
+    said = try_out(lonely_host, *refusing(error, family, protocol))
+    assert f"may not use a {kind} socket, though it has the capabilities" in said
+    assert "RestrictAddressFamilies" in said
+
+
+def test_a_kernel_that_knows_no_netfilter_sockets_lacks_packet_queues(lonely_host: Host) -> None:
+    said = try_out(lonely_host, *refusing(errno.EPROTONOSUPPORT, socket.AF_NETLINK, NETLINK_NETFILTER))
+    assert said.startswith(
+        "KernelSupportMissing: This kernel has no packet queue for user space: module nfnetlink_queue"
+    )
+
+
+def test_a_machine_whose_edge_cannot_be_looked_at_intercepts_all_the_same(lonely_host: Host) -> None:
+    assert try_out(lonely_host, *refusing(errno.EPERM, socket.AF_PACKET)) == WORKS
+
+
+def test_it_works_where_proc_is_not_mounted(lonely_host: Host) -> None:
+    hidden = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
+    assert try_out(lonely_host, *hidden) == WORKS
