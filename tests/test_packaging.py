@@ -1,0 +1,104 @@
+"""What is put into the distributions, and what becomes of the wheel where it is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.lab.certbot import CERTBOT
+from tests.lab.processes import run
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "certbot_standalone_nfq"
+TESTED_WITH = ("benchmarks", "docs", "scripts", "tests", PACKAGE)
+TESTED_WITH_FILES = {".ci/run", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
+FIND = """
+import importlib.metadata, sys
+entries = importlib.metadata.distribution("certbot-standalone-nfq").entry_points
+(entry,) = {each for each in entries if each.group == "certbot.plugins"}
+print(sys.modules[entry.load().__module__].__file__)
+"""
+
+
+def files_below(folder: str) -> set[str]:
+    """Return the names of a folder's files, but for what Python makes of them."""
+    paths = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(ROOT)) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution and the wheel, which is built from the former."""
+    folder = tmp_path_factory.mktemp("dist")
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions: Path) -> Path:
+    (path,) = distributions.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    (path,) = distributions.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("source")
+    run(["tar", "-xf", str(path), "-C", str(folder)])
+    (unpacked,) = folder.iterdir()
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def target(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the wheel is installed to."""
+    folder = tmp_path_factory.mktemp("target")
+    run([sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(folder), str(wheel)])
+    return folder
+
+
+def test_the_wheel_is_for_every_python_and_machine(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert held == files_below(PACKAGE)
+
+
+def test_the_source_distribution_holds_what_it_takes_to_test_it(source: Path) -> None:
+    held = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    missing = (TESTED_WITH_FILES | {name for folder in TESTED_WITH for name in files_below(folder)}) - held
+    assert not missing
+    assert os.access(source / "scripts" / "test", os.X_OK)
+
+
+def test_tests_pass_in_the_unpacked_source_distribution(source: Path) -> None:
+    environment = {**os.environ, "NFQ_FUZZ": "10"}
+    some = ("tests/test_architecture.py", "tests/core/test_fuzz.py", "tests/core/test_http01.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    run([*command, "--collect-only"], cwd=source, env=environment)
+    run([*command, *some], cwd=source, env=environment)
+
+
+def test_certbot_finds_the_plugin_in_a_folder_beside_it(target: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    found = run([sys.executable, "-c", FIND], env=environment, cwd=target)
+    assert Path(found.strip()) == target / PACKAGE / "authenticator.py"
+    folders = [f"--{kind}-dir={target / 'state'}" for kind in ("config", "work", "logs")]
+    listed = run([str(CERTBOT), "plugins", *folders], env=environment)
+    assert listed.count("\n* standalone-nfq\n") == 1
+
+
+def test_the_program_comes_with_it(target: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    command = [str(target / "bin" / "certbot-standalone-nfq"), "--help"]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert "doctor" in finished.stdout
