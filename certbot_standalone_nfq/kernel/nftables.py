@@ -96,7 +96,7 @@ class NftablesFirewall:
                 nft_program.run(self._program, commands=commands)
             except errors.FirewallRefused as error:
                 feature = _FEATURES[module]
-                raise errors.KernelSupportMissing(feature.name, feature.module, feature.option) from error
+                raise support.lack(feature) from error
 
     def _delete(self, label: Label) -> None:
         if label not in self.installed():
