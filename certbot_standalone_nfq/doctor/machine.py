@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.doctor import self_test
 from certbot_standalone_nfq.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.kernel import modules, support
@@ -15,16 +16,18 @@ from certbot_standalone_nfq.kernel.rule_programs import LEGACY, NF_TABLES, NFT, 
 from certbot_standalone_nfq.kernel.support import Feature
 
 _INSTALL = "Install your distribution's iptables or nftables package."
-_AS_ROOT = "Run this, and Certbot, as root, or with both CAP_NET_ADMIN and CAP_NET_RAW."
 _THERE = (Presence.BUILT_IN, Presence.LOADED, Presence.AVAILABLE)
 _DISTRIBUTIONS_KERNEL = "Boot your distribution's own kernel, with all its modules installed."
 
 
 def privileges() -> Iterator[Finding]:
-    """Look for the capabilities that the plugin needs."""
-    missing = support.missing_capabilities()
-    if missing:
-        yield failed("privileges", f"{' and '.join(missing)} not in effect.", _AS_ROOT)
+    """Look for the capabilities that the plugin needs, and for what they count here."""
+    try:
+        support.require_linux()
+        support.require_capabilities()
+    except errors.Error as error:
+        cause, _, cure = str(error).partition(". ")
+        yield failed("privileges", f"{cause}.", cure)
         return
     yield passed("privileges", "CAP_NET_ADMIN and CAP_NET_RAW are in effect.")
 

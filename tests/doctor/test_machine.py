@@ -38,11 +38,17 @@ def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> No
     readable = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # this folder may not be nobody's
     report = doctor.examine(server, wrapper=("setpriv", "--reuid=65534", "--clear-groups", *readable))
     assert report.status == 1
-    assert "CAP_NET_ADMIN and CAP_NET_RAW not in effect" in report.seen("privileges", "fail")
+    assert "without CAP_NET_ADMIN and CAP_NET_RAW. Run Certbot as root" in report.seen("privileges", "fail")
     assert "Left out, as it takes CAP_NET_ADMIN and CAP_NET_RAW and CAP_SYS_ADMIN" in report.seen("self-test", "warn")
     assert "listens on 0.0.0.0:80" in report.seen("listener", "pass")
     assert "could not be read" in report.seen("firewall", "warn")
     assert "variant nf_tables" in report.seen("tools", "pass")
+
+
+def test_power_over_other_networks_than_this_is_none(server: Host) -> None:
+    report = doctor.examine(server, wrapper=("unshare", "--user", "--map-root-user"))
+    assert report.status == 1
+    assert "has no power over its network" in report.seen("privileges", "fail")
 
 
 def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: Host) -> None:
