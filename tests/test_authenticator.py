@@ -282,6 +282,14 @@ def test_without_iptables_and_nft_it_says_so_when_prepared(
         authenticator.prepare()
 
 
+def test_what_it_did_not_foresee_is_an_error_that_certbot_lives_with(
+    authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firewall, "available", lambda _: 1 / 0)
+    with pytest.raises(certbot_errors.PluginError, match="cannot tell whether it works here: ZeroDivisionError"):
+        authenticator.prepare()
+
+
 CURES_BEGIN = re.compile("Allow|Choose|Find|Give|Install|Load|Look|Nothing|Run|Start|Update|Use|Wait")
 ALL_ERRORS = [
     errors.NotLinux("darwin"),

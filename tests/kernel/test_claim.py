@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -202,6 +203,16 @@ def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("os.geteuid", lambda: 65534)
     with pytest.raises(errors.NotPrivileged, match=r"without CAP_NET_RAW.*Run Certbot as root"):
         claim(Settings(80))
+
+
+def test_an_fnfqueue_that_cannot_be_loaded_is_missed_only_if_asked_for(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: "there")
+    monkeypatch.setitem(sys.modules, "certbot_standalone_nfq.kernel.fnfqueue_queue", None)
+    with pytest.raises(errors.PackageUnusable, match=r"package fnfqueue, .* cannot be loaded: ModuleNotFoundError"):
+        claims._open_queue(28080, "fnfqueue")
+    claims._open_queue(28080, "auto").close()
 
 
 def test_fnfqueue_is_missed_only_if_asked_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

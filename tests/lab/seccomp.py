@@ -12,7 +12,7 @@ import struct
 import sys
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 38, 22, 2  # include/uapi/linux/prctl.h, seccomp.h
-_SOCKET = {"x86_64": 41, "aarch64": 198}[platform.machine()]  # the number of socket(2)
+_SOCKET = 41 if platform.machine() == "x86_64" else 198  # socket(2), here and in include/uapi/asm-generic/unistd.h
 _NUMBER, _FIRST, _THIRD = 0, 16, 32  # offsets in struct seccomp_data, of arguments their low halves
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # include/uapi/linux/bpf_common.h
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
