@@ -88,7 +88,7 @@ class StandIn:
         try:
             for version in _unserved(port, address):
                 self._listen(version, address)
-        except OSError as error:
+        except Exception as error:  # most machines have a web server, and then it makes no difference
             logger.warning("Whether a web server listens on port %d could not be found out: %s", port, error)
         if self._servers:
             logger.info(

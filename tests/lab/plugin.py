@@ -25,6 +25,7 @@ def try_out(host: Host, *wrapper: str) -> str:
 def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--http-01-port", dest="http01_port", type=int, default=80)
+    parser.add_argument("--http-01-address", dest="http01_address", default="")
     Authenticator.inject_parser_options(parser, "standalone-nfq")
     authenticator = Authenticator(parser.parse_args(), "standalone-nfq")
     try:
