@@ -35,6 +35,8 @@ _PATIENCE = 5.0
 """Seconds after which a request counts as not answered."""
 _TICK = 0.5
 _BATCH = 500
+_LAST = 8192
+"""Packets to read at the end: more than the socket's buffer holds."""
 _OWNER_SECONDS = 0.5
 _LISTENERS_SECONDS = 10.0
 _PORT = re.compile(r":\d+$")
@@ -200,7 +202,9 @@ def _look(edge: Edge, watch: Watch) -> int:
             watch.expire(time.time())
             missed += edge.missed()
     except KeyboardInterrupt:
-        return missed
+        for seen in edge.receive(_LAST):  # what had come by then
+            watch.observe(seen)
+        return missed + edge.missed()
 
 
 class _ListenerNames:
