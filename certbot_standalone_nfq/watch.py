@@ -11,6 +11,7 @@ import ipaddress
 import re
 import select
 import signal
+import socket
 import sys
 import time
 from collections import Counter, OrderedDict
@@ -173,9 +174,8 @@ def run(options: argparse.Namespace) -> int:
         return 1
     watch = Watch({name.lower() for name in options.names}, _say, _ListenerNames(port))
     _say(f"Looking at TCP port {port}; end with Ctrl-C.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.closing(edge):
-        missed = _look(edge, watch)
+    with contextlib.closing(edge), _interruptions() as interrupted:
+        missed = _look(edge, watch, interrupted)
     for line in ("", *watch.table()):
         _say(line)
     if missed:
@@ -191,20 +191,34 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _look(edge: Edge, watch: Watch) -> int:
+@contextlib.contextmanager
+def _interruptions() -> Iterator[socket.socket]:
+    """Have SIGINT and SIGTERM make a socket readable, instead of interrupting whatever is being done."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    with reading, writing:
+        signal.set_wakeup_fd(writing.fileno())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        try:
+            yield reading
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
+
+
+def _look(edge: Edge, watch: Watch, interrupted: socket.socket) -> int:
     """Show the watch what the edge sees until interrupted; return how many packets were missed."""
-    missed = 0
-    try:
-        while True:
-            select.select([edge], [], [], _TICK)
-            for seen in edge.receive(_BATCH):
-                watch.observe(seen)
-            watch.expire(time.time())
-            missed += edge.missed()
-    except KeyboardInterrupt:
-        for seen in edge.receive(_LAST):  # what had come by then
+    missed, last = 0, False
+    while not last:
+        readable, _, _ = select.select([edge.fileno(), interrupted.fileno()], [], [], _TICK)
+        last = interrupted.fileno() in readable
+        for seen in edge.receive(_LAST if last else _BATCH):
             watch.observe(seen)
-        return missed + edge.missed()
+        watch.expire(time.time())
+        missed += edge.missed()
+    return missed
 
 
 class _ListenerNames:
