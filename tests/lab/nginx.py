@@ -18,7 +18,7 @@ daemon off;
 user root;
 worker_processes 1;
 pid {folder}/nginx.pid;
-error_log {folder}/error.log notice;
+error_log {folder}/error.log {log_level};
 events {{ worker_connections 2048; }}
 http {{
     access_log {folder}/access.log;
@@ -83,7 +83,7 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def nginx(host: Host, folder: Path, port: int = 80, listen: str = "") -> Iterator[Nginx]:
+def nginx(host: Host, folder: Path, port: int = 80, listen: str = "", log_level: str = "notice") -> Iterator[Nginx]:
     """Run nginx on a host, with its files in a folder; ready when the context begins."""
     challenges = folder / "site" / ".well-known" / "acme-challenge"
     challenges.mkdir(parents=True)
@@ -92,7 +92,7 @@ def nginx(host: Host, folder: Path, port: int = 80, listen: str = "") -> Iterato
     (challenges / OTHER_TOKEN).write_text(OTHER_ANSWER)
     listen = listen or f"listen {port} backlog=1024; listen [::]:{port} backlog=1024;"
     configuration = folder / "nginx.conf"
-    configuration.write_text(_CONFIGURATION.format(folder=folder, listen=listen))
+    configuration.write_text(_CONFIGURATION.format(folder=folder, listen=listen, log_level=log_level))
     command = host.command("nginx", "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log"))
     with running(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(functools.partial(host.listens, port), "nginx listens")
