@@ -16,7 +16,7 @@ settings.register_profile("untimed", deadline=None)  # no test is one of time, o
 settings.load_profile("untimed")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
-_NEED_ROOT = {"container", "everybody", "fresh_lab", "lab", "lonely_host", "pair"}
+_NEED_ROOT = {"container", "everybody", "fresh_lab", "lab", "lonely_host", "pair", "town"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

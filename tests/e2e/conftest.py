@@ -9,12 +9,21 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.e2e.matrix import ROWS, table
 from tests.lab import hosts
 from tests.lab.certbot import Certbot
 from tests.lab.hosts import Host
 from tests.lab.load import load
 from tests.lab.nginx import Nginx, nginx
 from tests.lab.pebble import Pebble, pebble
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of web servers, if there is any."""
+    rows = config.stash.get(ROWS, [])
+    if rows:
+        terminalreporter.section("web servers")
+        terminalreporter.write_line(table(rows))
 
 
 @dataclass
