@@ -17,7 +17,7 @@ _HEADINGS = (
     "Challenges seen",
     "Kept connections",
     "As before",
-    "Trace of a challenge",
+    "Left in its log",
     "Seconds",
 )
 
@@ -44,7 +44,7 @@ class Row:
     def cells(self) -> list[str]:
         """Return what is in the table."""
         values = (self.server, self.version, self.ipv4, self.ipv6, self.requests, self.failures, self.challenges)
-        trace = "a client that hung up" if self.traced else "none"
+        trace = "as by a client that resets" if self.traced else "nothing"
         return [_cell(value) for value in (*values, self.kept, self.unchanged, trace, f"{self.seconds:.0f}")]
 
 

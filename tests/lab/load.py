@@ -24,10 +24,10 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(client: Host, url: str, seconds: int = 600, connections: int = 8) -> Iterator[Load]:
+def load(client: Host, url: str, seconds: int = 600, connections: int = 8, niceness: int = 0) -> Iterator[Load]:
     """Ask for a page over and over, from several connections at once, for as long as the context lasts."""
     counted = Load()
-    command = client.command("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url)
+    command = client.command("nice", f"-n{niceness}", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield counted

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+from collections.abc import Iterable, Iterator
 
 from tests.lab.hosts import Host
 from tests.lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_response
@@ -16,21 +18,27 @@ _HANG_UPS = 10
 class KeptConnection:
     """A connection on which a page was served, and more are to be."""
 
-    def __init__(self, client: Host, address: str) -> None:
-        self._connection = client.connect(address)
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
         self._first = self._ask()
 
     def works(self) -> bool:
-        """Ask for the page again on the same connection; tell whether the same came, and close."""
-        with self._connection:
-            try:
-                return self._ask() == self._first
-            except OSError:
-                return False
+        """Ask for the page again on the same connection; tell whether the same came."""
+        try:
+            return self._ask() == self._first
+        except OSError:
+            return False
 
     def _ask(self) -> str:
         self._connection.sendall(KEPT_PAGE_REQUEST)
         return body(read_response(self._connection))
+
+
+@contextlib.contextmanager
+def keeping(client: Host, addresses: Iterable[str]) -> Iterator[list[KeptConnection]]:
+    """Keep a connection to each address open."""
+    with contextlib.ExitStack() as stack:
+        yield [KeptConnection(stack.enter_context(client.connect(address))) for address in addresses]
 
 
 def hang_up(client: Host, address: str) -> None:

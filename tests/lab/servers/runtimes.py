@@ -26,7 +26,7 @@ _TOMCAT = """\
   </Service>
 </Server>
 """
-_JAVA_OPTIONS = "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+_JAVA_OPTIONS = "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
 
 _NODE = """\
 const http = require("http");

@@ -52,11 +52,11 @@ class WebServer:
         return self.access.read_bytes().count(b"acme-challenge")
 
     def remarks(self) -> Counter[str]:
-        """Return all lines of its logs that are about no request."""
+        """Return all lines of its logs that are about no request, but not one that is being written."""
         found: Counter[str] = Counter()
         for path in {self.access, self.errors}:
             with path.open("rb") as log:
-                found.update(line.decode().rstrip("\n") for line in log if b"GET" not in line)
+                found.update(line.decode().rstrip("\n") for line in log if b"GET" not in line and line.endswith(b"\n"))
         return found
 
     def traces_since(self, before: Counter[str]) -> set[str]:
