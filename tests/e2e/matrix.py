@@ -37,15 +37,14 @@ class Row:
     """Whether connections that were open before, one over each IP version, served a page afterwards."""
     unchanged: bool = False
     """Whether its processes and configuration, and the firewall's rules, are as before."""
-    traced: bool = False
-    """Whether its log has lines that a client which hangs up leaves too."""
+    left: str = "-"
+    """What the challenges left in its log."""
     seconds: float = 0
 
     def cells(self) -> list[str]:
         """Return what is in the table."""
         values = (self.server, self.version, self.ipv4, self.ipv6, self.requests, self.failures, self.challenges)
-        trace = "as by a client that resets" if self.traced else "nothing"
-        return [_cell(value) for value in (*values, self.kept, self.unchanged, trace, f"{self.seconds:.0f}")]
+        return [_cell(value) for value in (*values, self.kept, self.unchanged, self.left, f"{self.seconds:.0f}")]
 
 
 ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()

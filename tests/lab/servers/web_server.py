@@ -52,11 +52,13 @@ class WebServer:
         return self.access.read_bytes().count(b"acme-challenge")
 
     def remarks(self) -> Counter[str]:
-        """Return all lines of its logs that are about no request, but not one that is being written."""
+        """Return all lines of its logs but those of requests, and but one that is being written."""
         found: Counter[str] = Counter()
         for path in {self.access, self.errors}:
+            request = b"GET" if path == self.access else None
             with path.open("rb") as log:
-                found.update(line.decode().rstrip("\n") for line in log if b"GET" not in line and line.endswith(b"\n"))
+                lines = (line for line in log if line.endswith(b"\n") and not (request and request in line))
+                found.update(line.decode().rstrip("\n") for line in lines)
         return found
 
     def traces_since(self, before: Counter[str]) -> set[str]:
