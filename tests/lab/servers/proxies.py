@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.lab.hosts import Host
@@ -63,10 +64,8 @@ _HAPROXY_TRACE = r'\S+ \[\S+\] web web/<NOSRV> -1/-1/-1/-1/\d+ 400 0 - - CR-- \S
 _SQUID_TRACE = r"\S+ +\d+ \S+ NONE_NONE/000 0 - error:transaction-end-before-headers - HIER_NONE/- -"
 
 
-@contextlib.contextmanager
-def _site(host: Host, folder: Path) -> Iterator[Nginx]:
-    with nginx(host, folder / "behind", SITE_PORT, f"listen 127.0.0.1:{SITE_PORT};") as running:
-        yield running
+def _site(host: Host, folder: Path) -> AbstractContextManager[Nginx]:
+    return nginx(host, folder / "behind", SITE_PORT, f"listen 127.0.0.1:{SITE_PORT};")
 
 
 @contextlib.contextmanager

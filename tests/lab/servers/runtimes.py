@@ -51,9 +51,9 @@ _PYTHON_TRACE = "|".join(
         "Exception occurred during processing of request from ",
         r"\('[\da-f:.]+', \d+, 0, 0\)",
         r"Traceback \(most recent call last\):",
-        r' +File "/usr/lib/python3\.\d+/(socketserver|http/server|socket)\.py", line \d+, in \w+',
-        r" +[\w.()=* ,]+",
-        r" +[~^]+",
+        r' {2}File "/usr/lib/python3\.\d+/(socketserver|http/server|socket)\.py", line \d+, in \w+',
+        r" {4}\w[\w.()=* ,]*",
+        r" {4} *[~^]+",
         r"ConnectionResetError: \[Errno 104\] Connection reset by peer",
     ]
 )
