@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 from tests.lab import hosts
 from tests.lab.hosts import Host
 
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell has its background jobs ignore it, and their children
 settings.register_profile("untimed", deadline=None)  # no test is one of time, on whatever machine
 settings.load_profile("untimed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -23,6 +24,15 @@ class Load:
     failures = 0
 
 
+def _interrupted(process: subprocess.Popen[str]) -> str:
+    """Interrupt wrk, which prints its count then; again, if it was not yet where it can be interrupted."""
+    for _ in range(30):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=1)[0]
+    raise RuntimeError("wrk goes on")
+
+
 @contextlib.contextmanager
 def load(client: Host, url: str, seconds: int = 600, connections: int = 8, niceness: int = 0) -> Iterator[Load]:
     """Ask for a page over and over, from several connections at once, for as long as the context lasts."""
@@ -32,8 +42,7 @@ def load(client: Host, url: str, seconds: int = 600, connections: int = 8, nicen
     try:
         yield counted
     finally:
-        process.send_signal(2)  # wrk prints its count when interrupted
-        output, _ = process.communicate(timeout=30)
+        output = _interrupted(process)
         end(process)
     requests = _REQUESTS.search(output)
     counted.requests = int(requests.group(1)) if requests else 0
