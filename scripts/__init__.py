@@ -1,1 +1,1 @@
-"""What is run by hand: each shell script here does its set-up and then runs the module that it is about."""
+"""What one runs in a checkout, and what these programs are made of."""

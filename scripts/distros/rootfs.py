@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.mirror import mirror
 from tests.lab.processes import run
 
 _SECONDS = 1200
 """The longest that installing may take, on a slow machine and a slow line."""
-_DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -98,7 +98,7 @@ class Workshop:
         with tempfile.TemporaryDirectory(dir=self.kept) as scratch:
             folder = Path(scratch) / suite
             options = ("--variant=minbase", "--include=ca-certificates", f"--cache-dir={self._archives}")
-            _run_alone("debootstrap", *options, suite, str(folder), _mirror())  # leaves its mounts behind if it fails
+            _run_alone("debootstrap", *options, suite, str(folder), mirror())  # leaves its mounts behind if it fails
             for package in (folder / _ARCHIVES).glob("*.deb"):
                 package.unlink()  # it is among those that are kept
             folder.rename(fresh)
@@ -127,13 +127,6 @@ def _run_alone(*command: str) -> str:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {process.returncode}\n{output}\n{errors}")
     return output
-
-
-def _mirror() -> str:
-    """Return where this machine gets its own Debian packages, or, if it gets none, where everybody does."""
-    query = ("--format", "$(REPO_URI)", "Identifier: Packages", "Origin: Debian", "Label: Debian")
-    addresses = run(["apt-get", "indextargets", *query]).split()
-    return next((address for address in addresses if address.startswith("http")), _DEFAULT_MIRROR)
 
 
 def _introduce(folder: Path) -> None:

@@ -42,6 +42,17 @@ def test_a_certificate_for_three_names_is_issued_and_renewed(undisturbed: Intern
     assert serial_number(certificate) != first
 
 
+@pytest.mark.essential
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_certificate_is_issued_over_both_families_by_each_firewall(
+    everybody: Internet, certbot: Certbot, variant: str
+) -> None:
+    """Without a load, which takes an emulated processor for itself."""
+    result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-firewall={variant}",))
+    assert result.returncode == 0, result.stdout
+    assert f"by {variant}, queue" in certbot.log
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("client", "selection"), [*((client, "prefilter") for client in CLIENTS), ("netlink", "port")])
 def test_options_work_and_are_kept_for_renewal(

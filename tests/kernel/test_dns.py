@@ -15,6 +15,8 @@ from certbot_standalone_nfq.kernel import dns
 from certbot_standalone_nfq.kernel.dns import Caa, Unreadable, caa_records
 from tests.lab.hosts import Host
 
+pytestmark = pytest.mark.anywhere
+
 NAME = "www.example.com"
 RECORD = b"\x80\x05issueca.example.net"
 

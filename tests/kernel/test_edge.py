@@ -115,6 +115,7 @@ def test_other_ports_are_not_seen(served: tuple[Host, Host]) -> None:
     assert {each.connection.local_port for each in seen} == {80}
 
 
+@pytest.mark.heavy
 def test_more_than_can_be_read_is_counted_as_missed_and_holds_up_nobody(served: tuple[Host, Host]) -> None:
     client, server = served
     evidence = Evidence()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.kernel.guard import Guard
-from tests.lab.processes import end, wait_until
+from tests.lab.processes import end, has_ended, wait_until
 
 PARENT = """
 import os, signal, subprocess, sys, time
@@ -44,7 +44,7 @@ def test_the_commands_are_run_when_the_process_dies_a_failing_one_notwithstandin
     process, helper = guarded
     process.send_signal(number)
     wait_until(marker.exists, "the helper has run its commands")
-    wait_until(lambda: not Path(f"/proc/{helper}").exists(), "the helper is gone")
+    wait_until(lambda: has_ended(helper), "the helper is gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -16,6 +16,8 @@ from certbot_standalone_nfq.kernel.nfnetlink import (
     decode,
 )
 
+pytestmark = pytest.mark.anywhere
+
 
 def attribute(kind: int, value: bytes, length: int | None = None) -> bytes:
     return struct.pack("=HH", 4 + len(value) if length is None else length, kind) + value + bytes(-len(value) % 4)

@@ -19,8 +19,7 @@ from certbot_standalone_nfq.kernel.nftables import NftablesFirewall
 from certbot_standalone_nfq.kernel.nftables_rules import Payload
 from certbot_standalone_nfq.kernel.plan import Label, Marks, Plan, Selection
 from tests.kernel.test_prefilter import expected
-from tests.lab.hosts import Host
-from tests.lab.interceptor import VARIANTS
+from tests.lab.hosts import Host, kernel_can_queue_by_nft
 from tests.lab.processes import wait_until
 
 PLAN = Plan(80, Label(28080, "0f1e"), Marks(0x10000000, 0x20000000))
@@ -253,7 +252,7 @@ def test_the_table_is_deleted_only_when_nothing_waits_in_any_queue(monkeypatch: 
     assert list(waiting) == []
 
 
-if nftables.NAME in VARIANTS:
+if kernel_can_queue_by_nft():
 
     @pytest.mark.parametrize("selection", Selection)
     def test_what_is_installed_is_removed_to_the_last_rule(host: Host, selection: Selection) -> None:

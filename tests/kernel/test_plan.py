@@ -4,6 +4,8 @@ import pytest
 
 from certbot_standalone_nfq.kernel.plan import Marks, Plan, candidates
 
+pytestmark = pytest.mark.anywhere
+
 
 def test_a_mask_of_two_bits_makes_two_marks() -> None:
     marks = Marks.from_mask(0x30000000)

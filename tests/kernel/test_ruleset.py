@@ -8,6 +8,8 @@ from certbot_standalone_nfq.kernel import nft_rules, ruleset, saved_rules
 from certbot_standalone_nfq.kernel.ruleset import Table, judge
 from tests.lab.hosts import Host
 
+pytestmark = pytest.mark.anywhere
+
 
 def saved(*rules: str, policy: str = "DROP", chains: tuple[str, ...] = (), table: str = "filter") -> Table:
     lines = [f"*{table}", f":INPUT {policy} [0:0]", ":PREROUTING ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]"]

@@ -10,6 +10,8 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.errors import Place
 from certbot_standalone_nfq.kernel import support, surroundings
 
+pytestmark = pytest.mark.anywhere
+
 OWN_KERNEL = "6.1.0-28-amd64\n"
 WSL1_KERNEL = "4.4.0-19041-Microsoft\n"
 WSL2_KERNEL = "5.15.167.4-microsoft-standard-WSL2\n"

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import threading
 
 from tests.lab.hosts import Host
 from tests.lab.http import CLOSE, read_all
 from tests.lab.nginx import Nginx
 
-MEBIBYTES = 100
+MEBIBYTES = int(os.environ.get("NFQ_MEBIBYTES", "100"))
 _MEBIBYTE = 1 << 20
 
 
-def offer(nginx: Nginx) -> str:
+def offer(nginx: Nginx, mebibytes: int = MEBIBYTES) -> str:
     """Put a large file of noise on a server's site; return its hash."""
     noise = os.urandom(_MEBIBYTE)
     digest = hashlib.sha256()
     with (nginx.folder / "site" / "large").open("wb") as file:
-        for number in range(MEBIBYTES):
+        for number in range(mebibytes):
             block = number.to_bytes(4, "big") + noise[4:]
             file.write(block)
             digest.update(block)
@@ -29,9 +30,11 @@ def offer(nginx: Nginx) -> str:
 class Bystander(threading.Thread):
     """Downloads the large file, then uploads it; `failure` says what went wrong, if anything did."""
 
-    def __init__(self, client: Host, address: str, source: str, nginx: Nginx, digest: str) -> None:
+    def __init__(
+        self, client: Host, address: str, source: str, nginx: Nginx, digest: str, patience: float = 15
+    ) -> None:
         super().__init__(name="bystander")
-        self._client, self._address, self._source = client, address, source
+        self._client, self._address, self._source, self._patience = client, address, source, patience
         self._nginx, self._digest = nginx, digest
         self.failure = ""
 
@@ -45,9 +48,12 @@ class Bystander(threading.Thread):
         except Exception as error:
             self.failure = repr(error)
 
+    def _connect(self) -> socket.socket:
+        return self._client.connect(self._address, source=self._source, timeout=self._patience)
+
     def _download(self) -> str:
         digest = hashlib.sha256()
-        with self._client.connect(self._address, source=self._source) as connection:
+        with self._connect() as connection:
             connection.sendall(f"GET /large HTTP/1.1\r\n{CLOSE}\r\n".encode())
             head, _, begin = connection.recv(1 << 16).partition(b"\r\n\r\n")
             assert b" 200 " in head
@@ -60,10 +66,10 @@ class Bystander(threading.Thread):
         folder = self._nginx.folder / "body"
         before = set(folder.iterdir())
         with (
-            self._client.connect(self._address, source=self._source) as connection,
+            self._connect() as connection,
             (self._nginx.folder / "site" / "large").open("rb") as file,
         ):
-            length = MEBIBYTES * _MEBIBYTE
+            length = os.fstat(file.fileno()).st_size
             connection.sendall(f"POST /upload HTTP/1.1\r\nContent-Length: {length}\r\n{CLOSE}\r\n".encode())
             connection.sendfile(file)
             head = read_all(connection)

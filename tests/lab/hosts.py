@@ -78,14 +78,15 @@ class Host:
 
     def counter(self, name: str) -> int:
         """Return one of the kernel's network counters (nstat) for this host."""
-        for line in self.run("nstat", "-asz", name).splitlines():
-            if line.startswith(name):
-                return int(line.split()[1])
-        raise KeyError(name)
+        return self._counters(name)[name]
 
     def complaints(self) -> dict[str, int]:
         """Return this host's counters of what goes wrong with a TCP connection."""
-        return {name: self.counter(name) for name in _COMPLAINTS}
+        return self._counters(*_COMPLAINTS)
+
+    def _counters(self, *names: str) -> dict[str, int]:
+        lines = [line.split() for line in self.run("nstat", "-asz", *names).splitlines() if not line.startswith("#")]
+        return {name: int(count) for name, count, *_ in lines}
 
     def closing(self) -> list[str]:
         """Return the connections of port 80 that are neither open nor properly closed."""
@@ -122,17 +123,17 @@ def _normal(saved: str) -> str:
     return "\n".join(kept)
 
 
-def kernel_can_add(*link: str) -> bool:
-    """Tell whether this kernel has a kind of link, given as for `ip link add` to a host with a veth, eth0.
+def kernel_can(*command: str) -> bool:
+    """Tell whether a command succeeds on a host that has an interface, eth0; it fails where the kernel lacks a module.
 
-    Without root, say that it has not.
+    Without root, say that it does not.
     """
     if os.geteuid() != 0:
         return False
     with host("k") as made:
         made.run("ip", "link", "add", "eth0", "type", "veth")
         try:
-            made.run("ip", "link", "add", *link)
+            made.run(*command)
         except RuntimeError:
             return False
     return True
@@ -192,6 +193,13 @@ def pair() -> Iterator[tuple[Host, Host]]:
         yield client, server
 
 
+def retransmit_late(client: Host) -> None:
+    """Let a client wait two seconds for an acknowledgment, so that an answer that is only slow is none that is lost."""
+    late = ("dev", "eth0", "proto", "kernel", "rto_min", "2s")
+    client.run("ip", "route", "change", "198.51.100.0/24", "src", client.ipv4, "scope", "link", *late)
+    client.run("ip", "-6", "route", "change", "2001:db8:100::/64", "metric", "256", *late)
+
+
 def publish(server: Host, behind: Host, port: int) -> None:
     """Put a host behind a server, and its port in place of the server's port 80, as containers' ports are published."""
     gateway4, gateway6, behind.ipv4, behind.ipv6 = cable(server, behind, 101, "inside", "eth0")
@@ -205,10 +213,13 @@ def publish(server: Host, behind: Host, port: int) -> None:
 
 
 def wait_for_link_local(*hosts: Host) -> None:
-    """Wait until no address of these hosts is tentative any more."""
+    """Wait until every cable of these hosts has its link-local address, and no address is tentative any more."""
     for each in hosts:
-        wait_until(functools.partial(_has_no_tentative_address, each), "addresses are usable")
+        wait_until(functools.partial(_has_all_addresses, each), "addresses are usable")
 
 
-def _has_no_tentative_address(host_: Host) -> bool:
-    return not host_.run("ip", "-6", "address", "show", "tentative")
+def _has_all_addresses(host_: Host) -> bool:
+    """Tell so; a link-local address is made when the kernel notices that the other end of the cable is up."""
+    cables = host_.run("ip", "-o", "link", "show", "up", "type", "veth").splitlines()
+    local = host_.run("ip", "-6", "-o", "address", "show", "scope", "link").splitlines()
+    return len(local) >= len(cables) and not host_.run("ip", "-6", "address", "show", "tentative")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -14,13 +15,17 @@ from typing import Any
 from certbot_standalone_nfq.core.actions import Acknowledged, Answered
 from certbot_standalone_nfq.interception import Interception
 from certbot_standalone_nfq.kernel.claim import Settings
+from certbot_standalone_nfq.kernel.firewall import AUTO
 from certbot_standalone_nfq.witness import Witness
 from tests.lab.hosts import Host, kernel_can_queue_by_nft
 from tests.lab.processes import running
 
 CLIENTS = ["netlink"] + (["fnfqueue"] if importlib.util.find_spec("fnfqueue") else [])
 IPTABLES = ["iptables-nft", "iptables-legacy"]
-VARIANTS = [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
+_ONLY = os.environ.get("NFQ_FIREWALL", "")
+VARIANTS = [_ONLY] if _ONLY else [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
+KINDS = [_ONLY] if _ONLY else [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
+_DEFAULTS = {"port": 80, "firewall": _ONLY or AUTO}
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 
@@ -32,7 +37,7 @@ def intercepting(
     """Intercept on a host, in this process, for one token or those given."""
     answered: list[Answered] = []
     with host.inside():
-        interception = Interception(Settings(**{"port": 80, **settings}), lambda event: _keep(event, answered))
+        interception = Interception(Settings(**{**_DEFAULTS, **settings}), lambda event: _keep(event, answered))
     for token, key_authorization in (answers or {TOKEN: KEY_AUTHORIZATION}).items():
         interception.answer(token, key_authorization)
     try:
@@ -72,7 +77,7 @@ def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Pope
 
 
 def _main() -> None:
-    settings = {"port": 80, "others": 0, **json.loads(sys.argv[1])}
+    settings = {**_DEFAULTS, "others": 0, **json.loads(sys.argv[1])}
     others = settings.pop("others")
     witness = Witness(settings["port"])
     interception = Interception(Settings(**settings), witness.tell)

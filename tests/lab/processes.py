@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 _POLL_SECONDS = 0.01
@@ -18,7 +19,7 @@ _END_SECONDS = 10
 def run(command: Sequence[str], **options: Any) -> str:
     """Run a command to its end and return its output; fail with that and its errors if it fails."""
     result: subprocess.CompletedProcess[str] = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, **{"env": _ENVIRONMENT, **options}
+        command, check=False, capture_output=True, text=True, **{"timeout": 120, "env": _ENVIRONMENT, **options}
     )
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {result.returncode}\n{result.stdout}\n{result.stderr}")
@@ -35,6 +36,14 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> 
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so after {seconds} seconds: {what}")
         time.sleep(_POLL_SECONDS)
+
+
+def has_ended(process_id: int) -> bool:
+    """Tell whether a process has ended, be it that its parent has not noticed yet, or never does."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @contextlib.contextmanager

@@ -13,6 +13,9 @@ from tests.lab import hosts
 from tests.lab.hosts import Host
 from tests.lab.nginx import Nginx, nginx
 
+_DELAY = ("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "1ms")
+collect_ignore = [] if hosts.kernel_can(*_DELAY) else ["test_cables.py"]
+
 
 @dataclass
 class Lab:
@@ -34,6 +37,7 @@ def _laboratory(folder: Path) -> Iterator[Lab]:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A laboratory that a module's tests share."""
     with _laboratory(tmp_path_factory.mktemp("lab")) as made:
+        hosts.retransmit_late(made.client)
         yield made
 
 

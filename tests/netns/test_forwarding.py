@@ -12,7 +12,7 @@ from tests.lab import hosts
 from tests.lab.capture import capture, flags
 from tests.lab.hosts import Host
 from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
+from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
 from tests.lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -23,6 +23,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A client, a host with the plugin, and nginx on port 8080 of a third; clients see the host's port 80."""
     folder = tmp_path_factory.mktemp("container")
     with hosts.pair() as (client, server), hosts.host("d") as behind:
+        hosts.retransmit_late(client)
         hosts.publish(server, behind, 8080)
         with nginx(behind, folder / "nginx", port=8080) as running:
             yield Lab(client, server, running, folder)
@@ -38,10 +39,7 @@ def address(container: Lab, request: pytest.FixtureRequest) -> str:
     return str(getattr(container.server, request.param))
 
 
-WAYS = [
-    *((variant, "prefilter") for variant in VARIANTS),
-    *((variant, "port") for variant in VARIANTS if variant != "iptables-legacy"),
-]
+WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -51,6 +49,7 @@ def active(container: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield container
 
 
+@pytest.mark.essential
 def test_a_challenge_to_a_published_port_is_answered(active: Lab, address: str, tmp_path: Path) -> None:
     log, before = active.nginx.access_log, active.client.complaints()
     with capture(active.client, tmp_path / "client.pcap") as captured:

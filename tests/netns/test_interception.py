@@ -12,7 +12,7 @@ import pytest
 from certbot_standalone_nfq.core.segment import Flags
 from tests.lab.capture import capture, flags
 from tests.lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
-from tests.lab.interceptor import CLIENTS, IPTABLES, KEY_AUTHORIZATION, TOKEN, VARIANTS, intercepting
+from tests.lab.interceptor import CLIENTS, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting
 from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE
 from tests.lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -24,7 +24,7 @@ NOT_FOUND = "HTTP/1.1 404 Not Found"
 WAYS = [
     *((variant, client, "prefilter") for variant in VARIANTS for client in CLIENTS),
     *((variant, client, "port") for variant, client in zip(VARIANTS, CLIENTS * 3)),
-    *((variant, "netlink", "stateless-port") for variant in VARIANTS if variant != "iptables-legacy"),
+    *((kind, "netlink", "stateless-port") for kind in KINDS),
 ]
 
 
@@ -41,6 +41,7 @@ def address(active: Lab, request: pytest.FixtureRequest) -> str:
     return str(getattr(active.server, request.param))
 
 
+@pytest.mark.essential
 def test_a_challenge_is_answered_and_the_server_never_sees_it(active: Lab, address: str) -> None:
     log = active.nginx.access_log
     assert body(ask(active.client, address)) == KEY_AUTHORIZATION
@@ -60,6 +61,7 @@ def test_the_client_sees_a_clean_connection(active: Lab, address: str, tmp_path:
     wait_until(lambda: not active.server.run("ss", "-tanH", f"dport = :{port}"), "the server keeps nothing of it")
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("octets", "expected"),
     [
@@ -117,6 +119,7 @@ def test_a_client_that_vanishes_leaves_the_server_nothing(active: Lab, address: 
     wait_until(lambda: "ESTAB" not in active.server.run("ss", "-tanH", "sport = :80"), "the server let go of it")
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("octets", [1_700, 5_000])
 def test_a_request_that_is_longer_than_what_is_shown_of_a_packet_is_answered(
     active: Lab, address: str, octets: int
@@ -137,6 +140,7 @@ def test_many_requests_at_once_are_all_answered(active: Lab, address: str) -> No
         connection.close()
 
 
+@pytest.mark.anywhere
 def test_tokens_that_begin_with_each_character_are_answered(lab: Lab) -> None:
     alphabet = string.ascii_letters + string.digits + "-_"
     answers = {f"{character}{alphabet[::-1][:42]}": f"answer.{character}" for character in alphabet}
@@ -207,6 +211,7 @@ def users_program(variant: str) -> str:
     return variant if variant in IPTABLES else "iptables-nft"
 
 
+@pytest.mark.essential
 def test_the_users_own_rules_see_released_packets_as_if_we_were_not_there(lab: Lab) -> None:
     """Rules behind ours, in the same chain, count a request that was queued and let go, and see no mark of ours."""
     rules = [

@@ -58,7 +58,10 @@ def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, pytest.param(signal.SIGKILL, marks=pytest.mark.essential)],
+)
 def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: signal.Signals) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
     with interceptor_process(lab.server, firewall=variant) as process:
@@ -236,7 +239,9 @@ def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_remove
     slow.write_text(f'#!/bin/sh\ntouch {started}\nuntil [ -e {go} ]; do sleep 0.02; done\nexec {RESTORE} "$@"\n')
     slow.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    with running(interceptor_command(lab.server), env=environment, stdin=subprocess.PIPE) as process:
+    with running(
+        interceptor_command(lab.server, firewall="iptables"), env=environment, stdin=subprocess.PIPE
+    ) as process:
         wait_until(started.exists, "the rules are being installed")
         process.kill()
     guards = helpers(lab.server) - others

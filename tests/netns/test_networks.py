@@ -19,7 +19,7 @@ from tests.lab.bystander import Bystander, offer
 from tests.lab.capture import capture
 from tests.lab.hosts import Host
 from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
+from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, intercepting
 from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, Nginx, nginx
 from tests.lab.processes import wait_until
 
@@ -212,8 +212,12 @@ NETWORKS: list[Callable[[Network], None]] = [
     on_a_bridge,
     in_a_container,
     in_a_container_behind_a_strict_firewall,
-    *([on_a_vlan] if hosts.kernel_can_add("link", "eth0", "name", "probe", "type", "vlan", "id", "7") else []),
-    *([in_a_vrf] if hosts.kernel_can_add("probe", "type", "vrf", "table", "10") else []),
+    *(
+        [on_a_vlan]
+        if hosts.kernel_can("ip", "link", "add", "link", "eth0", "name", "probe", "type", "vlan", "id", "7")
+        else []
+    ),
+    *([in_a_vrf] if hosts.kernel_can("ip", "link", "add", "probe", "type", "vrf", "table", "10") else []),
 ]
 
 
@@ -237,7 +241,7 @@ def invalid_packets(host: Host) -> int:
     return sum(map(int, re.findall(r" invalid=(\d+)", host.run("conntrack", "-S"))))
 
 
-@pytest.mark.parametrize("firewall", ["auto", *({"nftables"} & set(VARIANTS))])
+@pytest.mark.parametrize("firewall", KINDS)
 def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path, firewall: str) -> None:
     client, web_server = network.client, network.web_server
     assert web_server

@@ -11,11 +11,11 @@ import pytest
 from tests.core.proxies import PROXY_HEADERS
 from tests.lab import hosts
 from tests.lab.http import PAGE_REQUEST, body, read_all, request
-from tests.lab.interceptor import IPTABLES, KEY_AUTHORIZATION, VARIANTS, intercepting
+from tests.lab.interceptor import IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from tests.lab.nginx import PAGE, nginx
 from tests.netns.conftest import Lab
 
-WAYS = [*((variant, "prefilter") for variant in VARIANTS), ("iptables-nft", "port")]
+WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
 QUEUE = 4711
 
 

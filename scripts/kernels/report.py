@@ -1,0 +1,85 @@
+"""What came of the tests on a kernel: the rows of the matrix, from pytest's reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+HEADINGS = ("Kernel", "Firewall", "Network suite", "Parts", "Issuance", "Seconds")
+_FOLDERS = ("tests.netns", "tests.kernel", "tests.e2e")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test's outcome; the problem is empty if it passed. Here a test that is skipped has not passed."""
+
+    name: str
+    problem: str
+
+    @classmethod
+    def of(cls, element: ElementTree.Element) -> Case:
+        """Read it from a report."""
+        bad = [child for child in element if child.tag in ("failure", "error", "skipped")]
+        problems = [f"{child.tag}: {child.get('message')}\n{child.text}" for child in bad]
+        return cls(f"{element.get('classname')}::{element.get('name')}", "\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many tests passed and failed."""
+
+    passed: int = 0
+    failed: int = 0
+
+    @classmethod
+    def of(cls, cases: Iterable[Case]) -> Count:
+        """Count them."""
+        problems = [bool(case.problem) for case in cases]
+        return cls(problems.count(False), problems.count(True))
+
+    def __str__(self) -> str:
+        if not self.passed + self.failed:
+            return "-"
+        return f"{self.passed} passed" + (f", {self.failed} FAILED" if self.failed else "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one run of pytest on a kernel."""
+
+    kernel: str
+    firewall: str
+    network: Count = field(default_factory=Count)
+    parts: Count = field(default_factory=Count)
+    issuance: Count = field(default_factory=Count)
+    seconds: float = 0
+    problem: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether there were tests and all of them passed."""
+        return not self.problem and any(count.passed for count in (self.network, self.parts, self.issuance))
+
+    def with_report(self, report: Path) -> Row:
+        """Return it with what a report counts, and with what did not pass."""
+        (suite,) = ElementTree.parse(report).iter("testsuite")
+        cases = [Case.of(case) for case in suite.iter("testcase")]
+        problem = "\n\n".join(f"{case.name}\n{case.problem}" for case in cases if case.problem)
+        network, parts, issuance = (Count.of(each for each in cases if each.name.startswith(name)) for name in _FOLDERS)
+        seconds = float(suite.get("time", 0))
+        return Row(self.kernel, self.firewall, network, parts, issuance, seconds, problem)
+
+    def with_problem(self, problem: str) -> Row:
+        """Return it with what went wrong where there is no report."""
+        return dataclasses.replace(self, problem=problem)
+
+    def __str__(self) -> str:
+        return line(self.kernel, self.firewall, self.network, self.parts, self.issuance, f"{self.seconds:.0f}")
+
+
+def line(*cells: object) -> str:
+    """Return a line of the matrix."""
+    return f"| {' | '.join(map(str, cells))} |"
