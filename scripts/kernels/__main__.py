@@ -6,7 +6,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -104,7 +103,7 @@ def _run(machine: Machine, selection: Selection, more: Sequence[str]) -> list[Ro
     commands = [_command(firewall, machine.folder, *options, *more) for firewall, options in selection.rounds.items()]
     problem = ""
     try:
-        machine.run(["sh", "-c", "; ".join(map(shlex.join, commands))], selection.seconds)
+        machine.run(commands, selection.seconds)
     except TimeoutError as error:
         problem = str(error)
     rows = [_row(machine, firewall, problem) for firewall in selection.rounds]

@@ -89,11 +89,13 @@ class Machine:
     disk: Path
     folder: Path
 
-    def run(self, command: Sequence[str], seconds: float) -> None:
-        """Boot, run a command in the project's folder to its end, and stop; raise TimeoutError if that takes longer."""
+    def run(self, commands: Sequence[Sequence[str]], seconds: float) -> None:
+        """Boot, run commands in the project's folder to their ends, and stop; raise TimeoutError if that takes longer."""
         self.folder.mkdir()
+        # These would not fit on the kernel's command line, which virtme-ng hands over by.
+        self._commands.write_text("\n".join(map(shlex.join, commands)))
         # virtme-ng wants a terminal, which `script` is.
-        terminal = ["script", "--quiet", "--return", "--command", shlex.join(self._boot(command))]
+        terminal = ["script", "--quiet", "--return", "--command", shlex.join(self._boot())]
         environment = {**os.environ, "PATH": f"{_BIN}:{os.environ['PATH']}", "TMPDIR": str(self.folder)}
         silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with running([*terminal, str(self.folder / "console.txt")], env=environment, **silent) as process:
@@ -114,8 +116,12 @@ class Machine:
         """The file that qemu keeps while it runs."""
         return self.folder / "qemu.pid"
 
-    def _boot(self, command: Sequence[str]) -> list[str]:
-        inside = [str(Path(__file__).with_name("inside")), str(PROJECT), str(self.folder), *command]
+    @property
+    def _commands(self) -> Path:
+        return self.folder / "commands"
+
+    def _boot(self) -> list[str]:
+        inside = [str(Path(__file__).with_name("inside")), str(PROJECT), str(self.folder), "sh", str(self._commands)]
         return [
             *(str(_BIN / "vng"), "--run", str(self.kernel.image), "--user", "root", "--rwdir", str(self.folder)),
             *("--disable-kvm", "--disable-microvm", "--force-9p"),  # what every machine can do
