@@ -90,7 +90,7 @@ class Machine:
     folder: Path
 
     def run(self, commands: Sequence[Sequence[str]], seconds: float) -> None:
-        """Boot, run commands in the project's folder to their ends, and stop; raise TimeoutError if that takes longer."""
+        """Boot, run commands in the project's folder to their ends, stop; raise TimeoutError if that takes longer."""
         self.folder.mkdir()
         # These would not fit on the kernel's command line, which virtme-ng hands over by.
         self._commands.write_text("\n".join(map(shlex.join, commands)))
