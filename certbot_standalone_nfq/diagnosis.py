@@ -86,6 +86,15 @@ class Diagnosis:
     watched: bool = True
     translated: bool = False
 
+    @property
+    def is_of_address(self) -> bool:
+        """Whether what was to be certified is an address and no name (RFC 8738)."""
+        try:
+            ipaddress.ip_address(self.name)
+        except ValueError:
+            return False
+        return True
+
 
 @dataclass(frozen=True)
 class Case:

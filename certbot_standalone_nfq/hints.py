@@ -68,6 +68,22 @@ _WORDS = {
         "{leads} and that no firewall or provider blocks the port on the way."
     ),
 }
+_WORDS_OF_ADDRESS = {
+    Verdict.OTHER_PERSPECTIVE: (
+        "{requests} from {peers} arrived and {were} answered, so port {port} works from there. Authorities ask from "
+        "several places: look for what blocks others (geo-blocking, a firewall on the way); the web server is not the "
+        "reason."
+    ),
+    Verdict.NOT_THIS_MACHINE: (
+        "no challenge request {arrived_here}. {addresses} {is_not_own} of this machine: {cure_of_address}."
+    ),
+    Verdict.ONE_FAMILY: (
+        "nothing arrived over {families}; over {other_family}, {arrived} did. Open port {port} for {families} on the "
+        "way here."
+    ),
+    Verdict.NOTHING: "{what}{others}. Check that no firewall or provider blocks the port on the way.",
+}
+"""What is said instead if the certificate is for an address, which has no records to look at (RFC 8738)."""
 _TROUBLES = {
     "caa": "the authority may not certify it: a CAA record, of the name or of a parent, forbids it",
     "dnssec": "the authority's DNSSEC validation of its DNS records failed",
@@ -89,7 +105,9 @@ def hint(diagnoses: Sequence[Diagnosis]) -> str:
 
 def words(diagnosis: Diagnosis) -> str:
     """Return what there is to say about one failure, in one line."""
-    return _WORDS[diagnosis.verdict].format_map(_phrases(diagnosis))
+    of_name = _WORDS[diagnosis.verdict]
+    text = _WORDS_OF_ADDRESS.get(diagnosis.verdict, of_name) if diagnosis.is_of_address else of_name
+    return text.format_map(_phrases(diagnosis))
 
 
 def listed(items: Sequence[str]) -> str:
@@ -125,6 +143,7 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
         "at": f" at {addresses}" if addresses else "",
         "is_not_own": "is not an address" if len(diagnosis.addresses) == 1 else "are not addresses",
         "cure": _cure_of_addresses(diagnosis),
+        "cure_of_address": _cure_of_address(diagnosis),
         "arrived_here": arrived_here,
         "what": f"no connection attempt arrived at {port}" if nothing_at_all else f"no challenge request {at_the_port}",
         "others": f", though {_count(diagnosis.arrived, 'other connection attempt')} did" if diagnosis.arrived else "",
@@ -141,6 +160,15 @@ def _cure_of_addresses(diagnosis: Diagnosis) -> str:
     return (
         f"have whatever has that address forward TCP port {diagnosis.port} to this machine, or correct the name's A "
         "and AAAA records"
+    )
+
+
+def _cure_of_address(diagnosis: Diagnosis) -> str:
+    if diagnosis.translated:
+        return f"have whatever has that address forward TCP port {diagnosis.port} to this machine"
+    return (
+        "ask for it on the machine that has it, unless something there is to forward requests to this machine and "
+        "does not"
     )
 
 

@@ -138,12 +138,21 @@ def test_most_of_the_attempts_decide() -> None:
     assert found.peers == ("198.51.100.1", "198.51.100.2")
 
 
+@pytest.mark.parametrize("name", ["example.com", OWN, "2001:db8::80"])
 @pytest.mark.parametrize("verdict", Verdict)
-def test_every_verdict_has_words_that_end_in_a_full_stop(verdict: Verdict) -> None:
-    diagnosis = Diagnosis(verdict, "example.com", 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,))
-    text = words(diagnosis)
+def test_every_verdict_has_words_that_end_in_a_full_stop(verdict: Verdict, name: str) -> None:
+    text = words(Diagnosis(verdict, name, 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,)))
     assert text.endswith(".")
     assert "{" not in text
+
+
+@pytest.mark.parametrize("translated", [False, True])
+@pytest.mark.parametrize("verdict", set(Verdict) - {Verdict.NAME_TROUBLE})
+def test_nothing_is_said_of_names_and_records_where_an_address_was_to_be_certified(
+    verdict: Verdict, translated: bool
+) -> None:
+    diagnosis = Diagnosis(verdict, OWN, 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,), translated=translated)
+    assert not {"name", "name's", "record", "records"} & set(words(diagnosis).split())
 
 
 def test_names_that_failed_alike_share_a_line_and_there_are_never_more_than_six() -> None:

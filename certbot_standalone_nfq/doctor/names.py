@@ -92,14 +92,11 @@ def _address(name: str, address: str, local: bool | None, served: Service) -> Fi
     """Judge one of a name's addresses."""
     version = 6 if ":" in address else 4
     record = "AAAA" if version == 6 else "A"
-    seen = f"{name} has {record} {address}"
+    named = not _is_address(name)
+    seen = f"{name} has {record} {address}" if named else name
     unserved = "" if served.has(version) else f", and nothing listens on IPv{version} here"
     if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
-        return warned(
-            "name",
-            f"{seen}, a loopback address: most likely from /etc/hosts, which hides the records.",
-            "Look the name up elsewhere; the authority asks the DNS.",
-        )
+        return _loopback(f"{seen}, a loopback address", named)
     if local is None:
         return warned(
             "name", f"{seen}; whether that is this machine's cannot be told{unserved}.", "Compare with `ip address`."
@@ -108,19 +105,29 @@ def _address(name: str, address: str, local: bool | None, served: Service) -> Fi
         return warned(
             "name",
             f"{seen}, not an address of this machine{unserved}.",
-            "This is fine if a router forwards it here; else correct the record.",
+            f"This is fine if a router forwards it here; else {'correct the record' if named else 'ask there'}.",
         )
     if not served.reachable(address):
         return warned(
             "name",
             f"{seen}, an address of this machine, and nothing listens there on port {served.port}.",
             "Certbot accepts connections there itself while it validates. If visitors are to be served, let the web "
-            f"server listen on it, or take the {record} record away.",
+            f"server listen on it{f', or take the {record} record away' if named else ''}.",
         )
     if not served.surely_reachable(address):
         may = "which is served if what listens on [::] did not choose IPv6 alone"
         return passed("name", f"{seen}, an address of this machine, {may}.")
     return passed("name", f"{seen}, an address of this machine where something listens.")
+
+
+def _loopback(seen: str, named: bool) -> Finding:
+    if not named:
+        return failed("name", f"{seen}.", "Give an address that the authority can reach.")
+    return warned(
+        "name",
+        f"{seen}: most likely from /etc/hosts, which hides the records.",
+        "Look the name up elsewhere; the authority asks the DNS.",
+    )
 
 
 def _caa(name: str) -> Answer:

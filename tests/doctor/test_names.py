@@ -65,6 +65,10 @@ def test_an_address_in_place_of_a_name_is_looked_at_without_dns(server: Host) ->
     report = doctor.examine(server, server.ipv4, server.ipv6)
     assert report.bad == []
     assert report.seen("CAA") == ""
+    report = doctor.examine(server, "203.0.113.9", "127.0.0.1")
+    assert "203.0.113.9, not an address of this machine" in report.seen("name", "warn")
+    assert "record" not in report.seen("name")
+    assert "127.0.0.1, a loopback address" in report.seen("name", "fail")
 
 
 def test_caa_records_are_shown_with_the_name_they_were_found_at(server: Host, named: Dns) -> None:

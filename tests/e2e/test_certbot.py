@@ -107,9 +107,10 @@ def test_a_validation_that_goes_elsewhere_fails_with_a_hint_and_a_clean_machine(
     assert "Traceback" not in result.stdout
 
 
-def test_an_address_is_certified(undisturbed: Internet, certbot: Certbot) -> None:
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_an_address_is_certified(undisturbed: Internet, certbot: Certbot, family: str) -> None:
     """By a request of ours, as Pebble 2.4 writes an address into the subject, which certbot then takes for a name."""
-    address = ipaddress.ip_address(undisturbed.server.ipv4)
+    address = ipaddress.ip_address(getattr(undisturbed.server, family))
     certbot.folder.mkdir()
     signing_request = certbot.folder / "request.pem"
     signing_request.write_bytes(
@@ -122,6 +123,17 @@ def test_an_address_is_certified(undisturbed: Internet, certbot: Certbot) -> Non
     result = certbot.run("certonly", "-a", "standalone-nfq", "--csr", str(signing_request), *paths, *certbot.account())
     assert result.returncode == 0, result.stdout
     assert alternative_names(certbot.folder / "cert.pem").get_values_for_type(x509.IPAddress) == [address]
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_certbots_option_for_addresses_gets_a_certificate(undisturbed: Internet, certbot: Certbot, family: str) -> None:
+    """Which is saved before Certbot finds fault with the subject that Pebble 2.4 gives it."""
+    address = getattr(undisturbed.server, family)
+    certbot.run("certonly", "-a", "standalone-nfq", "--ip-address", address, *certbot.account())
+    (certificate,) = certbot.folder.glob("config/live/*/cert.pem")
+    certified = alternative_names(certificate).get_values_for_type(x509.IPAddress)
+    assert certified == [ipaddress.ip_address(address)]
+    assert "acme-challenge" not in undisturbed.nginx.access_log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
