@@ -20,13 +20,13 @@ settings.register_profile("untimed", deadline=None)  # no test is one of time, o
 settings.load_profile("untimed")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
-_NEED_ROOT = {"container", "everybody", "fresh_lab", "lab", "lonely_host", "pair", "town"}
+_NEED_ROOT = {"lonely_host", "pair", "netns", "e2e"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a network namespace as needing root."""
+    """Mark what uses a network namespace as needing root, by fixtures or by folders."""
     for item in items:
-        if _NEED_ROOT & set(getattr(item, "fixturenames", ())):
+        if _NEED_ROOT & {*getattr(item, "fixturenames", ()), *item.path.parts}:
             item.add_marker(needs_root)
 
 

@@ -24,6 +24,7 @@ from certbot_standalone_nfq.core.actions import Answered
 from certbot_standalone_nfq.core.segment import Connection
 from certbot_standalone_nfq.kernel import claim, firewall
 from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
+from tests.conftest import needs_root
 from tests.lab.hosts import Host
 from tests.lab.http import ask, request
 
@@ -282,6 +283,7 @@ def test_without_iptables_and_nft_it_says_so_when_prepared(
         authenticator.prepare()
 
 
+@needs_root
 def test_what_it_did_not_foresee_is_an_error_that_certbot_lives_with(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
