@@ -131,7 +131,9 @@ class Interception:
     def _handle(self, packet: QueuedPacket) -> None:
         began = time.monotonic()
         try:
-            reaction = self._engine.handle(packet.payload, began, packet.interface, packet.length)
+            reaction = self._engine.handle(
+                packet.payload, began, packet.interface, packet.length, verified=packet.verified
+            )
             replacement = write(reaction.reset) if reaction.reset else None
         except Exception:
             self._warn_once("handling a packet failed, and it passes")

@@ -20,6 +20,7 @@ from certbot_standalone_nfq.core.segment import (
     MalformedPacket,
     Segment,
     connection_of,
+    is_intact,
     locate,
     read,
 )
@@ -43,14 +44,20 @@ class Engine:
         self._taken_over: OrderedDict[Connection, Takeover] = OrderedDict()
         self._timers: Timers[Connection] = Timers()
 
-    def handle(self, packet: bytes, now: float, interface: int = 0, length: int | None = None) -> Reaction:
+    def handle(
+        self, packet: bytes, now: float, interface: int = 0, length: int | None = None, *, verified: bool = True
+    ) -> Reaction:
         """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
 
-        Of a packet of `length` octets only the first need to be given. Nothing in the packet can make this raise.
+        Of a packet of `length` octets only the first need to be given. Unless its checksum is `verified`, it is looked
+        at as far as all of it is there: a damaged packet passes, and is TCP's to discard. Nothing in the packet can
+        make this raise.
         """
         try:
             layout = locate(packet, length)
             if not self._concerns_us(packet, layout):
+                return _PASS
+            if not verified and layout.whole and not is_intact(packet, layout):
                 return _PASS
             segment = read(packet, layout, interface)
         except MalformedPacket:

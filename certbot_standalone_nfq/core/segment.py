@@ -114,11 +114,15 @@ def locate(packet: bytes, length: int | None = None) -> Layout:
 def connection_of(packet: bytes, layout: Layout) -> Connection:
     """Return the connection whose client sent a packet."""
     peer_port, local_port = struct.unpack_from("!HH", packet, layout.tcp)
-    octets = 4 if packet[0] >> 4 == 4 else 16
-    local_offset = (_IPV4_HEADER if octets == 4 else _IPV6_HEADER) - octets  # the last field of the fixed header
-    peer = packet[local_offset - octets : local_offset]
-    local = packet[local_offset : local_offset + octets]
+    addresses = _addresses(packet)
+    peer, local = addresses[: len(addresses) // 2], addresses[len(addresses) // 2 :]
     return Connection(_address_text(peer), peer_port, _address_text(local), local_port)
+
+
+def is_intact(packet: bytes, layout: Layout) -> bool:
+    """Tell whether the checksum of a segment that is there as a whole is right (RFC 9293, 3.1)."""
+    octets = packet[layout.tcp : layout.end]
+    return bool(checksum(_pseudo_header(_addresses(packet), len(octets)) + octets) == 0)
 
 
 def read_control(packet: bytes, layout: Layout) -> tuple[int, Flags]:
@@ -170,8 +174,7 @@ def write(segment: Segment) -> bytes:
         struct.pack_into("!II", packet, tcp + 24, *segment.timestamps)  # behind two NOPs, kind and length
     packet += segment.payload
     length = len(packet) - tcp
-    pseudo_header = source + destination + struct.pack("!II", length, _IPPROTO_TCP)
-    struct.pack_into("!H", packet, tcp + 16, checksum(pseudo_header + packet[tcp:]))
+    struct.pack_into("!H", packet, tcp + 16, checksum(_pseudo_header(source + destination, length) + packet[tcp:]))
     packet[tcp - len(source) - len(destination) : tcp] = source + destination
     if version == 4:
         struct.pack_into("!H", packet, 2, len(packet))
@@ -191,6 +194,16 @@ def _headers(version: int, *, with_timestamps: bool) -> bytes:
     else:
         network = IPv6(src="::", dst="::", hlim=_HOP_LIMIT, plen=0)
     return bytes(network / tcp)
+
+
+def _addresses(packet: bytes) -> bytes:
+    """Return source and destination, the last fields of the fixed header in both versions."""
+    return packet[12:_IPV4_HEADER] if packet[0] >> 4 == 4 else packet[8:_IPV6_HEADER]
+
+
+def _pseudo_header(addresses: bytes, length: int) -> bytes:
+    """Return what the checksum is over, ahead of the segment: RFC 8200, 8.1; IPv4's adds up to the same."""
+    return addresses + struct.pack("!II", length, _IPPROTO_TCP)
 
 
 @functools.lru_cache(maxsize=4096)

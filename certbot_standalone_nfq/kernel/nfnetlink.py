@@ -30,7 +30,8 @@ _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
 _CMD_BIND, _CMD_UNBIND = 1, 2
 _COPY_PACKET = 2
 _FLAG_FAIL_OPEN, _FLAG_GSO = 1, 4
-_PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD, _CAP_LEN = 1, 2, 3, 5, 10, 13
+_PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD, _CAP_LEN, _SKB_INFO = 1, 2, 3, 5, 10, 13, 14
+_CHECKSUM_NOT_VERIFIED = 4
 
 
 class MalformedMessage(ValueError):
@@ -56,6 +57,8 @@ class QueuedPacket:
     mark: int = 0
     interface: int = 0
     """Index of the interface it came in by."""
+    verified: bool = True
+    """Whether the TCP checksum was found to be right, or is yet to be made (nfqnl_put_packet_info)."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def _packet(body: bytes) -> QueuedPacket:
         length=_number(attributes.get(_CAP_LEN)) or len(payload),  # told only of a packet that is cut
         mark=_number(attributes.get(_MARK)),
         interface=_number(attributes.get(_IFINDEX_INDEV)),
+        verified=not _number(attributes.get(_SKB_INFO)) & _CHECKSUM_NOT_VERIFIED,
     )
 
 

@@ -54,6 +54,18 @@ def test_bystanders_packets_are_not_parsed(engine: Engine, monkeypatch: pytest.M
         assert handle(engine, Peer(port=3).segment(payload, PSH_ACK)).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("peer", "header"), [(Peer(), 20), (Peer(address="2001:db8::1", server="2001:db8::80"), 40)], ids=["IPv4", "IPv6"]
+)
+def test_a_damaged_packet_passes_whichever_bit_it_is(engine: Engine, peer: Peer, header: int) -> None:
+    intact = write(peer.segment(request(), PSH_ACK))
+    for number in range(header * 8, len(intact) * 8):
+        damaged = bytearray(intact)
+        damaged[number // 8] ^= 1 << number % 8
+        assert engine.handle(bytes(damaged), 0.0, verified=False) == Reaction(Verdict.PASS)
+    assert engine.handle(intact, 0.0, verified=False).verdict is Verdict.RESET_SERVER
+
+
 @pytest.mark.parametrize("header", PROXY_HEADERS.values(), ids=PROXY_HEADERS)
 @pytest.mark.parametrize("together", [True, False])
 def test_a_request_behind_a_proxys_header_is_answered(engine: Engine, header: bytes, together: bool) -> None:

@@ -36,6 +36,11 @@ def test_a_packet_is_read_with_its_mark_and_interface() -> None:
     assert list(decode(message(*attributes))) == [QueuedPacket(77, b"payload", length=7, mark=0x10000001, interface=2)]
 
 
+@pytest.mark.parametrize(("flags", "verified"), [(b"\0\0\0\0", True), (b"\0\0\0\3", True), (b"\0\0\0\4", False)])
+def test_it_is_told_whether_a_packets_checksum_is_known_to_be_right(flags: bytes, verified: bool) -> None:
+    assert list(decode(message(PACKET_HEADER, attribute(14, flags)))) == [QueuedPacket(77, b"", 0, verified=verified)]
+
+
 def test_a_packet_with_a_priority_keeps_its_payload() -> None:
     priority = attribute(21, b"\0\0\0\6")
     assert next(iter(decode(message(PACKET_HEADER, priority, attribute(10, b"payload"))))).payload == b"payload"  # type: ignore[union-attr]

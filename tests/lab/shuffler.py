@@ -1,4 +1,4 @@
-"""A cable on which packets overtake each other: each is kept for a random time of its own."""
+"""Cables on which packets overtake each other, each kept for a random time of its own, or arrive damaged."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import random
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from certbot_standalone_nfq.core.segment import Connection, connection_of, locate
 from certbot_standalone_nfq.kernel.netlink_queue import NetlinkQueue
 from certbot_standalone_nfq.kernel.nfnetlink import KernelVerdict
 from certbot_standalone_nfq.kernel.queue import FOR_CHALLENGES
@@ -17,19 +18,37 @@ from tests.lab.hosts import Host
 
 _QUEUE = 99
 _LONGEST_DELAY = 0.03
+_ACKNOWLEDGMENT_NUMBER = 8
+_SECONDS_TO_STOP = 0.1
 
 
 @contextlib.contextmanager
 def shuffling(host: Host, seed: int) -> Iterator[None]:
     """Let TCP packets from and to a host overtake each other while the context lasts."""
+    chance = random.Random(seed)
+    with _handling(host, ("PREROUTING", "POSTROUTING"), lambda queue, stop: _shuffle(queue, chance, stop)):
+        yield
+
+
+@contextlib.contextmanager
+def damaging_first_data(host: Host) -> Iterator[None]:
+    """Flip a bit in the first segment with data of each connection from a host, while the context lasts."""
+    with _handling(host, ("POSTROUTING",), _damage):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(
+    host: Host, hooks: tuple[str, ...], handle: Callable[[NetlinkQueue, threading.Event], None]
+) -> Iterator[None]:
     with host.inside():
         queue = NetlinkQueue(_QUEUE, FOR_CHALLENGES)
     rule = ("-p", "tcp", "-j", "NFQUEUE", "--queue-num", str(_QUEUE), "--queue-bypass")
     for program in ("iptables", "ip6tables"):
-        for hook in ("PREROUTING", "POSTROUTING"):
+        for hook in hooks:
             host.run(program, "-t", "mangle", "-A", hook, *rule)
     stop = threading.Event()
-    thread = threading.Thread(target=_shuffle, args=(queue, random.Random(seed), stop), name="shuffler")
+    thread = threading.Thread(target=handle, args=(queue, stop), name="cable")
     thread.start()
     try:
         yield
@@ -45,6 +64,22 @@ def _shuffle(queue: NetlinkQueue, chance: random.Random, stop: threading.Event) 
         now = time.monotonic()
         while kept and kept[0][0] <= now:
             queue.give_verdict(heapq.heappop(kept)[1], KernelVerdict.ACCEPT)
-        select.select([queue], [], [], max(0.0, kept[0][0] - now) if kept else 0.1)
+        select.select([queue], [], [], max(0.0, kept[0][0] - now) if kept else _SECONDS_TO_STOP)
         for packet in queue.receive():
             heapq.heappush(kept, (time.monotonic() + chance.random() * _LONGEST_DELAY, packet.id))
+
+
+def _damage(queue: NetlinkQueue, stop: threading.Event) -> None:
+    seen: set[Connection] = set()
+    while not stop.is_set():
+        select.select([queue], [], [], _SECONDS_TO_STOP)
+        for packet in queue.receive():
+            layout = locate(packet.payload, packet.length)
+            connection = connection_of(packet.payload, layout)
+            octets = bytearray(packet.payload)
+            if layout.payload < layout.end and connection not in seen:
+                seen.add(connection)
+                octets[layout.tcp + _ACKNOWLEDGMENT_NUMBER] ^= 0x40
+                queue.give_verdict(packet.id, KernelVerdict.ACCEPT, payload=bytes(octets))
+            else:
+                queue.give_verdict(packet.id, KernelVerdict.ACCEPT)

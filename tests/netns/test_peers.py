@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from certbot_standalone_nfq.kernel.plan import Selection
 from tests.lab.hosts import Host
 from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, TOKEN, intercepting
+from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
 from tests.lab.nginx import PAGE
 from tests.lab.processes import wait_until
-from tests.lab.shuffler import shuffling
+from tests.lab.shuffler import damaging_first_data, shuffling
 from tests.netns.conftest import Lab
 
 FAMILIES = ["ipv4", "ipv6"]
@@ -161,6 +162,19 @@ def test_a_kept_connection_is_closed_so_that_the_next_challenge_comes_on_another
             assert b"Connection: close" in answer
             assert body(answer) == KEY_AUTHORIZATION
             assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("selection", Selection)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_that_arrives_damaged_is_not_answered_until_it_comes_again(
+    fresh_lab: Lab, kind: str, selection: Selection
+) -> None:
+    client, server = fresh_lab.client, fresh_lab.server
+    with intercepting(server, firewall=kind, selection=selection.value), damaging_first_data(client):
+        for address in (server.ipv4, server.ipv6):
+            assert body(ask(client, address)) == KEY_AUTHORIZATION
+    assert server.counter("TcpInCsumErrors") == 2
+    assert "acme-challenge" not in fresh_lab.nginx.access_log
 
 
 def spoil(client: Host, server: Host, loss: float) -> None:
