@@ -54,11 +54,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with _folder(arguments.keep) as folder:
         rows = _matrix(names, selection, more, folder)
+    if arguments.k:
+        rows = [row for row in rows if row.tested or row.problem]
     print(line(*HEADINGS), line(*("---" for _ in HEADINGS)), *rows, sep="\n")
     for row in rows:
         if row.problem:
             print(f"\n{row.kernel}, {row.firewall}: {row.problem}")
-    return 0 if all(row.good for row in rows) else 1
+    return 0 if rows and all(row.good for row in rows) else 1
 
 
 def _arguments() -> argparse.Namespace:

@@ -59,9 +59,14 @@ class Row:
     problem: str = ""
 
     @property
+    def tested(self) -> bool:
+        """Whether there were tests."""
+        return any(count != Count() for count in (self.network, self.parts, self.issuance))
+
+    @property
     def good(self) -> bool:
         """Whether there were tests and all of them passed."""
-        return not self.problem and any(count.passed for count in (self.network, self.parts, self.issuance))
+        return self.tested and not self.problem
 
     def with_report(self, report: Path) -> Row:
         """Return it with what a report counts, and with what did not pass."""
