@@ -6,16 +6,22 @@ While Certbot validates, the certificate authority's own requests are taken out 
 answered. The web server on the port, whatever it is, is not stopped, not configured, not restarted, and does not see
 them; every other packet reaches it unchanged.
 
-Options, none of which is ever needed:
+Options, hardly ever needed:
 
 ``--standalone-nfq-firewall auto|iptables|iptables-nft|iptables-legacy|nftables``
     The program to put the firewall rules in place with. By default the first that works.
 ``--standalone-nfq-queue-num NUMBER``
-    The NFQUEUE number. By default the first free one from 28080 on.
+    The NFQUEUE number. By default the first free one of 28080 to 28083.
 ``--standalone-nfq-mark MASK``
-    Two bits of the packet and connection mark. By default two that no rule uses, from 0x30000000 on.
+    Two bits of the packet and connection mark. By default 0x30000000, or others if a rule uses these.
 ``--standalone-nfq-queue-client auto|netlink|fnfqueue``
     What to receive packets with. By default the fnfqueue package if it is installed, else the built-in client.
+``--standalone-nfq-selection auto|prefilter|port|stateless-port``
+    Which packets to look at. By default the first of these that the kernel can do.
+``--standalone-nfq-pcap FILE``
+    A file to write the validation's packets to. By default none.
+``--standalone-nfq-no-evidence``
+    Do not look at the machine's edge, which explains failures.
 
 Certbot's own ``--http-01-port`` names the port that clients address, if it is not 80.
 """

@@ -65,13 +65,13 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             "queue-num",
             type=_number,
             metavar="NUMBER",
-            help="NFQUEUE number to use (default: the first free one from 28080 on)",
+            help="NFQUEUE number to use (default: the first free one of 28080 to 28083)",
         )
         add(
             "mark",
             type=_number,
             metavar="MASK",
-            help="Two bits of the packet and connection mark (default: two that no rule uses, from 0x30000000 on)",
+            help="Two bits of the packet and connection mark (default: 0x30000000, or others if a rule uses these)",
         )
         add(
             "queue-client",

@@ -123,7 +123,7 @@ class StandIn:
             if error.errno not in _TAKEN:
                 logger.warning(
                     "Nothing listens on port %d of %s, and Certbot cannot do so itself: %s. Start a web server there, "
-                    "or run Certbot as root.",
+                    "or run Certbot as root, with CAP_NET_BIND_SERVICE in a container.",
                     self._port,
                     address,
                     error.strerror,

@@ -150,5 +150,5 @@ def test_what_cannot_be_listened_to_is_told_with_a_cure(server: Host) -> None:
     told = result.stderr.splitlines()
     assert told[0] == (
         "Nothing listens on port 80 of 0.0.0.0, and Certbot cannot do so itself: Permission denied. "
-        "Start a web server there, or run Certbot as root."
+        "Start a web server there, or run Certbot as root, with CAP_NET_BIND_SERVICE in a container."
     )
