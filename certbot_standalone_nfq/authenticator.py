@@ -150,7 +150,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         try:
             interception.stop()
         except errors.Error as error:
-            logger.warning("The firewall rules could not be removed; the next run will try again. %s", error)
+            logger.warning(
+                "The firewall rules could not be removed. This is tried again when Certbot ends, and by the next run; "
+                "until then they let packets pass. %s",
+                getattr(error, "said", error),
+            )
         if self._witness:
             self._sum_up(self._witness)
 
@@ -161,6 +165,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
             witness = self._witness or Witness(self.config.http01_port, observe=False)
             return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
+        except errors.SignalExit:
+            raise
         except Exception as error:  # Certbot has yet to print what the authority said
             logger.debug("The failure could not be explained: %s", error, exc_info=True)
             return "What arrived at this machine could not be told; Certbot's log says why."
@@ -230,6 +236,8 @@ def _load_scapy() -> None:
 
     try:
         importlib.import_module("scapy.layers.inet6")
+    except errors.SignalExit:
+        raise
     except (Exception, SystemExit) as error:
         # It looks at the interfaces as it is loaded.
         refusal = support.refusal("netlink", error) if isinstance(error, OSError) else None

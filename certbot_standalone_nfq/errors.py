@@ -8,6 +8,8 @@ from certbot import errors
 
 Error = errors.Error
 """Whatever Certbot raises on purpose."""
+SignalExit = errors.SignalExit
+"""What Certbot raises, wherever the program is, when a signal is to end it: never to be taken for a failure."""
 
 
 class Place(enum.Enum):
@@ -117,6 +119,7 @@ class FirewallRefused(errors.PluginError):
     """The firewall tool failed for a reason of its own."""
 
     def __init__(self, program: str, reason: str) -> None:
+        self.said = f"{program}: {reason}."
         super().__init__(
             f"{program} could not put the rules for the challenge in place: {reason}. "
             "Nothing was changed; Certbot's log has the details, and "
@@ -171,6 +174,16 @@ class QueueInUse(errors.MisconfigurationError):
         super().__init__(
             f"Queue number {queue} is in use by another program or firewall rule. "
             "Choose a free one with --standalone-nfq-queue-num, or leave the option away."
+        )
+
+
+class MarksInUse(errors.PluginError):
+    """Other rules use all bits of the marks that there are to choose from, most likely by having no mask."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(
+            f"All bits of the packet and connection mark that could be used are in use by other rules: {rule}. "
+            "Give these a mask, such as 0xff, or choose two bits that are free with --standalone-nfq-mark."
         )
 
 

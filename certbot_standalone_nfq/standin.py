@@ -14,12 +14,14 @@ import os
 import socket
 import socketserver
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 from acme.challenges import HTTP01, HTTP01Response
 from acme.standalone import HTTP01RequestHandler, HTTP01Server
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.kernel import modules, rule_programs, service
 from certbot_standalone_nfq.kernel.addresses import own_addresses
 from certbot_standalone_nfq.kernel.deadline import Deadline
@@ -32,6 +34,8 @@ Resource = HTTP01RequestHandler.HTTP01Resource
 _ANYWHERE = {4: "0.0.0.0", 6: "::"}
 _SECONDS_FOR_RULES = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.1
+_MAX_CONNECTIONS = 128
+"""To one address; each takes a file descriptor, of which Certbot may have a thousand."""
 _TAKEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -41,8 +45,11 @@ class _Server(socketserver.ThreadingMixIn, HTTP01Server):
     request_queue_size = 1024
     daemon_threads = True
     block_on_close = False
+    allow_reuse_port = False
 
     def __init__(self, address: str, port: int, resources: set[Any]) -> None:
+        self._connections: OrderedDict[Any, None] = OrderedDict()
+        self._lock = threading.Lock()
         super().__init__((address, port), resources, ipv6=":" in address)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -53,6 +60,24 @@ class _Server(socketserver.ThreadingMixIn, HTTP01Server):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         socketserver.TCPServer.server_bind(self)  # that of HTTPServer would look the host's name up
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection on a thread of its own; the oldest makes room if there are many."""
+        oldest = None
+        with self._lock:
+            self._connections[request] = None
+            if len(self._connections) > _MAX_CONNECTIONS:
+                oldest, _ = self._connections.popitem(last=False)
+        if oldest:
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._connections.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Note in the log what is usual: a client, or the interception, has reset the connection."""
@@ -83,11 +108,17 @@ class StandIn:
         self._resources: set[Resource] = set()
         self._port = port
         self._servers: list[_Server] = []
+        self._compatible: set[int] = set()
+        """Inodes of others' sockets that leave us the addresses we have."""
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._give_way, daemon=True)
         try:
-            for version in _unserved(port, address):
-                self._listen(version, address)
+            found = listeners(port)
+            for version in _unserved(found, port, address):
+                self._listen(version, address, found)
+        except errors.SignalExit:
+            self.stop()
+            raise
         except Exception as error:  # most machines have a web server, and then it makes no difference
             logger.warning("Whether a web server listens on port %d could not be found out: %s", port, error)
         if self._servers:
@@ -109,16 +140,18 @@ class StandIn:
         while self._servers:
             self._servers.pop().end()
 
-    def _listen(self, version: int, address: str) -> None:
+    def _listen(self, version: int, address: str, others: list[Listener]) -> None:
         """Listen at all addresses of an IP version, or at each that is free if somebody has one of them."""
-        if self._listen_at(address or _ANYWHERE[version]) or address:
+        if self._listen_at(address or _ANYWHERE[version], others) or address:
             return
         for own in own_addresses(version):
-            self._listen_at(own)
+            self._listen_at(own, others)
 
-    def _listen_at(self, address: str) -> bool:
+    def _listen_at(self, address: str, others: list[Listener]) -> bool:
+        """Listen at an address, if the others that listen already leave it to us."""
         try:
             self._servers.append(_Server(address, self._port, self._resources))
+            self._compatible.update(other.inode for other in others)
         except OSError as error:
             if error.errno not in _TAKEN:
                 logger.warning(
@@ -135,19 +168,18 @@ class StandIn:
         """Make room wherever another server begins to listen."""
         while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
             with contextlib.suppress(OSError):
-                own = {server.inode for server in self._servers}
-                others = [each for each in listeners(self._port) if each.inode not in own]
+                known = self._compatible | {server.inode for server in self._servers}
+                others = [each for each in listeners(self._port) if each.inode not in known]
                 for server in [each for each in self._servers if _is_crowded(each, others)]:
                     self._servers.remove(server)
                     server.end()
                     # Succeeds if only IPv6 has been taken, which cannot be told from its socket.
-                    if not self._listen_at(server.address):
+                    if not self._listen_at(server.address, others):
                         logger.info("Another server has begun to listen at %s, and has it now.", _name(server))
 
 
-def _unserved(port: int, address: str) -> Iterator[int]:
+def _unserved(found: list[Listener], port: int, address: str) -> Iterator[int]:
     """Yield the IP versions by which some address may be served by nobody. Raises OSError."""
-    found = listeners(port)
     versions = service.VERSIONS if not address else (6 if ":" in address else 4,)
     open_ = [version for version in versions if not _is_served(found, version, address)]
     if not open_:
@@ -177,11 +209,13 @@ def _translations(port: int) -> dict[int, Any]:
 
 
 def _is_crowded(server: _Server, others: list[Listener]) -> bool:
-    """Tell whether somebody else takes connections that this server does."""
+    """Tell whether somebody else may take connections that this server does; who has [::] may serve IPv4, too."""
     version = 6 if server.ipv6 else 4
-    if server.address == _ANYWHERE[version]:
-        return any(other.version == version or other.anywhere for other in others if not other.loopback)
-    return any(other.serves(server.address) for other in others)
+    if server.address != _ANYWHERE[version]:
+        return any(other.serves(server.address) for other in others)
+    return any(
+        other.version == version or (other.version == 6 and other.anywhere) for other in others if not other.loopback
+    )
 
 
 def _name(server: _Server) -> str:

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "command.py": {"certbot_standalone_nfq.doctor", "certbot_standalone_nfq.watch"},
     "__main__.py": {"certbot_standalone_nfq.command"},
     "interception.py": {"certbot_standalone_nfq.core", "certbot_standalone_nfq.kernel"},
-    "standin.py": {"acme", "certbot_standalone_nfq.kernel"},
+    "standin.py": {"acme", "certbot_standalone_nfq.errors", "certbot_standalone_nfq.kernel"},
     "observation.py": {"certbot_standalone_nfq.evidence", "certbot_standalone_nfq.kernel"},
     "evidence.py": {"certbot_standalone_nfq.core"},
     "problem.py": set(),

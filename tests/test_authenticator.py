@@ -310,6 +310,7 @@ ALL_ERRORS = [
     errors.FirewallHangs("iptables-restore", 30),
     errors.FirewallLockDenied("iptables-restore"),
     errors.MarkInUse(0x30000000, "-A INPUT -j MARK"),
+    errors.MarksInUse("-A OUTPUT -j CONNMARK --restore-mark"),
     errors.QueueInUse(7),
     errors.NoFreeQueue("Queue number 28080 is in use"),
     errors.InvalidOption("mark", "0x1", "two bits"),

@@ -50,19 +50,26 @@ class Engine:
         """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
 
         Of a packet of `length` octets only the first need to be given. Unless its checksum is `verified`, it is looked
-        at as far as all of it is there: a damaged packet passes, and is TCP's to discard. Nothing in the packet can
-        make this raise.
+        at here, if all of the packet is there. Nothing in the packet can make this raise.
         """
         try:
             layout = locate(packet, length)
-            if not self._concerns_us(packet, layout):
-                return _PASS
-            if not verified and layout.whole and not is_intact(packet, layout):
-                return _PASS
-            segment = read(packet, layout, interface)
         except MalformedPacket:
             return _PASS
-        return self.decide(segment, now)
+        if not self._concerns_us(packet, layout):
+            return _PASS
+        try:
+            if not verified and layout.whole and not is_intact(packet, layout):
+                raise MalformedPacket("checksum")
+            return self.decide(read(packet, layout, interface), now)
+        except MalformedPacket:
+            return self._pass_over(connection_of(packet, layout))
+
+    def _pass_over(self, connection: Connection) -> Reaction:
+        """Leave a packet that cannot be trusted to the kernel's TCP, which discards it; its connection stays ours."""
+        if connection in self._taken_over:
+            return Reaction(Verdict.DROP)
+        return Reaction(Verdict.WATCH) if connection in self._watched else _PASS
 
     def _concerns_us(self, packet: bytes, layout: Layout) -> bool:
         """Tell by a few comparisons whether a packet is worth reading, as most of those of a whole port are not."""

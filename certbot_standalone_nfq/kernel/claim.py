@@ -30,6 +30,7 @@ from certbot_standalone_nfq.kernel.queue import (
 logger = logging.getLogger(__name__)
 
 QUEUE_CLIENTS = (AUTO, "netlink", "fnfqueue")
+_MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
 SELECTIONS = (AUTO, *(selection.value for selection in Selection))
 
 
@@ -83,7 +84,7 @@ def claim(settings: Settings) -> Claim:
         if held:
             return held
         reason = reason or refusals[0]
-        if not any(isinstance(refusal, errors.KernelSupportMissing) for refusal in refusals):
+        if not any(isinstance(refusal, _MISSING) for refusal in refusals):
             break  # only what is missing may not be missed by the next selection
     raise refusals[0]  # the first firewall's, which is the administrator's own choice
 
@@ -91,9 +92,11 @@ def claim(settings: Settings) -> Claim:
 def _claim_by_any_firewall(selection: Selection, settings: Settings, refusals: list[errors.Error]) -> Claim | None:
     """Take hold by the first firewall that works; add to the refusals what the others say."""
     for firewall in firewalls.available(settings.firewall):
+        if firewall.marks_connections and any(isinstance(refusal, errors.MarksInUse) for refusal in refusals):
+            continue  # one variant of iptables does not show the other's rules, and the marks are the same
         try:
             return _claim_with(firewall, selection, settings)
-        except (errors.KernelSupportMissing, errors.FirewallRefused, errors.FirewallLockDenied) as error:
+        except (*_MISSING, errors.FirewallRefused, errors.FirewallLockDenied) as error:
             logger.debug("Not using %s: %s", firewall.name, error)
             refusals.append(error)
     return None
@@ -122,6 +125,7 @@ def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) ->
 
 def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tuple[Plan, PacketQueue]:
     """Return the first plan whose queue and marks are free, its queue bound."""
+    rule: str | None = None
     configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
     reasons: list[Exception] = []
     for plan in candidates(settings.port, settings.queue, settings.marks, selection):
@@ -135,6 +139,8 @@ def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tup
             return plan, queue
         queue.close()
         reasons.append(errors.MarkInUse(plan.marks.both, rule))
+    if settings.marks is None and all(isinstance(reason, errors.MarkInUse) for reason in reasons):
+        raise errors.MarksInUse(str(rule))
     if settings.queue is not None or settings.marks is not None:
         raise reasons[0]
     raise errors.NoFreeQueue(str(reasons[0]))
@@ -151,7 +157,7 @@ def _remove_leftovers(firewall: Firewall, settings: Settings) -> None:
         try:
             firewall.remove(label)
         except errors.FirewallRefused as error:
-            logger.warning("They are harmless, but could not be removed. %s", error)
+            logger.warning("They are harmless, but could not be removed. %s", error.said)
         finally:
             queue.close()
 
@@ -167,6 +173,8 @@ def _open_queue(number: int, client: str, configuration: Configuration = FOR_CHA
         return NetlinkQueue(number, configuration)
     try:
         from certbot_standalone_nfq.kernel.fnfqueue_queue import FnfqueueQueue
+    except errors.SignalExit:
+        raise
     except (Exception, SystemExit) as error:  # whatever a damaged or unfit package raises
         reason = f"{type(error).__name__}: {error}"
         if client == "fnfqueue":

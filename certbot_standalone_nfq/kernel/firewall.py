@@ -22,6 +22,8 @@ class Firewall(Protocol):
     """One way of putting rules into the kernel."""
 
     name: str
+    marks_connections: bool
+    """Whether it remembers connections by their mark."""
 
     def install(self, plan: Plan, hold_open: int) -> None:
         """Put a plan's rules in place, all or none. Raises errors.KernelSupportMissing and its like.

@@ -49,6 +49,8 @@ class _Family:
 class IptablesFirewall:
     """The rules by one variant of iptables. Everything it raises is one of the package's errors."""
 
+    marks_connections = True
+
     def __init__(self, variant: str = "iptables") -> None:
         """Find the programs. Raises errors.NoFirewallTool if those for IPv4 are not there."""
         self.name = variant

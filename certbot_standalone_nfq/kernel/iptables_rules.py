@@ -19,6 +19,8 @@ CHAIN-OUT, and meets the user's own rules as if it had never been away.
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Iterable
 
@@ -29,6 +31,12 @@ TABLE = "mangle"
 _CHAIN_PREFIX = "CERTBOT-NFQ-"
 _OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
 _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
+_CONNECTION_MASKS = (
+    re.compile(r"-m connmark (?:! )?--mark (?:0x[0-9a-fA-F]+|\d+)(?:/(0x[0-9a-fA-F]+))?"),
+    re.compile(r"-j CONNMARK --set-xmark 0x[0-9a-fA-F]+/(0x[0-9a-fA-F]+)"),
+    re.compile(r"-j CONNMARK --(?:save|restore)-mark(?: --nfmask 0x[0-9a-fA-F]+ --ctmask (0x[0-9a-fA-F]+))?"),
+)
+"""What a rule compares, overwrites or copies of a connection's mark: all of it, unless it has a mask."""
 _QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
 
 
@@ -111,9 +119,17 @@ def conflicting_rule(saved: str, plan: Plan) -> str | None:
     for line in _rules_outside(saved.splitlines(), chain_names(plan.label)):
         if any(int(value, 0) & plan.marks.both for value in _MARK_VALUE.findall(line)):
             return line
+        if plan.selection is Selection.PREFILTER and _connection_mask(line) & plan.marks.connection:
+            return line
         if any(int(first) <= plan.queue <= int(last or first) for first, last in _QUEUE_NUMBER.findall(line)):
             return line
     return None
+
+
+def _connection_mask(rule: str) -> int:
+    """Return the bits of connections' marks that a rule has anything to do with."""
+    found = [mask for pattern in _CONNECTION_MASKS for mask in pattern.findall(rule)]
+    return functools.reduce(operator.or_, (int(mask or "0xffffffff", 0) for mask in found), 0)
 
 
 def script(lines: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certbot_standalone_nfq.core import engine as engine_module
-from certbot_standalone_nfq.core.actions import Answered, Reaction, Verdict
+from certbot_standalone_nfq.core.actions import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.core.engine import Engine
 from certbot_standalone_nfq.core.http01 import ENOUGH, REQUEST_PREFIX
 from certbot_standalone_nfq.core.segment import Flags, Segment, write
@@ -64,6 +64,28 @@ def test_a_damaged_packet_passes_whichever_bit_it_is(engine: Engine, peer: Peer,
         damaged[number // 8] ^= 1 << number % 8
         assert engine.handle(bytes(damaged), 0.0, verified=False) == Reaction(Verdict.PASS)
     assert engine.handle(intact, 0.0, verified=False).verdict is Verdict.RESET_SERVER
+
+
+def damaged(segment: Segment) -> bytes:
+    octets = bytearray(write(segment))
+    octets[-1] ^= 1
+    return bytes(octets)
+
+
+def test_a_damaged_packet_does_not_end_the_watch_of_its_connection(engine: Engine) -> None:
+    peer = Peer()
+    handle(engine, peer.send(request()[:20], PSH_ACK))
+    rest = peer.segment(request()[20:], PSH_ACK)
+    assert engine.handle(damaged(rest), 0.0, verified=False) == Reaction(Verdict.WATCH)
+    assert handle(engine, rest).verdict is Verdict.RESET_SERVER
+
+
+def test_a_damaged_packet_does_not_end_a_takeover(engine: Engine) -> None:
+    peer = Peer()
+    answer = handle(engine, peer.send(request(), PSH_ACK)).send
+    peer.take(*answer)
+    assert engine.handle(damaged(peer.segment()), 0.0, verified=False) == Reaction(Verdict.DROP)
+    assert handle(engine, peer.segment()).event == Acknowledged(peer.segment().connection)
 
 
 @pytest.mark.parametrize("header", PROXY_HEADERS.values(), ids=PROXY_HEADERS)

@@ -59,6 +59,22 @@ def test_a_mark_that_a_rule_uses_is_passed_over(host: Host) -> None:
     held.release()
 
 
+def test_where_a_rule_copies_whole_connection_marks_no_connection_is_marked(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = "-A PREROUTING -j CONNMARK --restore-mark"
+    host.run("iptables", "-t", "mangle", *rule.split())
+    held = claim(Settings(80))
+    try:
+        if "nftables" in VARIANTS:
+            assert held.firewall.name == "nftables"
+        else:
+            assert (held.firewall.name, held.plan.selection) == ("iptables", Selection.PORT)
+            assert rule in caplog.text
+    finally:
+        held.release()
+
+
 def test_a_mark_that_the_user_chose_and_a_rule_uses_is_an_error(host: Host) -> None:
     host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x4")
     before = host.rules()
@@ -159,7 +175,7 @@ def test_where_the_prefilter_cannot_be_installed_the_port_is_queued_and_a_warnin
 ) -> None:
     before = host.rules()
     without_extensions(*lacking)
-    held = claim(Settings(80))
+    held = claim(Settings(80, firewall="iptables"))
     assert held.plan.selection is selection
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert re.search(rf"every packet to port 80 goes through Certbot.*no ({'|'.join(lacking)}) (match|target)", warning)
@@ -172,7 +188,7 @@ def test_without_a_packet_queue_target_there_is_no_way_and_the_error_names_it(
 ) -> None:
     without_extensions("bpf", "NFQUEUE")
     with pytest.raises(errors.KernelSupportMissing, match="no NFQUEUE target"):
-        claim(Settings(80))
+        claim(Settings(80, firewall="iptables"))
 
 
 def test_a_selection_that_was_asked_for_is_the_only_one_tried(
@@ -180,8 +196,8 @@ def test_a_selection_that_was_asked_for_is_the_only_one_tried(
 ) -> None:
     without_extensions("bpf")
     with pytest.raises(errors.KernelSupportMissing, match="no bpf match"):
-        claim(Settings(80, selection="prefilter"))
-    claim(Settings(80, selection="port")).release()
+        claim(Settings(80, firewall="iptables", selection="prefilter"))
+    claim(Settings(80, firewall="iptables", selection="port")).release()
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 

@@ -114,6 +114,12 @@ def test_the_removal_commands_do_so_each_by_itself(firewall: IptablesFirewall, l
         "-t filter -A INPUT -m connmark --mark 0xffffffff -j DROP",
         "-t filter -A INPUT -p udp -j NFQUEUE --queue-num 28080",
         "-t filter -A INPUT -p udp -j NFQUEUE --queue-balance 28000:28100",
+        "-t mangle -A PREROUTING -j CONNMARK --restore-mark",
+        "-t mangle -A POSTROUTING -j CONNMARK --save-mark",
+        "-t mangle -A POSTROUTING -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xf0000000",
+        "-t mangle -A PREROUTING -j CONNMARK --set-mark 1",
+        "-t mangle -A PREROUTING -m connmark --mark 1 -j ACCEPT",
+        "-t mangle -A PREROUTING -m connmark ! --mark 0/0xf0000000 -j DROP",
     ],
 )
 def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(
@@ -129,7 +135,9 @@ def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(
 @pytest.mark.parametrize(
     "rule",
     [
-        "-t mangle -A PREROUTING -j CONNMARK --restore-mark",
+        "-t mangle -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
+        "-t mangle -A PREROUTING -j CONNMARK --set-mark 1/0xff",
+        "-t mangle -A PREROUTING -m connmark --mark 1/0xff -j ACCEPT",
         "-t mangle -A PREROUTING -j MARK --set-mark 0x1",
         "-t mangle -A POSTROUTING -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff",
         "-t filter -A INPUT -p udp -j NFQUEUE --queue-num 0",

@@ -74,7 +74,7 @@ def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: 
 
 def test_what_a_run_leaves_that_died_together_with_its_guard_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
-    with interceptor_process(lab.server) as process:
+    with interceptor_process(lab.server, firewall="iptables") as process:
         for guard in helpers(lab.server) - others:
             lab.server.run("kill", "-KILL", guard)
         process.kill()
@@ -83,7 +83,7 @@ def test_what_a_run_leaves_that_died_together_with_its_guard_is_harmless_and_rem
     for address in (lab.server.ipv4, lab.server.ipv6):
         assert body(ask(lab.client, address, PAGE_REQUEST)) == PAGE
         assert body(ask(lab.client, address, request(headers=CLOSE))) == NOT_FOUND
-    with intercepting(lab.server):
+    with intercepting(lab.server, firewall="iptables"):
         assert lab.server.rules().count("-j NFQUEUE") == 2
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
     assert is_clean(lab.server, before)

@@ -126,8 +126,8 @@ def _filter_reverse_paths(host: Host) -> None:
     host.run("ip6tables", "-t", "raw", "-A", "PREROUTING", "-m", "rpfilter", "--invert", "-j", "DROP")
 
 
-def over_a_second_uplink(network: Network) -> None:
-    """The client's address is reached by the first uplink, unless the answer comes from the second's address."""
+def _add_uplink(network: Network) -> list[tuple[str, str]]:
+    """Add a second uplink with its default route in table 101; return its addresses with their IP versions."""
     client, server = network.client, network.server
     gateway4, gateway6, second4, second6 = hosts.cable(client, server, 101, "eth1", "eth1")
     for family, gateway, first, ours, theirs in (
@@ -137,11 +137,29 @@ def over_a_second_uplink(network: Network) -> None:
         client.run("ip", family, "address", "add", theirs, "dev", "lo")
         server.run("ip", family, "route", "add", "default", "via", first)
         server.run("ip", family, "route", "add", "default", "via", gateway, "table", "101")
-        server.run("ip", family, "rule", "add", "from", ours, "table", "101")
         network.addresses.append(ours)
         network.sources[ours] = theirs
     _filter_reverse_paths(client)
     network.interface = "eth1"
+    return [("-4", second4), ("-6", second6)]
+
+
+def over_a_second_uplink(network: Network) -> None:
+    """The client's address is reached by the first uplink, unless the answer comes from the second's address."""
+    for family, address in _add_uplink(network):
+        network.server.run("ip", family, "rule", "add", "from", address, "table", "101")
+    network.serve()
+
+
+def over_a_second_uplink_that_whole_connection_marks_lead_to(network: Network) -> None:
+    """The client's address is reached by the first uplink, unless the connection came by the second."""
+    for family, program in (("-4", "iptables"), ("-6", "ip6tables")):
+        network.server.run("ip", family, "rule", "add", "fwmark", "1", "table", "101")
+        network.server.run(
+            program, "-t", "mangle", "-A", "PREROUTING", "-i", "eth1", "-j", "CONNMARK", "--set-mark", "1"
+        )
+        network.server.run(program, "-t", "mangle", "-A", "OUTPUT", "-j", "CONNMARK", "--restore-mark")
+    _add_uplink(network)
     network.serve()
 
 
@@ -208,6 +226,7 @@ NETWORKS: list[Callable[[Network], None]] = [
     beside_a_firewall_like_ufw,
     with_strict_reverse_path_filtering,
     over_a_second_uplink,
+    over_a_second_uplink_that_whole_connection_marks_lead_to,
     at_a_link_local_address,
     on_a_bridge,
     in_a_container,

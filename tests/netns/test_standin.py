@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 from acme.standalone import HTTP01Server
+from certbot.errors import SignalExit
 
+from certbot_standalone_nfq import standin
+from certbot_standalone_nfq.kernel.listeners import Listener, listeners
 from certbot_standalone_nfq.standin import StandIn
 from tests.lab import hosts
 from tests.lab.hosts import Host
@@ -141,6 +144,43 @@ def test_a_server_that_begins_meanwhile_and_can_share_the_port_gets_it(
             with accepted:
                 accepted.sendall(b"mine")
             assert read_all(connection) == b"mine"
+
+
+@pytest.mark.parametrize("taken", ["0.0.0.0", "::"])
+def test_a_server_that_has_one_family_does_not_stir_the_socket_of_the_other(
+    server: Host, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    looks: list[int] = []
+
+    def looking(port: int) -> list[Listener]:
+        looks.append(port)
+        return listeners(port)
+
+    monkeypatch.setattr(standin, "listeners", looking)
+    with listening(server, taken), standing_in(server) as stand_in:
+        (before,) = [each.inode for each in stand_in._servers]
+        seen = len(looks)
+        wait_until(lambda: len(looks) > seen + 3, "it has looked again")
+        assert [each.inode for each in stand_in._servers] == [before]
+
+
+def test_of_many_connections_the_oldest_make_room(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    client, server = pair
+    monkeypatch.setattr(standin, "_MAX_CONNECTIONS", 3)
+    with standing_in(server), contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(client.connect(server.ipv4)) for _ in range(5)]
+        assert body(ask(client, server.ipv4, PAGE_REQUEST)) == HTTP01Server.server_version
+        assert [connection.recv(1) for connection in idle[:3]] == [b"", b"", b""]
+
+
+def test_a_signal_while_it_begins_ends_it(server: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_version: int) -> list[str]:
+        raise SignalExit
+
+    monkeypatch.setattr(standin, "own_addresses", interrupted)
+    with listening(server, OTHER6), pytest.raises(SignalExit), standing_in(server):
+        pass
+    assert places(server) == set()
 
 
 def test_what_cannot_be_listened_to_is_told_with_a_cure(server: Host) -> None:
