@@ -93,7 +93,7 @@ def _claim_by_any_firewall(selection: Selection, settings: Settings, refusals: l
     """Take hold by the first firewall that works; add to the refusals what the others say."""
     for firewall in firewalls.available(settings.firewall):
         if firewall.marks_connections and any(isinstance(refusal, errors.MarksInUse) for refusal in refusals):
-            continue  # one variant of iptables does not show the other's rules, and the marks are the same
+            continue  # every variant of iptables does, and sees the same rules
         try:
             return _claim_with(firewall, selection, settings)
         except (*_MISSING, errors.FirewallRefused, errors.FirewallLockDenied) as error:
@@ -139,7 +139,7 @@ def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tup
             return plan, queue
         queue.close()
         reasons.append(errors.MarkInUse(plan.marks.both, rule))
-    if settings.marks is None and all(isinstance(reason, errors.MarkInUse) for reason in reasons):
+    if settings.marks is None and any(isinstance(reason, errors.MarkInUse) for reason in reasons):
         raise errors.MarksInUse(str(rule))
     if settings.queue is not None or settings.marks is not None:
         raise reasons[0]

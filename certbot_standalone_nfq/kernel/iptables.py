@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 """The programs to try in turn: the administrator's choice first."""
 
+_IP = {4: "iptables", 6: "ip6tables"}
 _LOCK_SECONDS = 10
 _TIMEOUT = 30
 _REMOVAL_ATTEMPTS = 10
@@ -44,6 +45,12 @@ class _Family:
     program: str
     save: str
     restore: str
+
+    @property
+    def saves(self) -> set[str]:
+        """Those that show the rules of each variant; a table that is not there yet they do not make."""
+        others = (support.find_program(f"{_IP[self.version]}-{kind}-save") for kind in ("nft", "legacy"))
+        return {self.save, *(path for path in others if path)}
 
 
 class IptablesFirewall:
@@ -86,8 +93,9 @@ class IptablesFirewall:
         return {label for family in self._families for label in rules.labels(self._saved(family, rules.TABLE))}
 
     def conflict(self, plan: Plan) -> str | None:
-        """Return a rule, in any table, that uses the plan's marks or queue."""
-        found = (rules.conflicting_rule(self._saved(family), plan) for family in self._families)
+        """Return a rule, in any table and by either variant, that uses the plan's marks or queue."""
+        shown = (self._shown(program) for family in self._families for program in family.saves)
+        found = (rules.conflicting_rule(saved, plan) for saved in shown)
         return next((rule for rule in found if rule), None)
 
     def removal_commands(self, plan: Plan) -> list[list[str]]:
@@ -130,10 +138,13 @@ class IptablesFirewall:
             except errors.FirewallRefused as error:
                 raise support.lack(feature) from error
 
-    def _saved(self, family: _Family, table: str = "") -> str:
+    def _saved(self, family: _Family, table: str) -> str:
         """Return the rules as the tool shows them: none, if there is no such table yet or can be none."""
+        return self._shown(family.save, *(["-t", table] if table else []))
+
+    def _shown(self, *command: str) -> str:
         try:
-            return self._run([family.save, *(["-t", table] if table else [])])
+            return self._run(list(command))
         except errors.FirewallRefused as error:
             logger.debug("%s", error)
             return ""
