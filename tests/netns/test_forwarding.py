@@ -89,5 +89,5 @@ def test_bystanders_segments_reach_the_server_byte_for_byte(
             ask(active.client, address, octets)
         wait_until(lambda: not active.client.closing(), "the last segment is sent")
         received.wait_for(len(sent.segments()))
-    assert len(sent.segments()) >= 3 * 5
+    assert len(sent.segments()) >= 3 * 4  # SYN, its acknowledgment, the request, FIN; the answer is acknowledged by any
     assert as_sent(sent.segments()) == as_sent(received.segments())
