@@ -125,9 +125,9 @@ def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) ->
 
 def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tuple[Plan, PacketQueue]:
     """Return the first plan whose queue and marks are free, its queue bound."""
-    rule: str | None = None
     configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
     reasons: list[Exception] = []
+    conflicts: list[str] = []
     for plan in candidates(settings.port, settings.queue, settings.marks, selection):
         try:
             queue = _open_queue(plan.queue, settings.queue_client, configuration)
@@ -138,9 +138,10 @@ def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tup
         if rule is None:
             return plan, queue
         queue.close()
+        conflicts.append(rule)
         reasons.append(errors.MarkInUse(plan.marks.both, rule))
-    if settings.marks is None and any(isinstance(reason, errors.MarkInUse) for reason in reasons):
-        raise errors.MarksInUse(str(rule))
+    if settings.marks is None and conflicts:
+        raise errors.MarksInUse(conflicts[-1])
     if settings.queue is not None or settings.marks is not None:
         raise reasons[0]
     raise errors.NoFreeQueue(str(reasons[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,12 +46,8 @@ class _Family:
     program: str
     save: str
     restore: str
-
-    @property
-    def saves(self) -> set[str]:
-        """Those that show the rules of each variant; a table that is not there yet they do not make."""
-        others = (support.find_program(f"{_IP[self.version]}-{kind}-save") for kind in ("nft", "legacy"))
-        return {self.save, *(path for path in others if path)}
+    saves: tuple[str, ...]
+    """Those that show the rules, of each variant once; a table that is not there yet they do not make."""
 
 
 class IptablesFirewall:
@@ -204,5 +201,12 @@ def _find_family(version: int, program: str) -> _Family:
     paths = [support.find_program(name) for name in (program, f"{program}-save", f"{program}-restore")]
     if not all(paths):
         raise errors.NoFirewallTool(program, "iptables")
-    found = [path or "" for path in paths]
-    return _Family(version, *found)
+    found, save, restore = (path or "" for path in paths)
+    return _Family(version, found, save, restore, _saves(version, save))
+
+
+def _saves(version: int, own: str) -> tuple[str, ...]:
+    """Return a variant's own program, and those of other variants, which are known by what their links lead to."""
+    others = (support.find_program(f"{_IP[version]}-{kind}-save") for kind in ("nft", "legacy"))
+    found = {os.path.realpath(path): path for path in (*others, own) if path}
+    return tuple(found.values())

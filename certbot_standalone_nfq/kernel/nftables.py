@@ -31,9 +31,8 @@ _IDLE_SECONDS = 1.0
 class NftablesFirewall:
     """The rules by nft. Everything it raises is one of the package's errors."""
 
-    marks_connections = False
-
     name = NAME
+    marks_connections = False
 
     def __init__(self) -> None:
         """Find the program. Raises errors.NoFirewallTool."""

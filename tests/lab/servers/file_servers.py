@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.lab import nginx as lab_nginx
@@ -93,14 +94,13 @@ def nginx(host: Host, folder: Path) -> Iterator[WebServer]:
 
 
 @contextlib.contextmanager
-def apache(host: Host, folder: Path) -> Iterator[WebServer]:
-    """Run Apache; whatever is asked for is at https."""
-    make_site(folder)
-    errors = folder / "error.log"
-    configuration = write(folder / "apache2.conf", _APACHE, folder=folder)
-    with serving(host, errors, "apache2", "-f", str(configuration), "-DFOREGROUND") as process:
+def _one_process(
+    host: Host, folder: Path, package: str, configuration: Path, errors: Path, command: Sequence[str]
+) -> Iterator[WebServer]:
+    """Run a server that has one configuration file and its access log in the folder."""
+    with serving(host, errors, *command) as process:
         yield WebServer(
-            version=package_version("apache2-bin"),
+            version=package_version(package),
             processes=[process],
             configuration=[configuration],
             access=folder / "access.log",
@@ -108,34 +108,26 @@ def apache(host: Host, folder: Path) -> Iterator[WebServer]:
         )
 
 
-@contextlib.contextmanager
-def lighttpd(host: Host, folder: Path) -> Iterator[WebServer]:
+def apache(host: Host, folder: Path) -> AbstractContextManager[WebServer]:
+    """Run Apache; whatever is asked for is at https."""
+    make_site(folder)
+    configuration = write(folder / "apache2.conf", _APACHE, folder=folder)
+    command = ("apache2", "-f", str(configuration), "-DFOREGROUND")
+    return _one_process(host, folder, "apache2-bin", configuration, folder / "error.log", command)
+
+
+def lighttpd(host: Host, folder: Path) -> AbstractContextManager[WebServer]:
     """Run lighttpd."""
     make_site(folder)
     errors = give_logs(folder, "www-data")
     configuration = write(folder / "lighttpd.conf", _LIGHTTPD, folder=folder)
-    with serving(host, errors, "lighttpd", "-D", "-f", str(configuration)) as process:
-        yield WebServer(
-            version=package_version("lighttpd"),
-            processes=[process],
-            configuration=[configuration],
-            access=folder / "access.log",
-            errors=errors,
-        )
+    command = ("lighttpd", "-D", "-f", str(configuration))
+    return _one_process(host, folder, "lighttpd", configuration, errors, command)
 
 
-@contextlib.contextmanager
-def caddy(host: Host, folder: Path) -> Iterator[WebServer]:
+def caddy(host: Host, folder: Path) -> AbstractContextManager[WebServer]:
     """Run Caddy."""
     make_site(folder)
-    errors = folder / "error.log"
     configuration = write(folder / "Caddyfile", _CADDY, folder=folder)
-    command = ("caddy", "run", "--adapter", "caddyfile", "--config", str(configuration))
-    with serving(host, errors, "env", f"HOME={folder}", *command) as process:
-        yield WebServer(
-            version=package_version("caddy"),
-            processes=[process],
-            configuration=[configuration],
-            access=folder / "access.log",
-            errors=errors,
-        )
+    command = ("env", f"HOME={folder}", "caddy", "run", "--adapter", "caddyfile", "--config", str(configuration))
+    return _one_process(host, folder, "caddy", configuration, folder / "error.log", command)
