@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from benchmarks import loads
 from benchmarks.site import Effort, Site
 from benchmarks.table import Row
-from tests.lab.http import CLOSE, body, read_response, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, TOKEN
-from tests.lab.load import load
-from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN
+from lab.http import CLOSE, body, read_response, request
+from lab.interceptor import KEY_AUTHORIZATION, TOKEN
+from lab.load import load
+from lab.nginx import OTHER_ANSWER, OTHER_TOKEN
 
 _SAMPLES = 100
 _VALIDATORS = 50

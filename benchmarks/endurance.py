@@ -8,12 +8,12 @@ from pathlib import Path
 
 from benchmarks.site import Site
 from benchmarks.table import Row
-from certbot_standalone_nfq.kernel.claim import Settings, claim
-from tests.lab import hosts
-from tests.lab.http import ask, body
-from tests.lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
-from tests.lab.load import load
-from tests.lab.processes import wait_until
+from certbot_standalone_nfq.capture.nfqueue.setup import Settings, claim
+from lab import hosts
+from lab.http import ask, body
+from lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
+from lab.load import load
+from lab.processes import wait_until
 
 _FAMILIES = ("ipv4", "ipv6")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab import hosts
-from tests.lab.hosts import Host
-from tests.lab.interceptor import interceptor_process
-from tests.lab.nginx import Nginx, nginx
+from lab import hosts
+from lab.hosts import Host
+from lab.interceptor import interceptor_process
+from lab.nginx import Nginx, nginx
 
 DOWNLOAD = "large"
 DOWNLOAD_OCTETS = 256 << 20

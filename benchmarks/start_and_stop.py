@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.table import Row
-from tests.lab import hosts
+from lab import hosts
 
 _PROGRAM = """
 import argparse, json, resource, time, types

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from certbot_standalone_nfq.command import main
+from certbot_standalone_nfq.cli.main import main
 
 sys.exit(main())

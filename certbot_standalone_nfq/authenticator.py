@@ -20,11 +20,11 @@ from certbot.plugins import common
 from certbot_standalone_nfq import errors
 
 if TYPE_CHECKING:
-    from certbot_standalone_nfq.interception import Interception
-    from certbot_standalone_nfq.kernel.claim import Settings
-    from certbot_standalone_nfq.problem import Problem
-    from certbot_standalone_nfq.standin import StandIn
-    from certbot_standalone_nfq.witness import Witness
+    from certbot_standalone_nfq.capture.nfqueue.setup import Settings
+    from certbot_standalone_nfq.diagnosis.problem import Problem
+    from certbot_standalone_nfq.session.listener import FallbackListener
+    from certbot_standalone_nfq.session.loop import Interception
+    from certbot_standalone_nfq.session.witness import Witness
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         super().__init__(config, name)
         self._interception: Interception | None = None
         self._witness: Witness | None = None
-        self._stand_in: StandIn | None = None
+        self._fallback_listener: FallbackListener | None = None
         self._pending: set[str] = set()
 
     @classmethod
@@ -128,8 +128,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             token = _token(achall)
             if self._witness:
                 self._witness.expect(token, _name(achall))
-            if self._stand_in:
-                self._stand_in.answer(achall.chall, response, key_authorization)
+            if self._fallback_listener:
+                self._fallback_listener.answer(achall.chall, response, key_authorization)
             interception.answer(token, key_authorization)
             self._pending.add(token)
             responses.append(response)
@@ -145,8 +145,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         if self._pending or not self._interception:
             return
         interception, self._interception = self._interception, None
-        if self._stand_in:
-            self._stand_in.stop()
+        if self._fallback_listener:
+            self._fallback_listener.stop()
         try:
             interception.stop()
         except errors.Error as error:
@@ -161,7 +161,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
         """Say what did and did not arrive here of each failed challenge."""
         try:
-            from certbot_standalone_nfq.witness import Failure, Witness
+            from certbot_standalone_nfq.session.witness import Failure, Witness
 
             witness = self._witness or Witness(self.config.http01_port, observe=False)
             return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
@@ -172,20 +172,21 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             return "What arrived at this machine could not be told; Certbot's log says why."
 
     def _check(self) -> None:
-        from certbot_standalone_nfq.kernel import firewall, support
+        from certbot_standalone_nfq.capture import choice
+        from certbot_standalone_nfq.host import privileges
 
         settings = self._settings()
-        support.require_linux()
-        support.require_capabilities()
-        next(iter(firewall.available(settings.firewall)))
+        privileges.require_linux()
+        privileges.require_capabilities()
+        next(iter(choice.available(settings.firewall)))
         if not importlib.util.find_spec("scapy"):
             raise errors.PackageUnusable("scapy", "it is not installed")
 
     def _intercept(self) -> Interception:
         _load_scapy()
-        from certbot_standalone_nfq.interception import Interception
-        from certbot_standalone_nfq.standin import StandIn
-        from certbot_standalone_nfq.witness import Witness
+        from certbot_standalone_nfq.session.listener import FallbackListener
+        from certbot_standalone_nfq.session.loop import Interception
+        from certbot_standalone_nfq.session.witness import Witness
 
         settings = self._settings()
         capture = Path(self.conf("pcap")) if self.conf("pcap") else None
@@ -197,7 +198,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             self._sum_up(witness)
             raise
         self._witness = witness
-        self._stand_in = StandIn(settings.port, self.config.http01_address or "")
+        self._fallback_listener = FallbackListener(settings.port, self.config.http01_address or "")
         return self._interception
 
     def _sum_up(self, witness: Witness) -> None:
@@ -208,8 +209,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     def _settings(self) -> Settings:
         """Return what the options say. Raises errors.InvalidOption."""
-        from certbot_standalone_nfq.kernel.claim import Settings
-        from certbot_standalone_nfq.kernel.plan import Marks
+        from certbot_standalone_nfq.capture.nfqueue.allocation import Marks
+        from certbot_standalone_nfq.capture.nfqueue.setup import Settings
 
         queue, mark = self.conf("queue-num"), self.conf("mark")
         if queue is not None and not 0 <= queue <= 0xFFFF:
@@ -232,7 +233,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
 def _load_scapy() -> None:
     """Load the one package that may be damaged or unfit, so that its failure is known for that."""
-    from certbot_standalone_nfq.kernel import support
+    from certbot_standalone_nfq.host import privileges
 
     try:
         importlib.import_module("scapy.layers.inet6")
@@ -240,7 +241,7 @@ def _load_scapy() -> None:
         raise
     except (Exception, SystemExit) as error:
         # It looks at the interfaces as it is loaded.
-        refusal = support.refusal("netlink", error) if isinstance(error, OSError) else None
+        refusal = privileges.refusal("netlink", error) if isinstance(error, OSError) else None
         raise (refusal or errors.PackageUnusable("scapy", f"{type(error).__name__}: {error}")) from error
 
 
@@ -250,7 +251,7 @@ def _token(achall: achallenges.AnnotatedChallenge) -> str:
 
 def _problem(achall: achallenges.AnnotatedChallenge) -> Problem:
     """Return what the authority said of a failed challenge."""
-    from certbot_standalone_nfq.problem import Problem
+    from certbot_standalone_nfq.diagnosis.problem import Problem
 
     error = getattr(achall.challb, "error", None)
     if not error:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.load import load
-from tests.lab.nginx import nginx
-from tests.lab.pebble import pebble
+from lab import hosts
+from lab.certbot import Certbot
+from lab.load import load
+from lab.nginx import nginx
+from lab.pebble import pebble
 
 NAME = "example.com"
 

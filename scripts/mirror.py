@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.processes import run
+from lab.processes import run
 
 _EVERYBODYS = {
     "Debian": "http://deb.debian.org/debian",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.lab import hosts
-from tests.lab.hosts import Host
+from lab import hosts
+from lab.hosts import Host
 
 signal.signal(
     signal.SIGINT, signal.default_int_handler
@@ -50,5 +50,5 @@ def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr("certbot_standalone_nfq.kernel.support._SBIN", ())
+    monkeypatch.setattr("certbot_standalone_nfq.host.privileges._SBIN", ())
     return folder

@@ -20,13 +20,14 @@ from josepy.jwk import JWKRSA
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
-from certbot_standalone_nfq.core.actions import Answered
-from certbot_standalone_nfq.core.segment import Connection
-from certbot_standalone_nfq.kernel import claim, firewall
-from certbot_standalone_nfq.kernel.iptables import IptablesFirewall
+from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
+from certbot_standalone_nfq.capture.nfqueue import setup as claim
+from certbot_standalone_nfq.engine.verdicts import Answered
+from certbot_standalone_nfq.wire.tcp import Connection
+from lab.hosts import Host
+from lab.http import ask, request
 from tests.conftest import needs_root
-from tests.lab.hosts import Host
-from tests.lab.http import ask, request
 
 KEY = JWKRSA(key=rsa.generate_private_key(65537, 2048))
 
@@ -114,7 +115,7 @@ def test_cleaning_up_after_a_failure_of_perform_is_no_error(
     authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = host.rules()
-    monkeypatch.setattr("certbot_standalone_nfq.kernel.iptables_rules.install_script", lambda *_: "nonsense\n")
+    monkeypatch.setattr("certbot_standalone_nfq.capture.iptables.rules.install_script", lambda *_: "nonsense\n")
     with pytest.raises(certbot_errors.PluginError, match="could not put the rules"):
         authenticator.perform([achall(1)])
     authenticator.cleanup([achall(1)])
@@ -200,7 +201,7 @@ def test_a_hint_that_cannot_be_made_does_not_keep_certbot_from_telling_the_rest(
     authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authenticator.perform([achall(1)])
-    monkeypatch.setattr("certbot_standalone_nfq.witness.diagnose", lambda _: 1 / 0)
+    monkeypatch.setattr("certbot_standalone_nfq.session.witness.diagnose", lambda _: 1 / 0)
     assert "could not be told" in authenticator.auth_hint([achall(1)])
     authenticator.cleanup([achall(1)])
 
@@ -227,7 +228,7 @@ def test_the_choices_of_options_are_those_there_are() -> None:
     Authenticator.inject_parser_options(parser, "standalone-nfq")
     choices = {action.dest: action.choices for action in parser._actions if action.choices}
     assert choices == {
-        "standalone_nfq_firewall": list(firewall.CHOICES),
+        "standalone_nfq_firewall": list(choice.CHOICES),
         "standalone_nfq_queue_client": list(claim.QUEUE_CLIENTS),
         "standalone_nfq_selection": list(claim.SELECTIONS),
     }
@@ -269,7 +270,7 @@ def test_an_option_that_is_no_number_is_refused_by_the_parser(capsys: pytest.Cap
 def test_without_privileges_it_says_so_when_prepared(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("certbot_standalone_nfq.kernel.support.missing_capabilities", lambda: ["CAP_NET_ADMIN"])
+    monkeypatch.setattr("certbot_standalone_nfq.host.privileges.missing_capabilities", lambda: ["CAP_NET_ADMIN"])
     with pytest.raises(certbot_errors.PluginError, match="without CAP_NET_ADMIN"):
         authenticator.prepare()
 
@@ -287,7 +288,7 @@ def test_without_iptables_and_nft_it_says_so_when_prepared(
 def test_what_it_did_not_foresee_is_an_error_that_certbot_lives_with(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(firewall, "available", lambda _: 1 / 0)
+    monkeypatch.setattr(choice, "available", lambda _: 1 / 0)
     with pytest.raises(certbot_errors.PluginError, match="cannot tell whether it works here: ZeroDivisionError"):
         authenticator.prepare()
 

@@ -9,16 +9,16 @@ import sys
 
 import pytest
 
-from certbot_standalone_nfq.kernel.nfnetlink import NETLINK_NETFILTER
-from tests.lab.hosts import Host
-from tests.lab.plugin import WORKS, try_out
+from certbot_standalone_nfq.capture.nfqueue.messages import NETLINK_NETFILTER
+from lab.hosts import Host
+from lab.plugin import WORKS, try_out
 
 BOTH = "+net_admin,+net_raw,+dac_override"
 CONFINED_ROOT = r", which root lacks here\. Start (the container with --cap-add=NET_ADMIN|Certbot without what takes)"
 
 
 def refusing(error: int, family: int, protocol: int = -1) -> tuple[str, ...]:
-    return (sys.executable, "-m", "tests.lab.seccomp", *(str(number) for number in (error, family, protocol)))
+    return (sys.executable, "-m", "lab.seccomp", *(str(number) for number in (error, family, protocol)))
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ from pathlib import Path
 from cryptography import x509
 
 import scripts.container
+from lab import hosts
+from lab.certbot import Certbot
+from lab.interceptor import VARIANTS
+from lab.load import load
+from lab.nginx import nginx
+from lab.pebble import pebble
 from scripts.container import image, runtime
 from scripts.distros.rootfs import workshop
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.interceptor import VARIANTS
-from tests.lab.load import load
-from tests.lab.nginx import nginx
-from tests.lab.pebble import pebble
 
 _SOURCE = Path(__file__).parents[2]
 _NAME = "example.com"

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.processes import run
 from scripts.distros.rootfs import Root, Workshop
-from tests.lab.processes import run
 
 _PIP = ("global.cert", "global.index-url", "global.trusted-host")
 _BASE = re.compile(r"debian:(\w+)-slim")

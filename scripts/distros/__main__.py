@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import scripts.distros
+from lab.processes import run
 from scripts.distros.rootfs import Workshop, workshop
 from scripts.distros.steps import DISTRIBUTIONS, FIREWALLS, STEPS
 from scripts.distros.trial import Distribution, Firewall, trial
-from tests.lab.processes import run
 
 _SOURCE = Path(__file__).parent.parent.parent
 _NO_SOURCE = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist")

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.processes import run
 from scripts.mirror import mirror
-from tests.lab.processes import run
 
 _SECONDS = 1200
 """The longest that installing may take, on a slow machine and a slow line."""

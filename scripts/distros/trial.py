@@ -11,13 +11,13 @@ from pathlib import Path
 
 from cryptography import x509
 
+from lab import hosts
+from lab.certbot import Certbot
+from lab.hosts import Host
+from lab.load import load
+from lab.nginx import Nginx, nginx
+from lab.pebble import pebble
 from scripts.distros.rootfs import Root, Workshop
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.hosts import Host
-from tests.lab.load import load
-from tests.lab.nginx import Nginx, nginx
-from tests.lab.pebble import pebble
 
 NAMES = FOUR, SIX = "four.example.com", "six.example.com"
 """What a certificate is for: a name that is asked over IPv4, and one over IPv6."""

@@ -37,11 +37,12 @@ class Selection:
 
 _POSSIBLE = ("-m", "not anywhere and not heavy")
 _BY_THEMSELVES = (
-    "tests/netns/test_standin.py",
+    "tests/netns/test_fallback_listener.py",
     "tests/netns/test_proxied.py::test_only_a_text_header_has_iptables_queue_a_bystander",
 )
+_PARTS = ("tests/capture", "tests/host", "tests/session", "tests/cli/doctor/test_network_namespace.py")
 _WITH_ONE = (*_POSSIBLE, "tests/netns", ISSUANCE, *(f"--deselect={each}" for each in _BY_THEMSELVES))
-ALL = Selection({**dict.fromkeys(FIREWALLS, _WITH_ONE), EACH: (*_POSSIBLE, "tests/kernel", *_BY_THEMSELVES)}, 3 * 3600)
+ALL = Selection({**dict.fromkeys(FIREWALLS, _WITH_ONE), EACH: (*_POSSIBLE, *_PARTS, *_BY_THEMSELVES)}, 3 * 3600)
 ESSENTIAL = Selection(dict.fromkeys(FIREWALLS, ("-m", "essential", "tests/netns", ISSUANCE)), 1200)
 
 

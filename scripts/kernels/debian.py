@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.processes import run
 from scripts.mirror import mirror
-from tests.lab.processes import run
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _METAPACKAGE = "linux-image-amd64"

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.processes import run, running
 from scripts.kernels.debian import Kernel
-from tests.lab.processes import run, running
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 _BIN = Path(sys.executable).parent

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from lab import hosts
+from lab.certbot import Certbot
+from lab.hosts import Host
+from lab.load import load
+from lab.nginx import Nginx, nginx
+from lab.pebble import Pebble, pebble
 from tests.e2e.matrix import ROWS, table
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.hosts import Host
-from tests.lab.load import load
-from tests.lab.nginx import Nginx, nginx
-from tests.lab.pebble import Pebble, pebble
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from scapy.utils import rdpcap
 
+from lab.certbot import Certbot
+from lab.interceptor import CLIENTS, VARIANTS
+from lab.processes import running, wait_until
 from tests.e2e.conftest import Internet
-from tests.lab.certbot import Certbot
-from tests.lab.interceptor import CLIENTS, VARIANTS
-from tests.lab.processes import running, wait_until
 
 NAMES = ("four.example.com", "six.example.com", "both.example.com")
 

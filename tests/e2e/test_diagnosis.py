@@ -11,34 +11,34 @@ from dataclasses import dataclass
 
 import pytest
 
-from certbot_standalone_nfq.diagnosis import Verdict
+from certbot_standalone_nfq.diagnosis.rules import Cause
+from lab import hosts
+from lab.certbot import Certbot
+from lab.dns import resolving
+from lab.hosts import Host
+from lab.http import PAGE_REQUEST, body, read_all
+from lab.impostors import impostor, not_found, redirect, spoiling_proxy
+from lab.nginx import PAGE, nginx
+from lab.pebble import pebble
+from lab.processes import wait_until
 from tests.e2e.conftest import Internet
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.dns import resolving
-from tests.lab.hosts import Host
-from tests.lab.http import PAGE_REQUEST, body, read_all
-from tests.lab.impostors import impostor, not_found, redirect, spoiling_proxy
-from tests.lab.nginx import PAGE, nginx
-from tests.lab.pebble import pebble
-from tests.lab.processes import wait_until
 
 TELLTALES = {
-    Verdict.NAME_TROUBLE: "matter of its DNS zone",
-    Verdict.UNACKNOWLEDGED: "no answer was acknowledged",
-    Verdict.BEHIND_PROXY: "proxy or CDN at",
-    Verdict.OTHER_PERSPECTIVE: "Authorities ask from several places",
-    Verdict.OTHER_PROGRAM: "did not get to this plugin",
-    Verdict.REDIRECTED: "the authority was redirected",
-    Verdict.NOT_THIS_MACHINE: "of this machine: correct its A and AAAA",
-    Verdict.REFUSED: "refused by this machine",
-    Verdict.DROPPED: "got no answer of it",
-    Verdict.RETURN_PATH: "answer did not arrive there",
-    Verdict.NO_REQUEST: "but no challenge request came that way",
-    Verdict.ONE_FAMILY: "or remove that record",
-    Verdict.NOTHING: "provider blocks the port on the way",
+    Cause.NAME_TROUBLE: "matter of its DNS zone",
+    Cause.UNACKNOWLEDGED: "no answer was acknowledged",
+    Cause.BEHIND_PROXY: "proxy or CDN at",
+    Cause.OTHER_PERSPECTIVE: "Authorities ask from several places",
+    Cause.OTHER_PROGRAM: "did not get to this plugin",
+    Cause.REDIRECTED: "the authority was redirected",
+    Cause.NOT_THIS_MACHINE: "of this machine: correct its A and AAAA",
+    Cause.REFUSED: "refused by this machine",
+    Cause.DROPPED: "got no answer of it",
+    Cause.RETURN_PATH: "answer did not arrive there",
+    Cause.NO_REQUEST: "but no challenge request came that way",
+    Cause.ONE_FAMILY: "or remove that record",
+    Cause.NOTHING: "provider blocks the port on the way",
 }
-"""What the hint says for one verdict only."""
+"""What the hint says for one cause only."""
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Scenario:
     """What is wrong, where the name leads, and what the hint must say."""
 
     trouble: Trouble
-    verdict: Verdict
+    cause: Cause
     addresses: Callable[[World], tuple[str, ...]] = lambda world: (world.server.ipv4,)
     says: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -136,72 +136,72 @@ BYSTANDERS_PORT = 4001
 BLACK_HOLE = f"filter OUTPUT -p tcp --dport 80 ! --sport {BYSTANDERS_PORT} -j DROP"
 SCENARIOS = {
     "nothing arrives, as something on the way drops it": Scenario(
-        rules(client, BLACK_HOLE), Verdict.NOTHING, says=("no connection attempt arrived at TCP port 80",)
+        rules(client, BLACK_HOLE), Cause.NOTHING, says=("no connection attempt arrived at TCP port 80",)
     ),
     "nothing arrives but other people's connections": Scenario(
         rules(client, BLACK_HOLE),
-        Verdict.NOTHING,
+        Cause.NOTHING,
         says=("no challenge request arrived at TCP port 80", "1 other connection attempt did"),
         bystander=True,
     ),
     "the name leads to a host that answers instead": Scenario(
         lambda world: impostor(world.client, world.other4, not_found),
-        Verdict.NOT_THIS_MACHINE,
+        Cause.NOT_THIS_MACHINE,
         lambda world: (world.other4,),
         says=("198.51.100.4, which is not an address of this machine",),
     ),
     "the name leads to a host that refuses": Scenario(
-        nobody, Verdict.NOT_THIS_MACHINE, lambda world: (world.other4,), says=("198.51.100.4",)
+        nobody, Cause.NOT_THIS_MACHINE, lambda world: (world.other4,), says=("198.51.100.4",)
     ),
     "the AAAA record leads elsewhere": Scenario(
         lambda world: impostor(world.client, world.other6, not_found),
-        Verdict.NOT_THIS_MACHINE,
+        Cause.NOT_THIS_MACHINE,
         lambda world: (world.server.ipv4, world.other6),
         says=("2001:db8:100::4, which is not an address",),
     ),
     "one of several A records leads elsewhere": Scenario(
         lambda world: impostor(world.client, world.other4, not_found),
-        Verdict.NOT_THIS_MACHINE,
+        Cause.NOT_THIS_MACHINE,
         lambda world: (world.other4, world.server.ipv4),
         says=("198.51.100.4, which is not an address",),
     ),
     "a firewall here drops connections": Scenario(
         rules(server, "filter INPUT -p tcp --dport 80 -j DROP"),
-        Verdict.DROPPED,
+        Cause.DROPPED,
         says=("over IPv4 (from 198.51.100.1)", "allow TCP port 80 in"),
     ),
     "a firewall here rejects connections": Scenario(
         rules(server, "filter INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset"),
-        Verdict.REFUSED,
+        Cause.REFUSED,
         says=("connections over IPv4 (from 198.51.100.1)",),
     ),
     "nothing listens on the address": Scenario(
         nobody,
-        Verdict.REFUSED,
+        Cause.REFUSED,
         lambda world: (world.bare4,),
         says=("of 198.51.100.3",),
         options=("--http-01-address", "198.51.100.2"),
     ),
     "nothing listens on IPv6": Scenario(
         nobody,
-        Verdict.REFUSED,
+        Cause.REFUSED,
         lambda world: (world.bare6,),
         says=("over IPv6", "of 2001:db8:100::3"),
         options=("--http-01-address", "198.51.100.2"),
     ),
     "an inspecting firewall holds requests back": Scenario(
         rules(client, "filter OUTPUT -p tcp --dport 80 -m string --algo bm --string acme-challenge -j DROP"),
-        Verdict.NO_REQUEST,
+        Cause.NO_REQUEST,
         says=("over IPv4 (from 198.51.100.1)",),
     ),
     "the answer is lost on its way": Scenario(
         rules(client, "filter INPUT -p tcp --sport 80 -m length --length 80:65535 -j DROP"),
-        Verdict.UNACKNOWLEDGED,
+        Cause.UNACKNOWLEDGED,
         says=("3 challenge requests arrived (from 198.51.100.1)",),
     ),
     "the way back is blocked altogether": Scenario(
         rules(client, "filter INPUT -p tcp --sport 80 -j DROP"),
-        Verdict.RETURN_PATH,
+        Cause.RETURN_PATH,
         says=("over IPv4 (from 198.51.100.1)",),
     ),
     "one perspective is kept from asking": Scenario(
@@ -210,30 +210,30 @@ SCENARIOS = {
             "filter OUTPUT -p tcp --dport 80 --syn -m statistic --mode nth --every 3 --packet 0"
             " -j REJECT --reject-with tcp-reset",
         ),
-        Verdict.OTHER_PERSPECTIVE,
+        Cause.OTHER_PERSPECTIVE,
         says=("2 challenge requests from 198.51.100.1 arrived and were answered", "the web server is not the reason"),
     ),
-    "the name does not exist": Scenario(nobody, Verdict.NAME_TROUBLE, lambda _: (), says=("could not look it up",)),
+    "the name does not exist": Scenario(nobody, Cause.NAME_TROUBLE, lambda _: (), says=("could not look it up",)),
     "a proxy in front changes the answer": Scenario(
         lambda world: impostor(world.client, world.other4, spoiling_proxy(world.client, world.server.ipv4)),
-        Verdict.BEHIND_PROXY,
+        Cause.BEHIND_PROXY,
         lambda world: (world.other4,),
         says=("(headers x-forwarded-for, via)",),
     ),
     "a gateway in front redirects": Scenario(
         lambda world: impostor(world.client, world.other4, redirect),
-        Verdict.REDIRECTED,
+        Cause.REDIRECTED,
         lambda world: (world.other4,),
         says=("without a redirection",),
     ),
     "another program takes the requests": Scenario(
         rules(server, "raw PREROUTING -p tcp --dport 80 -j CT --notrack"),
-        Verdict.OTHER_PROGRAM,
+        Cause.OTHER_PROGRAM,
         says=("3 challenge requests arrived at this machine (from 198.51.100.1)",),
     ),
     "IPv6 is blocked on the way, and IPv4 works": Scenario(
         rules(client, BLACK_HOLE),
-        Verdict.ONE_FAMILY,
+        Cause.ONE_FAMILY,
         lambda world: (world.server.ipv6,),
         says=("nothing arrived over IPv6", "AAAA record 2001:db8:100::2", "over IPv4, 1 connection attempt did"),
         bystander=True,
@@ -255,7 +255,7 @@ def test_the_hint_names_what_failed_and_nothing_else(
     assert result.returncode == 1, result.stdout
     hint = result.stdout.split("Hint: ")[1].split("\n\n")[0]
     record_property("hint", hint)
-    assert [verdict for verdict, telltale in TELLTALES.items() if telltale in hint] == [scenario.verdict], hint
+    assert [cause for cause, telltale in TELLTALES.items() if telltale in hint] == [scenario.cause], hint
     for words in scenario.says:
         assert words in hint
     assert len(hint.splitlines()) <= 6

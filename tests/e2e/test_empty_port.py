@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.hosts import Host
-from tests.lab.interceptor import VARIANTS
-from tests.lab.nginx import nginx
-from tests.lab.pebble import pebble
+from lab import hosts
+from lab.certbot import Certbot
+from lab.hosts import Host
+from lab.interceptor import VARIANTS
+from lab.nginx import nginx
+from lab.pebble import pebble
 
 NAMES = ("four.example.com", "six.example.com")
 

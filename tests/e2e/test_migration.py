@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.hosts import Host
-from tests.lab.pebble import Pebble, pebble
-from tests.lab.services import Service, apache_service, nginx_service
+from lab import hosts
+from lab.certbot import Certbot
+from lab.hosts import Host
+from lab.pebble import Pebble, pebble
+from lab.services import Service, apache_service, nginx_service
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "migrate.md"
 NAME = "example.com"

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from lab import hosts
+from lab.certbot import Certbot
+from lab.dns import resolving
+from lab.hosts import Host
+from lab.load import load
+from lab.pebble import pebble
+from lab.processes import wait_until
+from lab.servers import SERVERS
+from lab.servers.clients import ask_and_wait, hang_up, keeping
+from lab.servers.web_server import WebServer
 from tests.e2e.matrix import ROWS, Row
-from tests.lab import hosts
-from tests.lab.certbot import Certbot
-from tests.lab.dns import resolving
-from tests.lab.hosts import Host
-from tests.lab.load import load
-from tests.lab.pebble import pebble
-from tests.lab.processes import wait_until
-from tests.lab.servers import SERVERS
-from tests.lab.servers.clients import ask_and_wait, hang_up, keeping
-from tests.lab.servers.web_server import WebServer
 
 FOUR, SIX = "four.example.com", "six.example.com"
 CONTROL = "/.well-known/acme-challenge/of-another-client"

@@ -14,9 +14,9 @@ import pytest
 from cryptography import x509
 
 import certbot_standalone_nfq
-from certbot_standalone_nfq.kernel.nfnetlink import NETLINK_NETFILTER
+from certbot_standalone_nfq.capture.nfqueue.messages import NETLINK_NETFILTER
+from lab.certbot import Certbot
 from tests.e2e.conftest import Internet
-from tests.lab.certbot import Certbot
 
 OURS, OTHER = "four.example.com", "both.example.com"
 RENEW = ("renew", "--force-renewal", "--no-random-sleep-on-renew")
@@ -85,7 +85,7 @@ def without(folder: Path, package: str) -> tuple[str, ...]:
         ),
         (("unshare", "--mount", "sh", "-c", WITHOUT_FIREWALL_PROGRAMS, "sh"), "Install your distribution's"),
         (
-            (sys.executable, "-m", "tests.lab.seccomp", *(str(number) for number in NO_NETFILTER)),
+            (sys.executable, "-m", "lab.seccomp", *(str(number) for number in NO_NETFILTER)),
             "This kernel has no packet queue for user space: module nfnetlink_queue",
         ),
     ],

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import hosts
-from tests.lab.hosts import Host
-from tests.lab.nginx import Nginx, nginx
+from lab import hosts
+from lab.hosts import Host
+from lab.nginx import Nginx, nginx
 
 _DELAY = ("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "1ms")
 collect_ignore = [] if hosts.kernel_can(*_DELAY) else ["test_cables.py"]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.bystander import Bystander, offer
-from tests.lab.hosts import Host
-from tests.lab.http import body, read_all, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.bystander import Bystander, offer
+from lab.hosts import Host
+from lab.http import body, read_all, request
+from lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from tests.netns.conftest import Lab
 
 FAMILIES = ["ipv4", "ipv6"]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.lab import hosts
-from tests.lab.capture import capture, flags
-from tests.lab.hosts import Host
-from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
-from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
-from tests.lab.processes import wait_until
+from lab import hosts
+from lab.capture import capture, flags
+from lab.hosts import Host
+from lab.http import CLOSE, PAGE_REQUEST, ask, body, request
+from lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
+from lab.processes import wait_until
 from tests.netns.conftest import Lab
 
 

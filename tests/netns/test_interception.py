@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.core.segment import Flags
-from tests.lab.capture import capture, flags
-from tests.lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
-from tests.lab.interceptor import CLIENTS, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting
-from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE
-from tests.lab.processes import wait_until
+from certbot_standalone_nfq.wire.tcp import Flags
+from lab.capture import capture, flags
+from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
+from lab.interceptor import CLIENTS, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting
+from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE
+from lab.processes import wait_until
 from tests.netns.conftest import Lab
 
 FAMILIES = ["ipv4", "ipv6"]

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq import interception as interceptions
-from certbot_standalone_nfq.core.engine import Engine
-from tests.lab.hosts import Host
-from tests.lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
-from tests.lab.interceptor import (
+from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.session import loop as interceptions
+from lab.hosts import Host
+from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
+from lab.interceptor import (
     CLIENTS,
     KEY_AUTHORIZATION,
     VARIANTS,
@@ -26,8 +26,8 @@ from tests.lab.interceptor import (
     interceptor_command,
     interceptor_process,
 )
-from tests.lab.nginx import PAGE
-from tests.lab.processes import run, running, wait_until
+from lab.nginx import PAGE
+from lab.processes import run, running, wait_until
 from tests.netns.conftest import Lab
 
 GUARDS_SCRIPT = "read -r message && exit 0"

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import hosts
-from tests.lab.bystander import Bystander, offer
-from tests.lab.capture import capture
-from tests.lab.hosts import Host
-from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, intercepting
-from tests.lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, Nginx, nginx
-from tests.lab.processes import wait_until
+from lab import hosts
+from lab.bystander import Bystander, offer
+from lab.capture import capture
+from lab.hosts import Host
+from lab.http import CLOSE, PAGE_REQUEST, ask, body, request
+from lab.interceptor import KEY_AUTHORIZATION, KINDS, intercepting
+from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, Nginx, nginx
+from lab.processes import wait_until
 
 
 @dataclass

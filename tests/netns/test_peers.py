@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.kernel.plan import Selection
-from tests.lab.hosts import Host
-from tests.lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, request
-from tests.lab.interceptor import KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
-from tests.lab.nginx import PAGE
-from tests.lab.processes import wait_until
-from tests.lab.shuffler import damaging_first_data, shuffling
+from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
+from lab.hosts import Host
+from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, request
+from lab.interceptor import KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
+from lab.nginx import PAGE
+from lab.processes import wait_until
+from lab.shuffler import damaging_first_data, shuffling
 from tests.netns.conftest import Lab
 
 FAMILIES = ["ipv4", "ipv6"]

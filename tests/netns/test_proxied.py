@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.core.proxies import PROXY_HEADERS
-from tests.lab import hosts
-from tests.lab.http import PAGE_REQUEST, body, read_all, request
-from tests.lab.interceptor import IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
-from tests.lab.nginx import PAGE, nginx
+from lab import hosts
+from lab.http import PAGE_REQUEST, body, read_all, request
+from lab.interceptor import IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.nginx import PAGE, nginx
 from tests.netns.conftest import Lab
+from tests.wire.proxies import PROXY_HEADERS
 
 WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
 QUEUE = 4711

@@ -1,0 +1,1 @@
+"""Classic BPF programs, for iptables' rules and for the tap."""

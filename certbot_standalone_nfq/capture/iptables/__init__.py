@@ -1,0 +1,1 @@
+"""NFQUEUE rules by iptables and ip6tables."""

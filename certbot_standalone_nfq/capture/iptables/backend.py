@@ -1,0 +1,212 @@
+"""The firewall's rules through iptables and ip6tables, in their nf_tables or their legacy variant."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.iptables import rules
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.privileges import Feature
+
+logger = logging.getLogger(__name__)
+
+VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
+"""The programs to try in turn: the administrator's choice first."""
+
+_IP = {4: "iptables", 6: "ip6tables"}
+_LOCK_SECONDS = 10
+_TIMEOUT = 30
+_REMOVAL_ATTEMPTS = 10
+_EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
+
+_MANGLE = Feature("mangle table for iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE")
+_FEATURES = (
+    ("-m conntrack --ctdir ORIGINAL", "conntrack match", "xt_conntrack", "MATCH_CONNTRACK"),
+    ('-m bpf --bytecode "1,6 0 0 0"', "bpf match", "xt_bpf", "MATCH_BPF"),
+    ("-m mark --mark 0x1/0x1", "mark match", "xt_mark", "MARK"),
+    ("-m connmark --mark 0x1/0x1", "connmark match", "xt_connmark", "CONNMARK"),
+    ("-j MARK --set-xmark 0x0/0x1", "MARK target", "xt_mark", "MARK"),
+    ("-j CONNMARK --set-xmark 0x0/0x1", "CONNMARK target", "xt_connmark", "CONNMARK"),
+    ("-j NFQUEUE --queue-num 0 --queue-bypass", "NFQUEUE target", "xt_NFQUEUE", "TARGET_NFQUEUE"),
+)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The programs for one IP version."""
+
+    version: int
+    program: str
+    save: str
+    restore: str
+    saves: tuple[str, ...]
+    """Those that show the rules, of each variant once; a table that is not there yet they do not make."""
+
+
+class IptablesFirewall:
+    """The rules by one variant of iptables. Everything it raises is one of the package's errors."""
+
+    marks_connections = True
+
+    def __init__(self, variant: str = "iptables") -> None:
+        """Find the programs. Raises errors.NoFirewallTool if those for IPv4 are not there."""
+        self.name = variant
+        self._hold_open: tuple[int, ...] = ()
+        self._families = [_find_family(4, variant)]
+        if privileges.has_ipv6():
+            try:
+                self._families.append(_find_family(6, variant.replace("ip", "ip6", 1)))
+            except errors.NoFirewallTool as error:
+                logger.warning("Requests over IPv6 cannot be answered. %s", error)
+
+    def install(self, allocation: Allocation, hold_open: int) -> None:
+        """Put the plan's rules in place, for each family in one transaction; nothing stays if one fails."""
+        self._hold_open = (hold_open,)
+        try:
+            for family in self._families:
+                self._install_family(allocation, family)
+        except Exception:
+            with contextlib.suppress(errors.Error):  # of the two errors, the first says more
+                self.remove(allocation.run_id)
+            raise
+        finally:
+            self._hold_open = ()
+
+    def remove(self, run_id: RunId, drain: Callable[[], None] = lambda: None) -> None:
+        """Remove all rules of the plan with this label. What waits in the queue has no need of them."""
+        for family in self._families:
+            self._remove_from(family, run_id)
+        drain()
+
+    def installed(self) -> set[RunId]:
+        """Return the labels in the names of all chains of ours."""
+        return {run_id for family in self._families for run_id in rules.run_ids(self._saved(family, rules.TABLE))}
+
+    def conflict(self, allocation: Allocation) -> str | None:
+        """Return a rule, in any table and by either variant, that uses the plan's marks or queue."""
+        shown = (self._shown(program) for family in self._families for program in family.saves)
+        found = (rules.conflicting_rule(saved, allocation) for saved in shown)
+        return next((rule for rule in found if rule), None)
+
+    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
+        """Return one command a rule and chain, so that each works whether or not the others do; jumps first."""
+        return [
+            [family.program, "-w", str(_LOCK_SECONDS), "-t", rules.TABLE, *action]
+            for family in self._families
+            for action in rules.removal_actions(allocation)
+        ]
+
+    def _install_family(self, allocation: Allocation, family: _Family) -> None:
+        script = rules.install_script(allocation, family.version)
+        try:
+            self._restore(family, script)
+        except errors.FirewallRefused:
+            privileges.load_modules(*dict.fromkeys(feature.module for _, feature in _probes(script)))
+            try:
+                self._restore(family, script)
+            except errors.FirewallRefused:
+                self._explain(family, allocation, script)
+                raise
+
+    def _remove_from(self, family: _Family, run_id: RunId) -> None:
+        for attempt in range(_REMOVAL_ATTEMPTS):
+            script = rules.removal_script(self._saved(family, rules.TABLE), run_id)
+            if script is None:
+                return
+            try:
+                self._restore(family, script)
+            except errors.FirewallRefused:
+                # A dead run's guard may be removing the same rules: then there are fewer the next time.
+                if attempt == _REMOVAL_ATTEMPTS - 1:
+                    raise
+
+    def _explain(self, family: _Family, allocation: Allocation, script: str) -> None:
+        """Raise errors.KernelSupportMissing for the first feature in a script that the kernel lacks, if any."""
+        for rule, feature in _probes(script):
+            try:
+                self._restore(family, rules.probe_script(allocation, rule))
+            except errors.FirewallRefused as error:
+                raise privileges.lack(feature) from error
+
+    def _saved(self, family: _Family, table: str) -> str:
+        """Return the rules as the tool shows them: none, if there is no such table yet or can be none."""
+        return self._shown(family.save, *(["-t", table] if table else []))
+
+    def _shown(self, *command: str) -> str:
+        try:
+            return self._run(list(command))
+        except errors.FirewallRefused as error:
+            logger.debug("%s", error)
+            return ""
+
+    def _restore(self, family: _Family, script: str) -> None:
+        logger.debug("%s:\n%s", family.restore, script)
+        self._run([family.restore, "--noflush", "-w", str(_LOCK_SECONDS)], script)
+
+    def _run(self, command: list[str], script: str = "") -> str:
+        program = command[0]
+        try:
+            result = subprocess.run(
+                command,
+                check=False,
+                input=script,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                pass_fds=self._hold_open,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise errors.FirewallHangs(program, _TIMEOUT) from error
+        except OSError as error:
+            raise errors.FirewallRefused(program, error.strerror or str(error)) from error
+        if result.stderr:
+            logger.debug("%s: exit status %d: %s", program, result.returncode, result.stderr.strip())
+        if result.returncode == _EXIT_RESOURCE_PROBLEM:
+            raise _resource_problem(program, result.stderr)
+        if result.returncode:
+            raise errors.FirewallRefused(program, _first_line(result.stderr) or f"exit status {result.returncode}")
+        return result.stdout
+
+
+def _probes(script: str) -> Iterator[tuple[str, Feature]]:
+    """Yield each feature that a script uses, with a rule that uses nothing else."""
+    yield "", _MANGLE
+    for rule, name, module, option in _FEATURES:
+        if " ".join(rule.split()[:2]) in script:
+            yield rule, Feature(name, module, f"CONFIG_NETFILTER_XT_{option}")
+
+
+def _resource_problem(program: str, complaint: str) -> errors.Error:
+    if "lock file" in complaint and "ermission denied" in complaint:
+        return errors.FirewallLockDenied(program)
+    if "xtables lock" in complaint:
+        return errors.FirewallLocked(program, _LOCK_SECONDS)
+    return errors.FirewallRefused(program, _first_line(complaint))
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "").rstrip(
+        "."
+    )
+
+
+def _find_family(version: int, program: str) -> _Family:
+    paths = [privileges.find_program(name) for name in (program, f"{program}-save", f"{program}-restore")]
+    if not all(paths):
+        raise errors.NoFirewallTool(program, "iptables")
+    found, save, restore = (path or "" for path in paths)
+    return _Family(version, found, save, restore, _saves(version, save))
+
+
+def _saves(version: int, own: str) -> tuple[str, ...]:
+    """Return a variant's own program, and those of other variants, which are known by what their links lead to."""
+    others = (privileges.find_program(f"{_IP[version]}-{kind}-save") for kind in ("nft", "legacy"))
+    found = {os.path.realpath(path): path for path in (*others, own) if path}
+    return tuple(found.values())

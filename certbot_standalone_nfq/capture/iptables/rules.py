@@ -1,0 +1,143 @@
+"""The rules of a plan as iptables' text, and the reading of that text. Nothing here runs a program.
+
+In the mangle table, after NAT, for packets from the client to the port it addressed:
+
+    INPUT:   the port -> CHAIN, whatever conntrack thinks of the packet: of a connection older than the rules it may
+             have seen the server's side first
+    INPUT, FORWARD: another port by now, or another machine's, and conntrack's original port -> CHAIN
+    CHAIN:   already decided on -> CHAIN-OUT (first, as a connection may be of no interest by the time a packet is back)
+             payload like a challenge request -> set the connection's mark
+             connection marked -> NFQUEUE, bypassed while nobody listens
+    CHAIN-OUT: not to be watched -> clear the connection's mark
+             clear the packet's mark; go on behind the jump to CHAIN
+
+Where every packet of the port is queued, connections need no mark.
+
+A queued packet that is let go comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
+CHAIN-OUT, and meets the user's own rules as if it had never been away.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from collections.abc import Iterable
+
+from certbot_standalone_nfq.capture.bpf import selector
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
+
+TABLE = "mangle"
+_CHAIN_PREFIX = "CERTBOT-NFQ-"
+_OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
+_MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
+_CONNECTION_MASKS = (
+    re.compile(r"-m connmark (?:! )?--mark (?:0x[0-9a-fA-F]+|\d+)(?:/(0x[0-9a-fA-F]+))?"),
+    re.compile(r"-j CONNMARK --set-xmark 0x[0-9a-fA-F]+/(0x[0-9a-fA-F]+)"),
+    re.compile(r"-j CONNMARK --(?:save|restore)-mark(?: --nfmask 0x[0-9a-fA-F]+ --ctmask (0x[0-9a-fA-F]+))?"),
+)
+"""What a rule compares, overwrites or copies of a connection's mark: all of it, unless it has a mask."""
+_QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
+
+
+def chain_names(run_id: RunId) -> tuple[str, str]:
+    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by.
+
+    They are at most 26 characters long; iptables takes 28.
+    """
+    name = f"{_CHAIN_PREFIX}{run_id.queue}-{run_id.run}"
+    return name, f"{name}-OUT"
+
+
+def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
+    """Return the rules that lead into the plan's chain, each with the hook's chain that it belongs in."""
+    chain = chain_names(allocation.run_id)[0]
+    unchanged = ("INPUT", f"-p tcp --dport {allocation.port} -j {chain}")
+    if allocation.selection is Selection.STATELESS_PORT:
+        return [unchanged]
+    opened = f"-m conntrack --ctdir ORIGINAL --ctorigdstport {allocation.port} -j {chain}"
+    return [unchanged, ("INPUT", f"-p tcp ! --dport {allocation.port} {opened}"), ("FORWARD", f"-p tcp {opened}")]
+
+
+def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
+    """Return the rules of the plan's own chains for IP version 4 or 6, each with its chain."""
+    chain, out = chain_names(allocation.run_id)
+    connection, released, both = map(
+        hex, (allocation.marks.connection, allocation.marks.released, allocation.marks.both)
+    )
+    decided_on = (chain, f"-m mark --mark {released}/{released} -g {out}")
+    queue = f"-j NFQUEUE --queue-num {allocation.queue} --queue-bypass"
+    clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
+    if allocation.selection is not Selection.PREFILTER:
+        return [decided_on, (chain, queue), clear_packet]
+    looks_like_a_challenge = f'-m bpf --bytecode "{selector.bytecode(family)}"'
+    return [
+        decided_on,
+        (chain, f"{looks_like_a_challenge} -j CONNMARK --set-xmark {connection}/{connection}"),
+        (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
+        (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
+        clear_packet,
+    ]
+
+
+def install_script(allocation: Allocation, family: int) -> str:
+    """Return the input of iptables-restore that puts a plan in place, in one transaction."""
+    chains = [f":{chain} - [0:0]" for chain in chain_names(allocation.run_id)]
+    rules = [f"-A {chain} {rule}" for chain, rule in chain_rules(allocation, family)]
+    # At the top of the hook, as a rule of the user's further up could let the packet go before it gets to ours.
+    jumps = [f"-I {hook} 1 {rule}" for hook, rule in jump_rules(allocation)]
+    return script([*chains, *rules, *jumps])
+
+
+def probe_script(allocation: Allocation, rule: str) -> str:
+    """Return the input of iptables-restore that puts just one rule in the plan's chain, or an empty chain."""
+    chain = chain_names(allocation.run_id)[0]
+    return script([f":{chain} - [0:0]", *([f"-A {chain} {rule}"] if rule else [])])
+
+
+def removal_script(saved: str, run_id: RunId) -> str | None:
+    """Return the input of iptables-restore that removes a plan from rules as saved, or None if nothing is there."""
+    names = chain_names(run_id)
+    lines = saved.splitlines()
+    own = [line[1:].split()[0] for line in lines if line.startswith(":") and line[1:].split()[0] in names]
+    jumps = [f"-D{line[2:]}" for line in _rules_outside(lines, names) if line.split()[-1] in names]
+    flushes, deletions = [f"-F {chain}" for chain in own], [f"-X {chain}" for chain in own]
+    return script([*jumps, *flushes, *deletions]) if jumps or own else None
+
+
+def removal_actions(allocation: Allocation) -> list[list[str]]:
+    """Return the arguments of iptables that remove a plan, one rule or chain at a time, the jumps first."""
+    deletions = [["-D", hook, *rule.split()] for hook, rule in jump_rules(allocation)]
+    return deletions + [[action, chain] for action in ("-F", "-X") for chain in chain_names(allocation.run_id)]
+
+
+def run_ids(saved: str) -> set[RunId]:
+    """Return the labels of all plans that saved rules hold anything of."""
+    return {RunId(int(queue), run) for queue, run in _OWN_CHAIN.findall(saved)}
+
+
+def conflicting_rule(saved: str, allocation: Allocation) -> str | None:
+    """Return the first rule among saved ones that sets or tests the plan's marks, or uses its queue."""
+    for line in _rules_outside(saved.splitlines(), chain_names(allocation.run_id)):
+        if any(int(value, 0) & allocation.marks.both for value in _MARK_VALUE.findall(line)):
+            return line
+        if allocation.selection is Selection.PREFILTER and _connection_mask(line) & allocation.marks.connection:
+            return line
+        if any(int(first) <= allocation.queue <= int(last or first) for first, last in _QUEUE_NUMBER.findall(line)):
+            return line
+    return None
+
+
+def _connection_mask(rule: str) -> int:
+    """Return the bits of connections' marks that a rule has anything to do with."""
+    found = [mask for pattern in _CONNECTION_MASKS for mask in pattern.findall(rule)]
+    return functools.reduce(operator.or_, (int(mask or "0xffffffff", 0) for mask in found), 0)
+
+
+def script(lines: Iterable[str]) -> str:
+    """Return lines as a transaction on the table, for iptables-restore."""
+    return "\n".join([f"*{TABLE}", *lines, "COMMIT", ""])
+
+
+def _rules_outside(lines: list[str], chains: tuple[str, str]) -> list[str]:
+    return [line for line in lines if line.startswith("-A ") and line.split()[1] not in chains]

@@ -1,0 +1,126 @@
+"""The packet queue by the fnfqueue package, where that is installed.
+
+fnfqueue 1.1 does the receiving, on a thread of its own. What it would get wrong is done here: its messages with
+two or more attributes are overrun (so ours are sent, over its socket), and what it reads out of a packet
+with a priority is damaged (so the message is decoded again from the bytes received).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+import fnfqueue
+
+from certbot_standalone_nfq.capture.nfqueue import messages
+from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
+from certbot_standalone_nfq.capture.nfqueue.queue import Configuration, bind_error, enlarge_receive_buffer, open_error
+
+logger = logging.getLogger(__name__)
+
+
+class FnfqueueQueue:
+    """The queue by an fnfqueue.Connection."""
+
+    def __init__(self, number: int, configuration: Configuration) -> None:
+        """Become the queue's listener. Raises QueueOccupied, or one of the package's errors."""
+        self.number = number
+        try:
+            self._connection = fnfqueue.Connection()
+        except OSError as error:
+            raise open_error(error) from error
+        self._socket = socket.socket(fileno=os.dup(self._connection._conn.fd))
+        self._packets: collections.deque[QueuedPacket] = collections.deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._closing = False
+        self._thread = threading.Thread(target=self._collect, name="fnfqueue", daemon=True)
+        try:
+            enlarge_receive_buffer(self._socket)
+            self._bind()
+            for request in configuration:
+                self._call(request)
+        except BaseException:
+            self.close()
+            raise
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """Return a pipe's descriptor: fnfqueue reads the socket itself."""
+        return self._wake_read
+
+    def receive(self) -> list[QueuedPacket]:
+        """Return all that fnfqueue's thread has brought."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        packets: list[QueuedPacket] = []
+        while self._packets:
+            packets.append(self._packets.popleft())
+        return packets
+
+    def give_verdict(
+        self, packet: int, verdict: KernelVerdict, mark: int | None = None, payload: bytes | None = None
+    ) -> None:
+        """Send the verdict, encoded by us, from fnfqueue's socket: the kernel takes it from no other."""
+        self._socket.send(messages.verdict(self.number, packet, verdict, mark, payload))
+
+    def close(self) -> None:
+        """Close fnfqueue's socket, which unbinds the queue."""
+        if self._closing:
+            return
+        self._closing = True
+        # fnfqueue's close() pulls the connection from under its own thread, so that is sent home first.
+        os.write(self._connection._w, b"\0")
+        self._connection._worker.join()
+        self._connection.close()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _bind(self) -> None:
+        try:
+            self._connection.bind(self.number)
+        except OSError as error:
+            raise bind_error(self.number, error) from error
+
+    def _call(self, request: Any) -> None:
+        """Send a request of ours and have fnfqueue wait for its reply."""
+
+        def send(_connection: Any, _acknowledge: int, sequence: int) -> int:
+            return self._socket.send(request(self.number, sequence))
+
+        self._connection._call(send)
+
+    def _collect(self) -> None:
+        """Take packets from fnfqueue until the connection is closed."""
+        while not self._closing:
+            try:
+                for packet in self._connection:
+                    self._take(packet)
+            except fnfqueue.BufferOverflowException:
+                logger.debug("Packet queue %d: more packets came than the receive buffer holds", self.number)
+                self._connection.reset()
+            except Exception as error:  # fnfqueue's word for a verdict that the kernel refused
+                logger.debug("Packet queue %d: %s", self.number, error)
+
+    def _take(self, packet: Any) -> None:
+        buffer = fnfqueue.ffi.buffer(packet.packet.buffer, packet.packet.len)
+        length = int.from_bytes(buffer[:4], sys.byteorder)
+        try:
+            found = list(messages.decode(bytes(buffer[: min(length, len(buffer))])))
+        except messages.MalformedMessage as error:
+            logger.debug("Packet queue %d: %s", self.number, error)
+            found = []
+        self._connection._recycle(packet.packet)
+        self._packets.extend(message for message in found if isinstance(message, QueuedPacket))
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups already
+            os.write(self._wake_write, b"\0")

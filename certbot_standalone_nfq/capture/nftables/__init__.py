@@ -1,0 +1,1 @@
+"""NFQUEUE rules by nft."""

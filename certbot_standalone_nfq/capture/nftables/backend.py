@@ -1,0 +1,141 @@
+"""The firewall's rules through nft, in a table that vanishes with this process where the kernel can do that."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.capture.nftables import program, rules
+from certbot_standalone_nfq.capture.nftables.program import Session
+from certbot_standalone_nfq.capture.nftables.rules import Payload
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.privileges import Feature
+
+logger = logging.getLogger(__name__)
+
+NAME = "nftables"
+
+_FEATURES = {
+    "nf_tables": Feature("nftables", "nf_tables", "CONFIG_NF_TABLES_INET"),
+    "nft_ct": Feature("connection tracking for nftables", "nft_ct", "CONFIG_NFT_CT"),
+    "nft_queue": Feature("queue statement for nftables", "nft_queue", "CONFIG_NFT_QUEUE"),
+}
+_IDLE_SECONDS = 1.0
+
+
+class NftablesFirewall:
+    """The rules by nft. Everything it raises is one of the package's errors."""
+
+    name = NAME
+    marks_connections = False
+
+    def __init__(self) -> None:
+        """Find the program. Raises errors.NoFirewallTool."""
+        self._program = program.find()
+        self._session: Session | None = None
+        self._plan: Allocation | None = None
+
+    def install(self, allocation: Allocation, hold_open: int) -> None:
+        """Put the plan's table in place, the hooks last; nothing stays if that fails."""
+        self._session = Session(self._program, (hold_open,))
+        self._plan = allocation
+        try:
+            self._install(allocation, self._session)
+        except BaseException:
+            self._session.close()
+            self._session = None
+            with contextlib.suppress(errors.Error):  # of the two errors, the first says more
+                self._delete(allocation.run_id)
+            raise
+
+    def remove(self, run_id: RunId, drain: Callable[[], None] = lambda: None) -> None:
+        """Remove a plan's table, once nothing waits in any queue, as the kernel would drop it."""
+        session, allocation = self._session, self._plan
+        if not session or not allocation or allocation.run_id != run_id:
+            self._delete(run_id)
+            return
+        self._session = None
+        with contextlib.suppress(errors.FirewallRefused):  # as when somebody has killed nft
+            session.run(rules.withdrawal_commands(allocation))
+        drain()
+        _wait_for_empty_queues()
+        with contextlib.suppress(errors.FirewallRefused):
+            session.run([rules.removal_command(run_id)])
+        session.close()
+        self._delete(run_id)
+
+    def installed(self) -> set[RunId]:
+        """Return the labels in the names of all tables of ours."""
+        return rules.run_ids(self._listed("tables"))
+
+    def conflict(self, allocation: Allocation) -> str | None:
+        """Return a rule of nft's that uses the plan's marks or queue."""
+        return rules.conflicting_rule(self._listed("ruleset"), allocation)
+
+    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
+        """Return the one command that removes the table. It fails where the table has vanished already."""
+        return [[self._program, rules.removal_command(allocation.run_id)]]
+
+    def _install(self, allocation: Allocation, session: Session) -> None:
+        refused = _try_each_way(allocation, session)
+        if refused:
+            privileges.load_modules(*_FEATURES)
+            refused = _try_each_way(allocation, session)
+        if refused:
+            self._explain(allocation)
+            raise refused
+
+    def _explain(self, allocation: Allocation) -> None:
+        """Raise errors.KernelSupportMissing for the first feature that the kernel lacks, if any."""
+        for module, commands in rules.probes(allocation).items():
+            try:
+                program.run(self._program, commands=commands)
+            except errors.FirewallRefused as error:
+                feature = _FEATURES[module]
+                raise privileges.lack(feature) from error
+
+    def _delete(self, run_id: RunId) -> None:
+        if run_id not in self.installed():
+            return
+        try:
+            program.run(self._program, commands=[rules.removal_command(run_id)])
+        except errors.FirewallRefused:
+            # A dead run's guard may have been quicker.
+            if run_id in self.installed():
+                raise
+
+    def _listed(self, what: str) -> str:
+        """Return what nft lists, without the elements of sets: nothing, if the kernel knows of no tables."""
+        try:
+            return program.run(self._program, "--terse", "list", what)
+        except errors.FirewallRefused as error:
+            logger.debug("%s", error)
+            return ""
+
+
+def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | None:
+    """Put the plan in place in the best way that the kernel and nft can do; return the first way's error if none."""
+    reason: errors.Error | None = None
+    for owned, payload in itertools.product((True, False), Payload):
+        try:
+            session.run(rules.install_commands(allocation, payload, owned))
+        except errors.FirewallRefused as error:
+            reason = reason or error
+            with contextlib.suppress(errors.FirewallRefused):
+                session.run([rules.removal_command(allocation.run_id)])
+        else:
+            logger.debug("nft: the payload by %s, %s", payload.name, "owned" if owned else "with a guard alone")
+            return None
+    return reason
+
+
+def _wait_for_empty_queues() -> None:
+    """Wait, not for long, until no packet waits in any queue of this network namespace, other programs' included."""
+    deadline = time.monotonic() + _IDLE_SECONDS
+    while privileges.waiting_packets() and time.monotonic() < deadline:
+        time.sleep(0.001)

@@ -1,0 +1,211 @@
+"""The rules of a plan as nft's text, and the reading of that text. Nothing here runs a program.
+
+A plan has a table of its own, for both IP versions, whose chains see packets just before those of the mangle priority:
+
+    input, forward: the port, or conntrack's original port -> pick
+    pick:     already decided on -> released
+              connection of interest -> queued
+              payload like a challenge request -> found
+    found:    remember the connection; -> queued
+    released: not to be watched -> forget the connection
+              clear the packet's mark; go on to the next table
+
+A connection of interest is an element of a set, by its addresses and ports as the server sees them, so it takes no
+mark. A queued packet that is let go comes back to the top of our own chain (NF_REPEAT) with our bit in its mark, and
+loses it there: no rule of anybody else's sees it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
+from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
+
+_TABLE_PREFIX = "certbot-nfq-"
+_OWN_TABLE = re.compile(rf"\b{_TABLE_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
+_PRIORITY = -151  # before NF_IP_PRI_MANGLE, include/uapi/linux/netfilter_ipv4.h
+_SECONDS = 180
+"""How long a connection is remembered; the engine gives it up before that."""
+_CONNECTIONS = 65535
+_SETS = {"four": ("ip", "ipv4_addr"), "six": ("ip6", "ipv6_addr")}
+_WORD, _WORDS = 4, len(REQUEST_PREFIX) // 4
+_MAX_LOAD = 16  # NFT_REG_SIZE, include/uapi/linux/netfilter/nf_tables.h
+_TCP_HEADER_WORDS = range(5, 16)
+_QUEUE = re.compile(r"\bqueue\b.*?(?:num|to) (\d+)(?:-(\d+))?")
+_MARK_VALUE = re.compile(r"(?<!& )\b0x[0-9a-f]+")
+
+
+class Payload(enum.Enum):
+    """How a rule finds the TCP payload."""
+
+    INNER_HEADER = enum.auto()
+    """By the kernel: what is behind the TCP header, from Linux 5.16 and nft 1.0.1 on."""
+    TRANSPORT_HEADER = enum.auto()
+    """By one set of rules for each length that a TCP header can have."""
+
+
+def table_name(run_id: RunId) -> str:
+    """Return the name of a plan's table."""
+    return f"{_TABLE_PREFIX}{run_id.queue}-{run_id.run}"
+
+
+def install_commands(allocation: Allocation, payload: Payload, owned: bool) -> list[str]:
+    """Return the commands, a line each, that put a plan in place; the last ones lead packets into it.
+
+    An `owned` table vanishes with the program that makes it, from Linux 5.12 on.
+    """
+    name = table_name(allocation.run_id)
+    chains = dict(_chains(allocation, payload))
+    commands = [f"table inet {name} {{ {'flags owner; ' if owned else ''}{_sets() if _remembers(allocation) else ''}}}"]
+    commands += [f"add chain inet {name} {chain}" for chain in chains]
+    commands += ["; ".join(_additions(name, chain, rules)) for chain, rules in chains.items()]
+    for hook, rules in _hook_rules(allocation).items():
+        base_chain = f"add chain inet {name} {hook} {{ type filter hook {hook} priority {_PRIORITY}; policy accept; }}"
+        commands.append("; ".join([base_chain, *_additions(name, hook, rules)]))
+    return commands
+
+
+def withdrawal_commands(allocation: Allocation) -> list[str]:
+    """Return the commands after which no further packet is led to the queue.
+
+    Those that wait in it are unharmed, and still lose their mark when they come back.
+    """
+    name = table_name(allocation.run_id)
+    return [
+        f"flush chain inet {name} {hook}; add rule inet {name} {hook} {_decided_on(allocation)}"
+        for hook in _hook_rules(allocation)
+    ]
+
+
+def removal_command(run_id: RunId) -> str:
+    """Return the command that removes a plan; the kernel drops what waits in any queue then."""
+    return f"delete table inet {table_name(run_id)}"
+
+
+def run_ids(listed: str) -> set[RunId]:
+    """Return the labels of all plans that have a table in a listing, be it text or JSON."""
+    return {RunId(int(queue), run) for queue, run in _OWN_TABLE.findall(listed)}
+
+
+def conflicting_rule(listed: str, allocation: Allocation) -> str | None:
+    """Return the first line of a listing that sets or tests the plan's marks, or uses its queue."""
+    for line in map(str.strip, listed.splitlines()):
+        queue = _QUEUE.search(line)
+        if queue and int(queue[1]) <= allocation.queue <= int(queue[2] or queue[1]):
+            return line
+        if "mark" in line and any(int(value, 16) & allocation.marks.both for value in _MARK_VALUE.findall(line)):
+            return line
+    return None
+
+
+def probes(allocation: Allocation) -> dict[str, list[str]]:
+    """Return, for each module that a plan's rules need, commands without an effect that need it and no later one."""
+    rules = {"nf_tables": "accept", "nft_ct": "ct direction original", "nft_queue": _queue(allocation)}
+    if allocation.selection is Selection.STATELESS_PORT:
+        del rules["nft_ct"]
+    name = table_name(allocation.run_id)
+    return {
+        module: [f"table inet {name} {{ chain probe {{ {rule}; }}; }}", removal_command(allocation.run_id)]
+        for module, rule in rules.items()
+    }
+
+
+def _remembers(allocation: Allocation) -> bool:
+    return allocation.selection is Selection.PREFILTER
+
+
+def _sets() -> str:
+    return "".join(
+        f"set {name} {{ type {address} . inet_service . {address} . inet_service; "
+        f"flags dynamic,timeout; timeout {_SECONDS}s; size {_CONNECTIONS}; }}; "
+        for name, (_, address) in _SETS.items()
+    )
+
+
+def _connection(protocol: str) -> str:
+    return f"{protocol} saddr . tcp sport . {protocol} daddr . tcp dport"
+
+
+def _hook_rules(allocation: Allocation) -> dict[str, list[str]]:
+    unchanged = f"tcp dport {allocation.port} goto pick"
+    if allocation.selection is Selection.STATELESS_PORT:
+        return {"input": [unchanged]}
+    opened = f"ct direction original ct original proto-dst {allocation.port} goto pick"
+    return {"input": [unchanged, f"meta l4proto tcp {opened}"], "forward": [f"meta l4proto tcp {opened}"]}
+
+
+def _chains(allocation: Allocation, payload: Payload) -> Iterator[tuple[str, list[str]]]:
+    """Yield the chains that the hooks lead to, each before those that lead to it."""
+    released, both = allocation.marks.released, allocation.marks.both
+    forget = [f"meta mark & {both:#x} == {released:#x} delete @{name} {{ {_connection(ip)} }}" for name, ip in _ips()]
+    clear = f"meta mark set meta mark & {both ^ 0xFFFFFFFF:#x}"
+    yield "released", [*(forget if _remembers(allocation) else []), clear]
+    decided_on = _decided_on(allocation)
+    if not _remembers(allocation):
+        yield "pick", [decided_on, _queue(allocation)]
+        return
+    yield "found", [*(f"update @{name} {{ {_connection(ip)} }}" for name, ip in _ips()), _queue(allocation)]
+    of_interest = [f"{_connection(ip)} @{name} {_queue(allocation)}" for name, ip in _ips()]
+    if payload is Payload.INNER_HEADER:
+        yield "compare", _compare("ih", 0)
+        yield "pick", [decided_on, *of_interest, *_begins("ih", 0, "compare")]
+        return
+    for words in _TCP_HEADER_WORDS:
+        yield f"compare{words}", _compare("th", words * _WORD)
+        yield f"payload{words}", _begins("th", words * _WORD, f"compare{words}")
+    by_length = ", ".join(f"{words} : goto payload{words}" for words in _TCP_HEADER_WORDS)
+    yield "pick", [decided_on, *of_interest, f"tcp doff vmap {{ {by_length} }}"]
+
+
+def _ips() -> Iterator[tuple[str, str]]:
+    for name, (protocol, _) in _SETS.items():
+        yield name, protocol
+
+
+def _decided_on(allocation: Allocation) -> str:
+    return f"meta mark & {allocation.marks.released:#x} == {allocation.marks.released:#x} goto released"
+
+
+def _queue(allocation: Allocation) -> str:
+    return f"queue num {allocation.queue} bypass"
+
+
+def _compare(header: str, offset: int) -> list[str]:
+    """Return the rules that find a request's beginning in the payload, or a shorter payload that is one's beginning.
+
+    Of a shorter one, whole words are compared, and octets below one word: the engine looks at the rest. A load beyond
+    the packet's end ends a rule without a match, so what is there is tried from the longest down.
+    """
+    rules = [f"{_load(header, offset, REQUEST_PREFIX)} goto found"]
+    lengths = [*(count * _WORD for count in range(_WORDS - 1, 0, -1)), *range(_WORD - 1, 0, -1)]
+    above = len(REQUEST_PREFIX)
+    for length in lengths:
+        rules.append(f"@{header},{(offset + above - 1) * 8},8 >= 0 return")
+        rules.append(f"{_load(header, offset, REQUEST_PREFIX[:length])} goto found")
+        above = length
+    return rules
+
+
+def _begins(header: str, offset: int, compare: str) -> list[str]:
+    """Return the rules for a payload's beginning, which few packets have: those with a payload, and with such a one.
+
+    A header of the PROXY protocol is not skipped: a segment that begins with one is found, whatever follows.
+    """
+    return [
+        f"{_load(header, offset, REQUEST_PREFIX[:1])} goto {compare}",
+        *(f"{_load(header, offset, proxy)} goto found" for proxy in (BINARY_SIGNATURE, TEXT_BEGINNING)),
+    ]
+
+
+def _load(header: str, offset: int, expected: bytes) -> str:
+    """Return the condition that octets are as expected, in as few loads as there can be."""
+    parts = [(begin, expected[begin : begin + _MAX_LOAD]) for begin in range(0, len(expected), _MAX_LOAD)]
+    return " ".join(f"@{header},{(offset + begin) * 8},{len(part) * 8} 0x{part.hex()}" for begin, part in parts)
+
+
+def _additions(table: str, chain: str, rules: list[str]) -> list[str]:
+    return [f"add rule inet {table} {chain} {rule}" for rule in rules]

@@ -1,0 +1,183 @@
+"""The machine's edge: a packet socket that is shown, before any firewall rule, the few segments that tell a story.
+
+A filter in the kernel passes those of the port that open, refuse or close a connection, and those that begin like a
+challenge request; with `replies`, also those that begin like an HTTP response. It sees packets as they come in and go
+out on every interface; what is forwarded is looked at where it enters and where its answer leaves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+import time
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble, payload_offset_from_tcp
+from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
+from certbot_standalone_nfq.wire.tcp import Connection, MalformedPacket, connection_of, locate, read_control
+
+_ETH_P_ALL = 0x0003
+_PACKET_OTHERHOST = 3
+_PACKET_OUTGOING = 4  # include/uapi/linux/if_packet.h
+_SOL_PACKET = 263
+_PACKET_STATISTICS = 6
+_PACKET_IGNORE_OUTGOING = 23  # since Linux 4.20
+_SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h, as is the next
+_SO_TIMESTAMPNS = 35
+_SKF_AD_PKTTYPE = 0xFFFFF000 + 4  # include/uapi/linux/filter.h
+_IPPROTO_TCP = 6
+_FRAGMENT_OFFSET = 0x1FFF
+_FIN, _SYN, _RST = 1, 2, 4
+_RECEIVE_BUFFER = 1 << 20
+_LONGEST = 0xFFFF + 40
+"""Octets of the longest packet: of IPv6, whose length does not count the header."""
+_SNAPSHOT = 2048
+"""Octets that are copied of a packet: a whole frame of Ethernet."""
+
+
+class Tap:
+    """A packet socket for one TCP port, on all interfaces."""
+
+    def __init__(self, port: int, *, replies: bool = False, thorough: bool = False) -> None:
+        """Begin to look at what comes in; with `thorough` or `replies`, at its precise time and at what goes out, too.
+
+        Raises errors.NotPrivileged or OSError.
+        The kernel clones every outgoing packet of the machine for a socket that is to see them, and times every packet
+        that comes in if one wants to know when: both cost bystanders something, and are done only if asked for.
+        """
+        try:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+        except PermissionError as error:
+            raise errors.NotPrivileged("CAP_NET_RAW") from error
+        _attach(self._socket, _program(port, replies=replies))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        thorough = thorough or replies
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not thorough)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, thorough)
+        self._socket.setblocking(False)
+        self._port = port
+
+    def look_outside(self) -> None:
+        """Look at what goes out as well, from now on."""
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 0)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    def receive(self, limit: int) -> list[TappedSegment]:
+        """Return what has been seen, no more packets than a limit, without waiting."""
+        found = []
+        for _ in range(limit):
+            try:
+                packet, ancillary, _, address = self._socket.recvmsg(_SNAPSHOT, 64)
+            except BlockingIOError:
+                break
+            seen = self._read(packet, address, _time(ancillary))
+            if seen:
+                found.append(seen)
+        return found
+
+    def missed(self) -> int:
+        """Return how many packets did not fit the buffer since the last call."""
+        return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
+
+    def close(self) -> None:
+        """Look no more."""
+        self._socket.close()
+
+    def _read(self, packet: bytes, address: tuple[str, int, int, int, bytes], when: float) -> TappedSegment | None:
+        interface, _, kind, *_ = address
+        try:
+            layout = locate(packet, length=_LONGEST)  # it may be cut, or one that a network card will cut up
+        except MalformedPacket:
+            return None
+        connection = connection_of(packet, layout)
+        if kind == _PACKET_OUTGOING:
+            connection = Connection(connection.local, connection.local_port, connection.peer, connection.peer_port)
+        if connection.local_port != self._port:
+            return None  # it came in before the filter was there
+        seq, flags = read_control(packet, layout)
+        return TappedSegment(
+            connection,
+            seq,
+            flags,
+            payload=packet[layout.payload : layout.end],
+            outgoing=kind == _PACKET_OUTGOING,
+            time=when,
+            packet=packet,
+            interface=interface,
+        )
+
+
+def _time(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """Return when a packet was seen, in seconds since the epoch; if the kernel does not say, that is now."""
+    for level, kind, value in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+            seconds, nanoseconds = struct.unpack("ll", value[: struct.calcsize("ll")])
+            return float(seconds + nanoseconds / 1e9)
+    return time.time()
+
+
+def _attach(to: socket.socket, lines: list[Line]) -> None:
+    """Have the kernel show a socket only what a program accepts."""
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in assemble(lines))
+    buffer = ctypes.create_string_buffer(program, len(program))  # the kernel copies it from there
+    to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(buffer)))
+
+
+def _program(port: int, *, replies: bool) -> list[Line]:
+    """Return the filter; the packet begins with its IP header."""
+    outgoing_payload = _payload_begins(b"HTTP") if replies else [Instruction(Code.RET, 0)]
+    return [
+        *_tcp_offset(),
+        Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),
+        Instruction(Code.JEQ, _PACKET_OUTGOING, "outgoing"),
+        Instruction(Code.JEQ, _PACKET_OTHERHOST, "other"),
+        Instruction(Code.LDH_IND, 2),
+        Instruction(Code.JEQ, port, "", "other"),
+        Instruction(Code.LDB_IND, 13),
+        Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
+        *_payload_begins(REQUEST_PREFIX),
+        "outgoing",
+        Instruction(Code.LDH_IND, 0),
+        Instruction(Code.JEQ, port, "", "other"),
+        Instruction(Code.LDB_IND, 13),
+        Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
+        *outgoing_payload,
+        "seen",
+        Instruction(Code.RET, _SNAPSHOT),
+        "other",
+        Instruction(Code.RET, 0),
+    ]
+
+
+def _tcp_offset() -> list[Line]:
+    """Leave where the TCP header begins in X."""
+    return [
+        Instruction(Code.LDB_ABS, 0),
+        Instruction(Code.AND, 0xF0),
+        Instruction(Code.JEQ, 0x40, "IPv4"),
+        Instruction(Code.JEQ, 0x60, "", "other"),
+        Instruction(Code.LDB_ABS, 6),
+        Instruction(Code.JEQ, _IPPROTO_TCP, "", "other"),
+        Instruction(Code.LDX_IMM, 40),
+        Instruction(Code.JEQ, _IPPROTO_TCP, "TCP", "other"),  # always true: A has not changed
+        "IPv4",
+        Instruction(Code.LDB_ABS, 9),
+        Instruction(Code.JEQ, _IPPROTO_TCP, "", "other"),
+        Instruction(Code.LDH_ABS, 6),
+        Instruction(Code.JSET, _FRAGMENT_OFFSET, "other"),
+        Instruction(Code.LDX_MSH, 0),
+        "TCP",
+    ]
+
+
+def _payload_begins(prefix: bytes) -> list[Line]:
+    """Return the end of a program that accepts a packet if its payload, whose TCP header X is at, begins so."""
+    comparisons: list[Line] = []
+    for index, (word,) in enumerate(struct.iter_unpack("!I", prefix)):
+        comparisons += [Instruction(Code.LD_IND, 4 * index), Instruction(Code.JEQ, word, "", "other")]
+    return [*payload_offset_from_tcp(), *comparisons, Instruction(Code.RET, _SNAPSHOT)]

@@ -1,0 +1,1 @@
+"""The program certbot-standalone-nfq. Certbot does not need it."""

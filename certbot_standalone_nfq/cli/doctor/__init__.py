@@ -1,0 +1,1 @@
+"""The doctor: a look at everything a validation will need."""

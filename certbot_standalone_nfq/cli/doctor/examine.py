@@ -1,0 +1,100 @@
+"""A look at everything a validation will need, without a certificate authority and without changing anything.
+
+Only the self-test puts rules in place, in a network namespace of its own that ends with it. All takes under five
+seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.cli.doctor import machine, port
+from certbot_standalone_nfq.cli.doctor.finding import Finding, Status, warned
+from certbot_standalone_nfq.cli.doctor.names import Lookups
+from certbot_standalone_nfq.host import kernel_modules, privileges, service
+from certbot_standalone_nfq.host.command import Deadline
+from certbot_standalone_nfq.host.firewall import reader
+
+_SECONDS = 3.5
+"""For everything, look-ups of names within it; what Python takes to start and to end comes on top."""
+_SECONDS_FOR_NAMES = 3.0
+
+
+def add_parser(commands: Any) -> None:
+    """Add this subcommand to a program's."""
+    parser = commands.add_parser("doctor", help="check what a validation will need", description=__doc__)
+    parser.add_argument(
+        "--port", type=arguments.port, default=80, help="the TCP port that clients address (default: 80)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
+    parser.add_argument(
+        "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a name that is to be in the certificate")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look at everything, print it, and return the exit status: 1 if there is a fail, else 0."""
+    findings = list(examine(options.port, options.names, options.load_modules))
+    sys.stdout.write(_as_json(findings) if options.json else "".join(map(_as_line, findings)))
+    return int(any(finding.status is Status.FAIL for finding in findings))
+
+
+def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Finding]:
+    """Yield what is found about a port and names. What fails to be found out is a finding as well."""
+    deadline, names_deadline = Deadline(_SECONDS), Deadline(_SECONDS_FOR_NAMES)
+    variants = reader.variants(deadline)
+    inventory = kernel_modules.inventory()
+    if load_modules:
+        privileges.load_modules(*_unloaded(variants, inventory))
+        inventory = kernel_modules.inventory()
+    # Forks, so it comes before the threads that look names up; their results come last.
+    self_test = machine.start_self_test(variants, inventory, load_modules)
+    lookups = Lookups(names)
+    nf_tables = inventory.presence(kernel_modules.NF_TABLES[0])
+    rules = reader.read_rules(variants, nf_tables, deadline)
+    yield from _guarded("privileges", machine.capabilities)
+    yield from _guarded("kernel", lambda: machine.kernel(inventory, variants))
+    yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules))
+    yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
+    served = service.service(number, rules)
+    yield from _guarded("listener", lambda: port.listening(served, deadline))
+    yield from _guarded("firewall", lambda: port.firewall(served, rules))
+    yield from _guarded("queues", lambda: port.queues(rules))
+    yield from _guarded("clients", port.clients)
+    yield from _guarded("name", lambda: lookups.findings(served, names_deadline))
+
+
+def _unloaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[str]:
+    """Return the modules that an interception by the first variant that can work would load."""
+    variant = next((each for each in variants if machine.works_with(inventory, each)), None)
+    needed = machine.needed(variant) if variant else ()
+    return [feature.module for feature in needed if inventory.presence(feature).would_load]
+
+
+def _guarded(check: str, find: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield a check's findings; if it breaks down, that is one more, and the others go on."""
+    try:
+        yield from find()
+    except Exception as error:
+        yield warned(check, f"Could not be found out: {error!r}.", "Look into it by hand, and report this.")
+
+
+def _as_line(finding: Finding) -> str:
+    text = f"{finding.status.value}  {finding.check}: {finding.seen} {finding.cure}".rstrip()
+    # Names of programs, rules' comments and DNS are others' texts: nothing of theirs may command the terminal.
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text) + "\n"
+
+
+def _as_json(findings: list[Finding]) -> str:
+    objects = [
+        {"status": finding.status.value, "check": finding.check, "seen": finding.seen, "cure": finding.cure}
+        for finding in findings
+    ]
+    return json.dumps(objects, indent=2) + "\n"

@@ -1,0 +1,195 @@
+"""What the machine can do: privileges, kernel, firewall tools, and the self-test that uses them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.choice import AUTO
+from certbot_standalone_nfq.cli.doctor import self_test
+from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
+from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
+from certbot_standalone_nfq.host import kernel_modules, privileges
+from certbot_standalone_nfq.host.firewall.reader import LEGACY, NF_TABLES, NFT, Rules, Variant
+from certbot_standalone_nfq.host.kernel_modules import Inventory, Presence
+from certbot_standalone_nfq.host.privileges import Feature
+
+_INSTALL = "Install your distribution's iptables or nftables package."
+_THERE = (Presence.BUILT_IN, Presence.LOADED, Presence.AVAILABLE)
+_DISTRIBUTIONS_KERNEL = "Boot your distribution's own kernel, with all its modules installed."
+
+
+def capabilities() -> Iterator[Finding]:
+    """Look for the capabilities that the plugin needs, and for what they count here."""
+    try:
+        privileges.require_linux()
+        privileges.require_capabilities()
+    except errors.Error as error:
+        cause, _, cure = str(error).partition(". ")
+        yield failed("privileges", f"{cause}.", cure)
+        return
+    yield passed("privileges", "CAP_NET_ADMIN and CAP_NET_RAW are in effect.")
+
+
+def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
+    """Look for what an interception needs of the kernel, and for what makes it cost less, with the program at hand."""
+    variant = next((each for each in variants if works_with(inventory, each)), variants[0] if variants else None)
+    required = _required(variant)
+    preferred = () if variant and variant.backend == NFT else kernel_modules.PREFERRED
+    presences = {feature: inventory.presence(feature) for feature in (*required, *preferred)}
+    lacking = {feature: presence for feature, presence in presences.items() if presence is Presence.NOT_FOUND}
+    for feature in lacking:
+        seen = f"{feature.name} not found: module {feature.module}, kernel option {feature.option}."
+        if feature in required:
+            yield failed("kernel", seen, _DISTRIBUTIONS_KERNEL)
+        else:
+            costs = "All packets of the port will go through Certbot while it validates. "
+            yield warned("kernel", seen, costs + _DISTRIBUTIONS_KERNEL)
+    unknown = [feature.module for feature, presence in presences.items() if presence is Presence.UNKNOWN]
+    if unknown:
+        yield warned(
+            "kernel",
+            f"{Presence.UNKNOWN.value}: {', '.join(unknown)}.",
+            "Run this with --load-modules: its self-test will tell.",
+        )
+    there = [
+        f"{presence.value}: {', '.join(feature.module for feature, found in presences.items() if found is presence)}"
+        for presence in Presence
+        if presence in _THERE and presence in presences.values()
+    ]
+    if there:
+        yield passed("kernel", f"{'; '.join(there)}.")
+
+
+def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
+    """Look for an iptables or an nft that works, and for rules in both variants of iptables."""
+    if not variants:
+        yield failed(
+            "tools",
+            "Found no program iptables, with its -save and -restore, and no nft, neither on PATH nor in sbin.",
+            _INSTALL,
+        )
+        return
+    complaints = {shown.backend: shown.complaint for shown in rules if shown.complaint}
+    if privileges.missing_capabilities():
+        complaints = {}  # they would all be about that
+    first: Variant | None = None
+    for variant in variants:
+        complaint = variant.complaint or complaints.get(variant.backend, "")
+        if complaint:
+            yield warned("tools", f"{variant.path} does not work: {complaint}.", "Run it by hand to see why.")
+        else:
+            first = first or variant
+    if first:
+        variant_of_iptables = "" if first.backend == NFT else f", variant {first.backend}"
+        yield passed("tools", f"{first.path}, version {first.version}{variant_of_iptables}.")
+    else:
+        yield failed("tools", "Neither a variant of iptables nor nft works.", "See the lines above.")
+    if all(any(shown.any for shown in rules if shown.backend == backend) for backend in (NF_TABLES, LEGACY)):
+        yield warned(
+            "tools",
+            "Both variants, nf_tables and legacy, hold rules, and packets have to get by both.",
+            "Find out which program uses which, and let all use one; the plugin works either way.",
+        )
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The self-test under way, or why it was left out."""
+
+    run: PrivateRun | None
+    left_out: Finding | None = None
+
+
+def start_self_test(variants: list[Variant], inventory: Inventory, may_load: bool) -> SelfTest:
+    """Start the self-test, if there is all it takes. To be called before there are threads."""
+    missing = [*privileges.missing_capabilities(), *([] if privileges.may_make_namespaces() else ["CAP_SYS_ADMIN"])]
+    if missing:
+        return _left_out(
+            f"it takes {' and '.join(missing)} to test in a network namespace of its own.", "Run this as root."
+        )
+    sound = [variant for variant in variants if not variant.complaint]
+    if not sound:
+        return _left_out("there is no iptables and no nft that works.", _INSTALL)
+    usable = [variant for variant in sound if works_with(inventory, variant)] or sound
+    if may_load:
+        return SelfTest(PrivateRun(self_test.intercept, AUTO))
+    unloaded: list[str] = []
+    for variant in usable:
+        would_load = [feature.module for feature in needed(variant) if inventory.presence(feature).would_load]
+        if not would_load:
+            return SelfTest(PrivateRun(self_test.intercept_without_loading, variant.name))
+        unloaded = unloaded or would_load
+    return _left_out(
+        f"it would load kernel modules: {', '.join(unloaded)}.",
+        "Run this with --load-modules, which loads what the first validation would load.",
+    )
+
+
+def _left_out(why: str, cure: str) -> SelfTest:
+    return SelfTest(None, warned("self-test", f"Left out, as {why}", cure))
+
+
+def needed(variant: Variant) -> tuple[Feature, ...]:
+    """Return what an interception by a variant uses of the kernel."""
+    if variant.backend == NFT:
+        return _required(variant)
+    backend: tuple[Feature, ...] = kernel_modules.NF_TABLES
+    if variant.backend == LEGACY:
+        backend = kernel_modules.LEGACY + (kernel_modules.LEGACY_IPV6 if privileges.has_ipv6() else ())
+    return (*_required(variant), *kernel_modules.PREFERRED, *backend)
+
+
+def works_with(inventory: Inventory, variant: Variant) -> bool:
+    """Tell whether a kernel may have all that nothing works without by a variant."""
+    return not any(inventory.presence(feature) is Presence.NOT_FOUND for feature in _required(variant))
+
+
+def _required(variant: Variant | None) -> tuple[Feature, ...]:
+    return (
+        privileges.QUEUE,
+        *(kernel_modules.NFTABLES if variant and variant.backend == NFT else kernel_modules.XTABLES),
+    )
+
+
+def self_test_result(test: SelfTest, seconds: float) -> Iterator[Finding]:
+    """Wait for the self-test, so many seconds at most, and say what came of it."""
+    if not test.run:
+        assert test.left_out
+        yield test.left_out
+        return
+    try:
+        outcome: self_test.Outcome = test.run.result(seconds)
+    except TimeoutError:
+        yield warned(
+            "self-test",
+            f"Did not end within {seconds:.1f} seconds.",
+            "Try again; if it stays so, see whether another program holds /run/xtables.lock.",
+        )
+        return
+    except Failed as error:
+        yield failed("self-test", f"No interception was possible: {error}", "See the lines above, and the message.")
+        return
+    for exchange in outcome.exchanges:
+        yield _exchange(exchange)
+    if outcome.fallback:
+        yield warned(
+            "self-test",
+            f"Worked only with the selection {outcome.selection}: {outcome.fallback}",
+            "Certbot answers all the same, and slows the port down while it validates.",
+        )
+
+
+def _exchange(exchange: self_test.Exchange) -> Finding:
+    if exchange.problem:
+        return failed(
+            "self-test",
+            f"IPv{exchange.version}: {exchange.problem}.",
+            "See what the packets of a local connection meet: rules of a security module, a BPF program, a sysctl.",
+        )
+    return passed(
+        "self-test",
+        f"IPv{exchange.version}: a challenge was answered in {exchange.milliseconds:.0f} ms, "
+        "in a network namespace of its own.",
+    )

@@ -1,0 +1,160 @@
+"""Whether names lead here, and whether their CAA records allow http-01."""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
+from certbot_standalone_nfq.host import caa, resolver
+from certbot_standalone_nfq.host.command import Deadline
+from certbot_standalone_nfq.host.service import Service
+
+_DNS_SECONDS = 1.0
+_NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+Answer = Callable[[Service], Iterator[Finding]]
+"""What a look-up found, as findings once it is known who serves the port."""
+
+
+class Lookups:
+    """The look-ups of all names, each on a thread of its own, as a resolver may take any time."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._answers: queue.SimpleQueue[tuple[str, str, Answer]] = queue.SimpleQueue()
+        self._pending = [
+            (name, check) for name in names for check in ("name", "CAA") if check == "name" or not _is_address(name)
+        ]
+        for name, check in self._pending:
+            look_up = _addresses if check == "name" else _caa
+            threading.Thread(target=self._run, args=(name, check, look_up), daemon=True).start()
+
+    def _run(self, name: str, check: str, look_up: Callable[[str], Answer]) -> None:
+        self._answers.put((name, check, look_up(name)))
+
+    def findings(self, served: Service, deadline: Deadline) -> Iterator[Finding]:
+        """Yield what was found, in the names' order, and which look-ups did not end in time."""
+        answers: dict[tuple[str, str], Answer] = {}
+        while len(answers) < len(self._pending):
+            try:
+                name, check, answer = self._answers.get(timeout=deadline.remaining())
+            except queue.Empty:
+                break
+            answers[name, check] = answer
+        for name, check in self._pending:
+            if (name, check) in answers:
+                yield from answers[name, check](served)
+            else:
+                yield warned(check, f"{name}: the look-up did not end in time.", "See whether the nameserver answers.")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _addresses(name: str) -> Answer:
+    if name.startswith("*."):
+        return _always(failed("name", f"{name}: http-01 cannot validate wildcards.", "Use a plugin for dns-01."))
+    try:
+        found = resolver.addresses_of(name)
+    except socket.gaierror as error:
+        if error.errno in _NOT_FOUND:
+            return _always(
+                failed("name", f"{name} has no address.", "Give it an A record, or AAAA, that leads to this machine.")
+            )
+        return _always(
+            warned("name", f"{name}: the look-up failed ({error.strerror}).", "See whether the nameserver answers.")
+        )
+    except (UnicodeError, ValueError, OSError):
+        return _always(failed("name", f"{name!r} cannot be looked up.", "Give a domain name."))
+    local = {address: resolver.is_local(address) for address in found}
+
+    def answer(served: Service) -> Iterator[Finding]:
+        for address in found:
+            yield _address(name, address, local[address], served)
+
+    return answer
+
+
+def _always(*findings: Finding) -> Answer:
+    return lambda _: iter(findings)
+
+
+def _address(name: str, address: str, local: bool | None, served: Service) -> Finding:
+    """Judge one of a name's addresses."""
+    version = 6 if ":" in address else 4
+    record = "AAAA" if version == 6 else "A"
+    named = not _is_address(name)
+    seen = f"{name} has {record} {address}" if named else name
+    unserved = "" if served.has(version) else f", and nothing listens on IPv{version} here"
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return _loopback(f"{seen}, a loopback address", named)
+    if local is None:
+        return warned(
+            "name", f"{seen}; whether that is this machine's cannot be told{unserved}.", "Compare with `ip address`."
+        )
+    if not local:
+        return warned(
+            "name",
+            f"{seen}, not an address of this machine{unserved}.",
+            f"This is fine if a router forwards it here; else {'correct the record' if named else 'ask there'}.",
+        )
+    if not served.reachable(address):
+        return warned(
+            "name",
+            f"{seen}, an address of this machine, and nothing listens there on port {served.port}.",
+            "Certbot accepts connections there itself while it validates. If visitors are to be served, let the web "
+            f"server listen on it{f', or take the {record} record away' if named else ''}.",
+        )
+    if not served.surely_reachable(address):
+        may = "which is served if what listens on [::] did not choose IPv6 alone"
+        return passed("name", f"{seen}, an address of this machine, {may}.")
+    return passed("name", f"{seen}, an address of this machine where something listens.")
+
+
+def _loopback(seen: str, named: bool) -> Finding:
+    if not named:
+        return failed("name", f"{seen}.", "Give an address that the authority can reach.")
+    return warned(
+        "name",
+        f"{seen}: most likely from /etc/hosts, which hides the records.",
+        "Look the name up elsewhere; the authority asks the DNS.",
+    )
+
+
+def _caa(name: str) -> Answer:
+    try:
+        owner, records = caa.caa_records(name[2:] if name.startswith("*.") else name, _DNS_SECONDS)
+    except caa.Unreadable as error:
+        return _always(
+            warned("CAA", f"{name}: could not be read: {error}.", "See whether the nameserver answers for type CAA.")
+        )
+    except Exception as error:
+        return _always(warned("CAA", f"{name}: could not be read: {error!r}.", "Ask for it with dig."))
+    if not records:
+        return _always(passed("CAA", f"{name} has no CAA records: every authority may issue."))
+    shown = ", ".join(f'{record.tag} "{record.value}"' for record in records)
+    issue = [record.value for record in records if record.tag == "issue"]
+    seen = f"{name}: CAA records of {owner}: {shown}."
+    if not issue or any(allows_http01(value) for value in issue):
+        return _always(passed("CAA", seen))
+    return _always(failed("CAA", f"{seen} None allows http-01.", "Add an issue record for your authority."))
+
+
+def allows_http01(value: str) -> bool:
+    """Tell whether an issue record's value names an authority, and http-01 is among its methods (RFC 8657)."""
+    authority, *parameters = (part.strip() for part in value.split(";"))
+    methods = [
+        part.partition("=")[2].strip()
+        for part in parameters
+        if part.partition("=")[0].strip().lower() == "validationmethods"
+    ]
+    return bool(authority) and all("http-01" in each.split(",") for each in methods)

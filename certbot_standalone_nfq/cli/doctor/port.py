@@ -1,0 +1,137 @@
+"""What happens at the port: who listens, what the firewall says, and who else has a hand in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
+from certbot_standalone_nfq.capture.nfqueue.allocation import RunId
+from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
+from certbot_standalone_nfq.cli.doctor.finding import Finding, passed, warned
+from certbot_standalone_nfq.host import privileges, processes
+from certbot_standalone_nfq.host.command import Deadline
+from certbot_standalone_nfq.host.firewall import rules as ruleset
+from certbot_standalone_nfq.host.firewall.reader import Rules
+from certbot_standalone_nfq.host.service import VERSIONS, Service, tables_of
+from certbot_standalone_nfq.host.sockets import Listener
+
+
+def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:
+    """Say who listens, by whom packets are led elsewhere, and what follows for each IP version."""
+    for rule in dict.fromkeys(served.translations.values()):
+        yield passed("listener", f"Connections to port {served.port} are led elsewhere by a rule: {rule.text}")
+    owners = processes.socket_owners({listener.inode for listener in served.listeners}, deadline)
+    outside = [listener for listener in served.listeners if not listener.loopback]
+    if outside:
+        yield passed("listener", " ".join(dict.fromkeys(_describe(each, served.port, owners) for each in outside)))
+    elif not served.translations:
+        where = "but on the loopback interface " if served.listeners else ""
+        yield warned(
+            "listener",
+            f"Nothing listens on TCP port {served.port} {where}and no rule leads its connections elsewhere.",
+            "If there is a web server, start it; where there is none, Certbot accepts connections itself while it "
+            "validates.",
+        )
+    if served.has(6) and not served.has(4):
+        yield warned(
+            "listener", "Nothing listens on IPv4.", "Let the web server listen on IPv4, if names have A records."
+        )
+
+
+def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
+    owner = owners.get(listener.inode) or "a program that is not shown to this user"
+    if listener.version == 4:
+        return f"{owner} listens on {listener.address}:{port}."
+    note = ", and so on IPv4 unless it chose IPv6 alone" if listener.anywhere else ""
+    return f"{owner} listens on [{listener.address}]:{port}{note}."
+
+
+def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
+    """Say what the rules that were shown do with packets to the port, where that is plain."""
+    port, elsewhere = served.port, frozenset(served.translations)
+    for shown in rules:
+        if shown.complaint:
+            yield warned(
+                "firewall",
+                f"The rules could not be read: {shown.program}: {shown.complaint}.",
+                "Run this as root, or that program by hand.",
+            )
+    plain = True
+    if elsewhere:
+        versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
+        yield passed("firewall", f"{versions}: not looked at, as the port is led elsewhere, where other rules hold.")
+    for table in tables_of(rules):
+        if table.versions <= elsewhere:
+            continue
+        for judgement in ruleset.judge(table, port):
+            if judgement.open:
+                yield passed("firewall", f"{judgement.seen}.")
+            else:
+                plain = False
+                yield warned(
+                    "firewall", f"{judgement.seen}.", f"Let TCP port {port} in, if it is not by a rule of another kind."
+                )
+    if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules):
+        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none loaded"
+        yield passed("firewall", f"No rule was seen that refuses port {port} ({names}).")
+
+
+def queues(rules: list[Rules]) -> Iterator[Finding]:
+    """Look for other programs that take packets from queues, and for what dead runs of this plugin left behind."""
+    bound = privileges.bound_queues() if privileges.has_queues() else set()
+    run_ids: set[RunId] = set()
+    for shown in rules:
+        run_ids |= iptables_rules.run_ids(shown.text) | nftables_rules.run_ids(shown.text)
+    if bound is None:
+        yield warned("queues", "Which packet queues are in use is not shown to this user.", "Run this as root.")
+        return
+    for run_id in sorted(run_ids):
+        yield _run_of_ours(run_id, alive=run_id.queue in bound)
+    others = sorted(bound - {run_id.queue for run_id in run_ids})
+    if others:
+        yield passed("queues", f"Other programs listen to packet queues: {', '.join(map(str, others))}.")
+    if not run_ids and not others:
+        yield passed("queues", "Nobody listens to packet queues, and no run of this plugin left rules behind.")
+    yield from _dead_ends(rules, bound)
+
+
+def _run_of_ours(run_id: RunId, alive: bool) -> Finding:
+    if alive:
+        return warned(
+            "queues",
+            f"A run of this plugin is under way (queue {run_id.queue}).",
+            "Nothing, if it ends soon; several runs at once do not disturb each other.",
+        )
+    return warned(
+        "queues",
+        f"An interrupted run of this plugin left rules behind (queue {run_id.queue}, nobody listens to it).",
+        "Nothing: packets pass by them, and the next run removes them.",
+    )
+
+
+def _dead_ends(rules: list[Rules], bound: set[int]) -> Iterator[Finding]:
+    """Find rules that hand packets to a queue that nobody listens to, where they are dropped."""
+    for table in tables_of(rules):
+        for rule in table.rules:
+            if rule.queues and not bound & set(range(rule.queues[0], rule.queues[1] + 1)):
+                yield warned(
+                    "queues",
+                    f"A rule hands packets to a queue that nobody listens to, which drops them: {rule.text}.",
+                    "Start the program that it is for, or remove it.",
+                )
+
+
+def clients() -> Iterator[Finding]:
+    """Look for other ACME clients that are running."""
+    running: list[str] = []
+    with contextlib.suppress(OSError):
+        running = processes.acme_clients()
+    if not running:
+        yield passed("clients", "No other ACME client is running.")
+        return
+    yield warned(
+        "clients",
+        f"Running: {', '.join(running)}.",
+        "Let it end first if it is Certbot, which runs one at a time; others do not disturb, as tokens differ.",
+    )

@@ -1,0 +1,111 @@
+"""A real interception, end to end, in a network namespace that nobody else is in."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
+from certbot_standalone_nfq.capture.nfqueue.setup import Settings
+from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.session.loop import Interception
+
+_ANSWER_SECONDS = 1.0
+_LOOPBACK = {4: (socket.AF_INET, "127.0.0.1"), 6: (socket.AF_INET6, "::1")}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request by one IP version: how long its answer took in milliseconds, or what went wrong."""
+
+    version: int
+    milliseconds: float
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the self-test: which packets were looked at, and why not the fewest, and each exchange."""
+
+    selection: str
+    fallback: str
+    exchanges: tuple[Exchange, ...]
+
+
+def intercept_without_loading(firewall: str) -> Outcome:
+    """Intercept, and have no modules loaded where the kernel turns out to lack one. Otherwise like `intercept`."""
+    forbid_loading_modules()
+    return intercept(firewall)
+
+
+def intercept(firewall: str) -> Outcome:
+    """Intercept on the loopback interface, by one firewall tool. Raises one of the package's errors."""
+    versions = (4, 6) if privileges.has_ipv6() else (4,)
+    with _listening(versions) as port:
+        interception, selection, fallback = _start(port, firewall)
+        try:
+            exchanges = tuple(_exchange(interception, version, port) for version in versions)
+        finally:
+            interception.stop()
+    return Outcome(selection.value, fallback, exchanges)
+
+
+@contextlib.contextmanager
+def _listening(versions: tuple[int, ...]) -> Iterator[int]:
+    """Listen to one port by each IP version. Nobody reads: the kernel alone completes handshakes."""
+    port = 0
+    with contextlib.ExitStack() as stack:
+        for version in versions:
+            family, address = _LOOPBACK[version]
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.bind((address, port))
+            listener.listen()
+            port = listener.getsockname()[1]
+        yield port
+
+
+def _start(port: int, firewall: str) -> tuple[Interception, Selection, str]:
+    """Intercept with the first selection that the kernel can do; return it, and why not the one before it."""
+    fallback: errors.KernelSupportMissing | None = None
+    for selection in Selection:
+        settings = Settings(port, firewall=firewall, selection=selection.value)
+        try:
+            return Interception(settings, lambda _: None), selection, str(fallback or "")
+        except errors.KernelSupportMissing as error:
+            fallback = error
+    raise fallback or AssertionError("no selection, and no error either")
+
+
+def _exchange(interception: Interception, version: int, port: int) -> Exchange:
+    token = secrets.token_urlsafe(32)
+    key_authorization = f"{token}.{secrets.token_urlsafe(32)}"
+    interception.answer(token, key_authorization)
+    begin = time.monotonic()
+    try:
+        answer = _ask(version, port, token)
+    except OSError as error:
+        return Exchange(version, 0, f"the request was not answered ({error.strerror or error})")
+    finally:
+        interception.withdraw(token)
+    milliseconds = (time.monotonic() - begin) * 1000
+    if not answer.endswith(b"\r\n\r\n" + key_authorization.encode()):
+        return Exchange(version, milliseconds, "the answer is not the key authorization")
+    return Exchange(version, milliseconds)
+
+
+def _ask(version: int, port: int, token: str) -> bytes:
+    family, address = _LOOPBACK[version]
+    answer = b""
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(_ANSWER_SECONDS)
+        client.connect((address, port))
+        client.sendall(f"GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        while octets := client.recv(4096):
+            answer += octets
+    return answer

@@ -1,0 +1,29 @@
+"""The program certbot-standalone-nfq: what helps around the plugin. Certbot itself does not need it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from certbot_standalone_nfq.cli import watch
+from certbot_standalone_nfq.cli.doctor import examine as doctor
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return the exit status. Raises SystemExit(2) for arguments that make no sense."""
+    # What the package logs is for Certbot's log, and what scapy warns of is told in words of our own.
+    logging.getLogger("certbot_standalone_nfq").addHandler(logging.NullHandler())
+    logging.getLogger("scapy").setLevel(logging.CRITICAL)
+    arguments = _parser().parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser; each subcommand sets `run`, a function from the arguments to the exit status."""
+    parser = argparse.ArgumentParser(prog="certbot-standalone-nfq", description=__doc__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    doctor.add_parser(commands)
+    watch.add_parser(commands)
+    return parser

@@ -1,0 +1,264 @@
+"""Look on while any ACME client validates: each challenge request as it arrives, and what this machine answers to it.
+
+Nothing is answered and nothing is changed. Ends with Ctrl-C and a table of all that was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import re
+import select
+import signal
+import socket
+import sys
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.tap import Tap
+from certbot_standalone_nfq.challenges.http01.solver import token_of
+from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
+from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
+from certbot_standalone_nfq.host.command import Deadline
+from certbot_standalone_nfq.host.processes import socket_owners
+from certbot_standalone_nfq.host.sockets import listeners
+from certbot_standalone_nfq.wire.tcp import Connection
+
+MAX_WAITING = 1024
+"""Requests that wait for an answer, and sources in the table; the oldest make room."""
+_PATIENCE = 5.0
+"""Seconds after which a request counts as not answered."""
+_TICK = 0.5
+_BATCH = 500
+_LAST = 8192
+"""Packets to read at the end: more than the socket's buffer holds."""
+_OWNER_SECONDS = 0.5
+_LISTENERS_SECONDS = 10.0
+_PORT = re.compile(r":\d+$")
+_HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}[^\r\n]{0,60})")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+_TROUBLES = {
+    Cause.REFUSED: "refused",
+    Cause.DROPPED: "not answered",
+    Cause.RETURN_PATH: "answer lost",
+}
+
+Print = Callable[[str], object]
+Listeners = Callable[[str], str]
+"""Tells, for an address of this machine, what listens there."""
+
+
+@dataclass
+class Source:
+    """What came from one address."""
+
+    requests: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A request that has had no answer yet."""
+
+    time: float
+    source: Source
+
+
+class Watch:
+    """Tells what segments at the edge mean, line by line."""
+
+    def __init__(self, names: set[str], tell: Print, listeners: Listeners) -> None:
+        self._names = names
+        self._tell = tell
+        self._listeners = listeners
+        self._waiting: OrderedDict[Connection, _Waiting] = OrderedDict()
+        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._attempts = Attempts(outgoing_seen=True, keep_packets=True)
+
+    def observe(self, seen: TappedSegment) -> None:
+        """Take a segment into account."""
+        self._attempts.observe(seen)
+        if not seen.outgoing and token_of(seen.payload) is not None:
+            self._request(seen)
+        elif seen.outgoing and seen.payload and seen.connection in self._waiting:
+            self._answer(seen)
+
+    def expire(self, now: float) -> None:
+        """Give up waiting for answers that have not come by now, in seconds since the epoch."""
+        while self._waiting and next(iter(self._waiting.values())).time < now - _PATIENCE:
+            connection, waiting = self._waiting.popitem(last=False)
+            waiting.source.answers["none"] += 1
+            self._tell(f"{_clock(now)}  no answer to {connection.peer} within {_PATIENCE:.0f} seconds")
+
+    def packets(self) -> Iterator[Kept]:
+        """Yield the segments of validations, and of connections that did not come about."""
+        for attempt in self._attempts:
+            if attempt.token is not None or _trouble(attempt):
+                yield from attempt.packets
+
+    def table(self) -> Iterator[str]:
+        """Yield the closing table: by source, the requests and the answers to them; then what went wrong before any."""
+        yield f"{'source':40} {'requests':>8}  answers"
+        for address, source in self._sources.items():
+            answers = ", ".join(f"{count} x {answer}" for answer, count in source.answers.most_common())
+            yield f"{address:40} {source.requests:8}  {answers}"
+        if not self._sources:
+            yield "no challenge request was seen"
+        troubles = Counter(
+            (attempt.connection.peer, trouble) for attempt in self._attempts if (trouble := _trouble(attempt))
+        )
+        for (address, trouble), count in troubles.most_common(MAX_WAITING):
+            yield f"{address:40} {count:8}  connections: {trouble}"
+
+    def _request(self, seen: TappedSegment) -> None:
+        found = _HOST.search(seen.payload)
+        host = printable(found.group(1)) if found else "(no host)"
+        if self._names and _PORT.sub("", host).lower() not in self._names:
+            return
+        if seen.connection in self._waiting:
+            return  # it comes again, as it was not acknowledged
+        address = seen.connection.peer
+        source = self._sources.setdefault(address, Source())
+        if len(self._sources) > MAX_WAITING:
+            self._sources.popitem(last=False)
+        source.requests += 1
+        self._waiting[seen.connection] = _Waiting(seen.time, source)
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popitem(last=False)
+        version = ipaddress.ip_address(address).version
+        self._tell(
+            f"{_clock(seen.time)}  {address} over IPv{version} to {seen.connection.local} "
+            f"({self._listeners(seen.connection.local)}) asks {host} for {token_of(seen.payload)}"
+        )
+
+    def _answer(self, seen: TappedSegment) -> None:
+        waiting = self._waiting.pop(seen.connection)
+        found = _STATUS.match(seen.payload)
+        status = printable(found.group(1)) if found else "something that is no HTTP"
+        waiting.source.answers[status] += 1
+        milliseconds = (seen.time - waiting.time) * 1000
+        self._tell(f"{_clock(seen.time)}  answered {seen.connection.peer}: {status}, after {milliseconds:.1f} ms")
+
+
+def printable(octets: bytes) -> str:
+    """Return an attacker's octets as text that a terminal takes for nothing else."""
+    return _UNPRINTABLE.sub("?", octets.decode("latin-1")).strip()
+
+
+def add_parser(commands: Any) -> None:
+    """Add this subcommand to a program's."""
+    parser = commands.add_parser("watch", help="show validation requests as they arrive", description=__doc__)
+    parser.add_argument("--port", type=arguments.port, default=80, help="the TCP port to look at (default: 80)")
+    parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look on until interrupted; return the exit status."""
+    from certbot_standalone_nfq.session.pcap import Recording  # scapy comes with it
+
+    port: int = options.port
+    try:
+        recording = Recording(options.pcap) if options.pcap else None
+        edge = Tap(port, replies=True)
+    except (errors.Error, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    watch = Watch({name.lower() for name in options.names}, _say, _ListenerNames(port))
+    _say(f"Looking at TCP port {port}; end with Ctrl-C.")
+    with contextlib.closing(edge), _interruptions() as interrupted:
+        missed = _look(edge, watch, interrupted)
+    for line in ("", *watch.table()):
+        _say(line)
+    if missed:
+        _say(f"{missed} packets came too fast to be looked at")
+    if recording:
+        for kept in watch.packets():
+            recording.add(kept.packet, kept.time)
+        try:
+            recording.write()
+        except OSError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[socket.socket]:
+    """Have SIGINT and SIGTERM make a socket readable, instead of interrupting whatever is being done."""
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    with reading, writing:
+        signal.set_wakeup_fd(writing.fileno())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        try:
+            yield reading
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
+
+
+def _look(edge: Tap, watch: Watch, interrupted: socket.socket) -> int:
+    """Show the watch what the edge sees until interrupted; return how many packets were missed."""
+    missed, last = 0, False
+    while not last:
+        readable, _, _ = select.select([edge.fileno(), interrupted.fileno()], [], [], _TICK)
+        last = interrupted.fileno() in readable
+        for seen in edge.receive(_LAST if last else _BATCH):
+            watch.observe(seen)
+        watch.expire(time.time())
+        missed += edge.missed()
+    return missed
+
+
+class _ListenerNames:
+    """The names of the programs that listen to a port, looked up anew after a while."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._names: dict[str, str] = {}
+        self._expires_at = 0.0
+
+    def __call__(self, address: str) -> str:
+        """Return what listens at an address."""
+        if time.monotonic() > self._expires_at:
+            self._names.clear()
+            self._expires_at = time.monotonic() + _LISTENERS_SECONDS
+        if address not in self._names:
+            self._names[address] = _listener(self._port, address)
+        return self._names[address]
+
+
+def _listener(port: int, address: str) -> str:
+    """Return the name of the program that listens at an address, as far as that can be told."""
+    serving = [listener for listener in listeners(port) if listener.serves(address)]
+    if not serving:
+        return "no listener here"
+    owners = socket_owners({listener.inode for listener in serving}, Deadline(_OWNER_SECONDS))
+    return ", ".join(sorted(set(owners.values()))) or "a program of another user"
+
+
+def _trouble(attempt: Attempt) -> str:
+    """Say what went wrong with a connection before any request, or nothing."""
+    cause = outcome(attempt)
+    return _TROUBLES.get(cause, "") if cause else ""
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

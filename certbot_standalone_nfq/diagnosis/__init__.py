@@ -1,0 +1,1 @@
+"""Why a validation failed: what was seen, what the CA says, and the words for both. Pure."""

@@ -1,0 +1,144 @@
+"""What was seen of the authority's requests, as values: at the machine's edge, and by the interception."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.wire.tcp import Connection
+
+MAX_REQUESTS = 256
+"""Answered requests that are remembered for each token; what is beyond is only counted."""
+_FORWARDING = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"cf-ray",
+        b"fastly-client-ip",
+        b"forwarded",
+        b"true-client-ip",
+        b"via",
+        b"x-amz-cf-id",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-real-ip",
+        b"x-varnish",
+    }
+)
+"""Headers that proxies add: RFC 7239, RFC 9110 7.6.3, and the habits of common ones. Validators send none."""
+
+
+@dataclass
+class Request:
+    """A challenge request that was answered. Times are seconds."""
+
+    connection: Connection
+    seconds: float
+    """From its arrival to the answer's departure."""
+    forwarded_by: tuple[str, ...] = ()
+    """The headers in it that only a proxy adds."""
+    acknowledged: bool = False
+    """Whether the whole answer arrived."""
+
+
+@dataclass
+class Seen:
+    """All there is to go by for one token."""
+
+    requests: list[Request] = field(default_factory=list)
+    count: int = 0
+    """Of all answered requests."""
+    unanswered: list[Attempt] = field(default_factory=list)
+    """Connections that asked for the token at the edge and not of us."""
+
+
+class Evidence:
+    """What has been seen. For use by several threads."""
+
+    def __init__(self, *, capture: bool = False) -> None:
+        """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
+        self._lock = threading.Lock()
+        self._seen: dict[str, Seen] = {}
+        self._requests: dict[Connection, Request] = {}
+        self._attempts = Attempts(outgoing_seen=capture, keep_packets=capture)
+
+    def record(self, event: Answered | Acknowledged) -> int:
+        """Take note of what the interception did; return how many requests for the token it has answered by now."""
+        with self._lock:
+            if isinstance(event, Acknowledged):
+                if event.connection in self._requests:
+                    self._requests[event.connection].acknowledged = True
+                return 0
+            seen = self._seen.setdefault(event.token, Seen())
+            seen.count += 1
+            if seen.count <= MAX_REQUESTS:
+                request = Request(event.connection, event.seconds, forwarding_headers(event.head))
+                seen.requests.append(request)
+                self._requests[event.connection] = request
+            return seen.count
+
+    def observe(self, sighting: TappedSegment) -> bool:
+        """Take note of a segment at the machine's edge; return whether what goes out should be looked at, too."""
+        with self._lock:
+            self._attempts.observe(sighting)
+            return self._attempts.outgoing_wanted
+
+    def outgoing_is_seen(self) -> None:
+        """Take note that all that goes out from now on will be seen."""
+        with self._lock:
+            self._attempts.outgoing_seen = True
+
+    def seen(self, token: str) -> Seen:
+        """Return what there is for a token."""
+        with self._lock:
+            seen = copy.deepcopy(self._seen.get(token, Seen()))
+            answered = {_client(request.connection) for request in seen.requests}
+            seen.unanswered = [
+                attempt
+                for attempt in self._attempts
+                if attempt.token == token and _client(attempt.connection) not in answered
+            ]
+            return seen
+
+    def attempts(self) -> list[Attempt]:
+        """Return the connections, or attempts at one, that may explain why no request came."""
+        with self._lock:
+            return [copy.copy(attempt) for attempt in self._attempts if attempt.token is None]
+
+    def packets(self) -> list[Kept]:
+        """Return the packets at the edge that belong to validations, or to attempts that came to nothing.
+
+        Of answered connections only the opening is among them: the rest the interception has itself.
+        """
+        with self._lock:
+            answered = set(map(_client, self._requests))
+            return [
+                kept
+                for attempt in self._attempts
+                for kept in attempt.packets
+                if kept.opening or _client(attempt.connection) not in answered
+            ]
+
+    def arrivals(self) -> Counter[str]:
+        """Return how many connections others wanted to open, by the address they were for."""
+        with self._lock:
+            return Counter(self._attempts.arrivals)
+
+    def served(self) -> Counter[str]:
+        """Return how many of them brought data, likewise."""
+        with self._lock:
+            return Counter(self._attempts.served)
+
+
+def _client(connection: Connection) -> tuple[str, int]:
+    """Return the end that is the same at the edge and behind a translation of our own addresses."""
+    return connection.peer, connection.peer_port
+
+
+def forwarding_headers(head: bytes) -> tuple[str, ...]:
+    """Return the names of a request's headers that only a proxy adds, in order and in lower case."""
+    names = (line.partition(b":")[0].strip().lower() for line in head.split(b"\n")[1:])
+    return tuple(name.decode() for name in dict.fromkeys(names) if name in _FORWARDING)

@@ -1,0 +1,51 @@
+"""The vocabulary of decisions: one verdict for each packet, segments to send, and what is worth telling."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from certbot_standalone_nfq.wire.tcp import Connection, Segment
+
+
+class Verdict(enum.Enum):
+    """What becomes of a queued packet."""
+
+    PASS = enum.auto()
+    """Let it go on as if we were not there; the connection is of no interest any more."""
+    WATCH = enum.auto()
+    """Let it go on likewise, but show us the connection's further packets too."""
+    RESET_SERVER = enum.auto()
+    """Let a reset go on in its place, so that the web server is rid of the connection we have taken over."""
+    DROP = enum.auto()
+    """Let nothing go on: the packet was for us."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A challenge request was recognised, and its answer is on the way."""
+
+    token: str
+    connection: Connection
+    head: bytes = b""
+    """The request's head as far as it has come."""
+    seconds: float = 0.0
+    """From the packet's arrival here to the answer's departure; the interception's clock knows."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """The whole answer has arrived at the peer."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """All that follows from one packet."""
+
+    verdict: Verdict
+    send: tuple[Segment, ...] = ()
+    reset: Segment | None = None
+    """With RESET_SERVER, the segment that replaces the packet."""
+    event: Answered | Acknowledged | None = None

@@ -1,0 +1,91 @@
+"""The reading of what iptables-save prints. Nothing here runs a program."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from certbot_standalone_nfq.host.firewall.rules import Effect, Hook, Rule, Table
+
+_EFFECTS = {
+    "ACCEPT": Effect.ACCEPT,
+    "DROP": Effect.REFUSE,
+    "REJECT": Effect.REFUSE,
+    "DNAT": Effect.TRANSLATE,
+    "REDIRECT": Effect.TRANSLATE,
+}
+_HOOKS = {"INPUT": True, "PREROUTING": False}
+_PORT_OPTIONS = frozenset(
+    {"--dport", "--dports", "--ports", "--destination-port", "--destination-ports", "--ctorigdstport"}
+)
+_HIGHEST_PORT = 0xFFFF
+
+
+def tables(saved: str, program: str, version: int) -> list[Table]:
+    """Return the tables that a program showed for an IP version, in their order."""
+    found: list[Table] = []
+    name = ""
+    hooks: list[Hook] = []
+    rules: list[Rule] = []
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            name, hooks, rules = line[1:], [], []
+        elif line.startswith(":"):
+            chain, policy = line[1:].split()[:2]
+            if chain in _HOOKS:
+                hooks.append(Hook(chain, _HOOKS[chain], policy == "DROP"))
+        elif line.startswith("-A "):
+            rules.append(_rule(line, program, name))
+        elif line == "COMMIT":
+            found.append(Table(f"table {name} of {program}", frozenset({version}), tuple(hooks), tuple(rules)))
+    return found
+
+
+def _rule(line: str, program: str, table: str) -> Rule:
+    words = _words(line)
+    target = _after(words, ("-j", "--jump", "-g", "--goto"))
+    return Rule(
+        chain=words[1],
+        text=f"{program} -t {table} {line}",
+        effect=_EFFECTS.get(target, Effect.OTHER),
+        ports=tuple(_ports(words)),
+        unconditional=_is_unconditional(words),
+        target=target,
+        queues=_queues(words) if target == "NFQUEUE" else None,
+    )
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # a comment with a quotation mark in it, escaped as shells do not
+        return line.split()
+
+
+def _after(words: list[str], options: tuple[str, ...]) -> str:
+    return next((following for word, following in zip(words, words[1:]) if word in options), "")
+
+
+def _is_unconditional(words: list[str]) -> bool:
+    """Tell whether a rule has nothing but its target, besides comments and being for TCP."""
+    at = 2
+    while at < len(words) and words[at : at + 2] in (["-p", "tcp"], ["-m", "tcp"], ["-m", "comment"]):
+        at += 4 if words[at + 1] == "comment" else 2
+    return words[at : at + 1] in (["-j"], ["-g"])
+
+
+def _ports(words: list[str]) -> Iterator[tuple[int, int]]:
+    if _after(words, ("-p", "--protocol")) not in ("", "tcp", "6", "all"):
+        return
+    for index, word in enumerate(words[:-1]):
+        if word in _PORT_OPTIONS and words[index - 1] != "!":
+            for part in words[index + 1].split(","):
+                first, colon, last = part.partition(":")
+                yield int(first or 0), int(last or _HIGHEST_PORT) if colon else int(first)
+
+
+def _queues(words: list[str]) -> tuple[int, int] | None:
+    if "--queue-bypass" in words:
+        return None
+    first, _, last = (_after(words, ("--queue-num", "--queue-balance")) or "0").partition(":")
+    return int(first), int(last or first)

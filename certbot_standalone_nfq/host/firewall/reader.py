@@ -1,0 +1,128 @@
+"""The programs that show firewall rules: which are there, and what they show.
+
+None is run that would have the kernel load a module: the legacy variant's tables are shown only where the kernel has
+some, and nf_tables' only where it is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from certbot_standalone_nfq.capture.iptables import backend as iptables
+from certbot_standalone_nfq.capture.nftables import backend as nftables
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.command import Deadline, output_of
+from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
+from certbot_standalone_nfq.host.firewall import rules as ruleset
+from certbot_standalone_nfq.host.kernel_modules import Presence
+
+NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
+_PROTOCOLS = {4: "ip", 6: "ip6"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A program to put rules in place with: its path and version, and which of the kernel's interfaces it uses."""
+
+    name: str
+    """The firewall option's value for it."""
+    path: str
+    version: str
+    backend: str
+    complaint: str = ""
+    """Why it cannot be used, in words, or nothing."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What one program showed."""
+
+    program: str
+    backend: str
+    tables: tuple[ruleset.Table, ...]
+    text: str = ""
+    complaint: str = ""
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any rules, or policies but to accept."""
+        return any(table.rules or any(hook.refuses for hook in table.hooks) for table in self.tables)
+
+
+def variants(deadline: Deadline) -> list[Variant]:
+    """Return the programs that the plugin would try, in its order, as far as they are there."""
+    found: list[Variant] = []
+    for name in iptables.VARIANTS:
+        paths = [privileges.find_program(f"{name}{suffix}") for suffix in ("", "-save", "-restore")]
+        path = paths[0]
+        if path and all(paths):
+            found.append(_variant(name, path, deadline))
+    nft = privileges.find_program("nft")
+    return [*found, _nft(nft, deadline)] if nft else found
+
+
+def _variant(name: str, path: str, deadline: Deadline) -> Variant:
+    output = output_of([path, "--version"], deadline)
+    words = output.text.split()  # such as: iptables v1.8.9 (nf_tables)
+    version = words[1].lstrip("v") if len(words) > 1 else "?"
+    backend = NF_TABLES if words[2:3] == [f"({NF_TABLES})"] else LEGACY
+    return Variant(name, path, version, backend, output.complaint)
+
+
+def _nft(path: str, deadline: Deadline) -> Variant:
+    output = output_of([path, "--version"], deadline)
+    words = output.text.split()  # such as: nftables v1.0.6 (Lester Gooch #5)
+    return Variant(nftables.NAME, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
+
+
+def read_rules(variants_: list[Variant], nf_tables: Presence, deadline: Deadline) -> list[Rules]:
+    """Return what the programs show: each variant of iptables once, for both IP versions, then nft."""
+    found: list[Rules] = []
+    by_backend = {variant.backend: variant for variant in reversed(variants_) if variant.backend != NFT}
+    for backend, variant in by_backend.items():
+        for version in (4, 6):
+            if nf_tables.ready if backend == NF_TABLES else _has_legacy_tables(version):
+                found += _saved(variant, version, deadline)
+    nft = privileges.find_program("nft")
+    if nf_tables is Presence.UNKNOWN:
+        found.append(Rules("nft", NFT, (), complaint="whether the kernel has nf_tables loaded is not shown here"))
+    elif nft and nf_tables.ready:
+        found.append(_listed(nft, NF_TABLES in by_backend, deadline))
+    return found
+
+
+def _has_legacy_tables(version: int) -> bool:
+    names = Path(f"/proc/thread-self/net/{_PROTOCOLS[version]}_tables_names")
+    try:
+        return bool(names.read_text(encoding="ascii").strip())
+    except PermissionError:
+        return True  # asking will say the same, in words
+    except OSError:
+        return False
+
+
+def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Rules]:
+    program = variant.name if version == 4 else variant.name.replace("ip", "ip6", 1)
+    path = privileges.find_program(f"{program}-save")
+    if not path:
+        return []
+    output = output_of([path], deadline)
+    if not output.succeeded:
+        return [Rules(program, variant.backend, (), complaint=output.complaint)]
+    try:
+        tables = iptables_save.tables(output.text, program, version)
+    except (ValueError, IndexError):
+        return [Rules(program, variant.backend, (), output.text, "what it showed could not be read")]
+    return [Rules(program, variant.backend, tuple(tables), output.text)]
+
+
+def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Rules:
+    output = output_of([nft, "--json", "list", "ruleset"], deadline)
+    if not output.succeeded:
+        return Rules("nft", NFT, (), complaint=output.complaint)
+    try:
+        tables = nft_json.tables(output.text, without_iptables)
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return Rules("nft", NFT, (), output.text, "what it showed could not be read")
+    return Rules("nft", NFT, tuple(tables), output.text)

@@ -1,1 +1,0 @@
-"""The only code that touches the machine: the firewall's rules, the packet queue, the raw sockets."""

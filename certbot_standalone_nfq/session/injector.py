@@ -1,0 +1,101 @@
+"""The raw sockets that forged segments leave by.
+
+The segment's source need not be an address of this machine: behind NAT it is the container's. So the route is
+looked up from the source address (IP_PKTINFO with IP_TRANSPARENT, and their IPv6 kin), as it would be for the real
+server's packets, and in the routing domain (VRF) that the connection's packets come from. The segment goes through
+the firewall's OUTPUT, where conntrack knows its connection.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import ipaddress
+import socket
+import struct
+
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.wire.tcp import Segment, write
+
+# include/uapi/linux/in.h and in6.h; the socket module does not name all of them in every version.
+_IP_PKTINFO = 8
+_IP_TRANSPARENT = 19
+_IPV6_PKTINFO = 50
+_IPV6_TRANSPARENT = 75
+
+_SIOCETHTOOL = 0x8946  # include/uapi/linux/sockios.h
+_ETHTOOL_GDRVINFO = 3  # include/uapi/linux/ethtool.h
+_DRIVER_INFO_OCTETS = 196
+_NAME_OCTETS = 32
+
+
+class Sender:
+    """Sends segments as they are, headers included."""
+
+    def __init__(self) -> None:
+        """Open the sockets. Raises one of the package's errors."""
+        with contextlib.ExitStack() as undo:
+            try:
+                # IPPROTO_RAW implies that we write the IP header.
+                self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+                undo.callback(self._ipv4.close)
+                self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+                self._ipv6 = _open_ipv6()
+            except OSError as error:
+                raise (privileges.refusal("raw", error) or error) from error
+            undo.pop_all()
+        self._domains: dict[int, int] = {}
+
+    def send(self, segment: Segment) -> None:
+        """Send a segment.
+
+        Raises OSError, among others for a firewall that forbids it (EPERM) and a route that does not exist.
+        """
+        packet = write(segment)
+        source, destination = ipaddress.ip_address(segment.source), ipaddress.ip_address(segment.destination)
+        if source.version == 4:
+            info = struct.pack("=I4s4x", self._routing_domain(segment.interface), source.packed)
+            self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (segment.destination, 0))
+        elif self._ipv6:
+            # An address of link scope means something only together with its link.
+            scope = segment.interface if destination.is_link_local else 0
+            info = struct.pack("=16sI", source.packed, scope or self._routing_domain(segment.interface))
+            address = (segment.destination, 0, 0, scope)
+            self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, address)
+
+    def _routing_domain(self, interface: int) -> int:
+        """Return the interface if it is a VRF's, whose routes are its own, else 0."""
+        if interface not in self._domains:
+            self._domains[interface] = interface if _driver(self._ipv4, interface) == "vrf" else 0
+        return self._domains[interface]
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._ipv4.close()
+        if self._ipv6:
+            self._ipv6.close()
+
+
+def _driver(any_socket: socket.socket, interface: int) -> str:
+    """Return the name of an interface's driver, or nothing if it has none to tell."""
+    answer = array.array("B", struct.pack(f"=I{_DRIVER_INFO_OCTETS - 4}x", _ETHTOOL_GDRVINFO))
+    try:
+        name = socket.if_indextoname(interface)
+        fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sP", name.encode(), answer.buffer_info()[0]))
+    except OSError:
+        return ""
+    return answer.tobytes()[4 : 4 + _NAME_OCTETS].rstrip(b"\0").decode(errors="replace")
+
+
+def _open_ipv6() -> socket.socket | None:
+    """Return the socket for IPv6, or None where the kernel has no IPv6."""
+    try:
+        ipv6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    ipv6.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    return ipv6

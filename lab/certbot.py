@@ -1,0 +1,68 @@
+"""The real certbot program, with the plugin installed beside it."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.hosts import Host
+from lab.pebble import Pebble
+
+CERTBOT = Path(sys.executable).with_name("certbot")
+
+
+@dataclass
+class Certbot:
+    """Certbot on a host, with its files in a folder."""
+
+    host: Host
+    authority: Pebble
+    folder: Path
+    launcher: tuple[str, ...] = field(default=(), init=False)
+    """What starts certbot in place of the shell, given its command."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that runs certbot with these arguments."""
+        folders = [f"--{kind}-dir={self.folder / kind}" for kind in ("config", "work", "logs")]
+        environment = f"REQUESTS_CA_BUNDLE={self.authority.certificate}"
+        command = ("env", environment, *self.launcher, str(CERTBOT), *arguments, *folders, "--non-interactive")
+        return self.host.command(*command)
+
+    def by(self, *launcher: str) -> Certbot:
+        """Return the same, started by what may limit its powers."""
+        started = copy.copy(self)
+        started.launcher = launcher
+        return started
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run certbot to its end; what it prints, errors included, is the output."""
+        return subprocess.run(
+            self.command(*arguments),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=180,
+        )
+
+    def certonly(self, *names: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Ask for a certificate as the README says."""
+        domains = [argument for name in names for argument in ("-d", name)]
+        return self.run("certonly", "-a", "standalone-nfq", *domains, *self.account(), *options)
+
+    def account(self) -> tuple[str, ...]:
+        """Return the options that register with the authority."""
+        return ("--server", self.authority.directory, "--agree-tos", "--register-unsafely-without-email")
+
+    def certificate(self, name: str) -> Path:
+        """Return where the newest certificate of a lineage is."""
+        return self.folder / "config" / "live" / name / "cert.pem"
+
+    @property
+    def log(self) -> str:
+        """Return certbot's log of all runs."""
+        return "\n".join(path.read_text() for path in sorted((self.folder / "logs").glob("letsencrypt.log*")))

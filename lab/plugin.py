@@ -1,0 +1,42 @@
+"""The authenticator, prepared and set to work as Certbot does it, in a program of its own that says what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from certbot import errors
+
+from certbot_standalone_nfq.authenticator import Authenticator
+from lab.hosts import Host
+
+WORKS = "It works.\n"
+
+
+def try_out(host: Host, *wrapper: str) -> str:
+    """Run the plugin on a host, inside what limits its powers; return WORKS, or the class and words of its error."""
+    command = host.command(*wrapper, sys.executable, "-m", "lab.plugin")
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert not finished.returncode, finished.stderr
+    return finished.stdout
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--http-01-port", dest="http01_port", type=int, default=80)
+    parser.add_argument("--http-01-address", dest="http01_address", default="")
+    Authenticator.inject_parser_options(parser, "standalone-nfq")
+    authenticator = Authenticator(parser.parse_args(), "standalone-nfq")
+    try:
+        authenticator.prepare()
+        authenticator.perform([])
+        authenticator.cleanup([])
+    except errors.PluginError as error:
+        print(f"{type(error).__name__}: {error}")
+    else:
+        print(WORKS, end="")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,85 @@
+"""Cables on which packets overtake each other, each kept for a random time of its own, or arrive damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import random
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict
+from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
+from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES
+from certbot_standalone_nfq.wire.tcp import Connection, connection_of, locate
+from lab.hosts import Host
+
+_QUEUE = 99
+_LONGEST_DELAY = 0.03
+_ACKNOWLEDGMENT_NUMBER = 8
+_SECONDS_TO_STOP = 0.1
+
+
+@contextlib.contextmanager
+def shuffling(host: Host, seed: int) -> Iterator[None]:
+    """Let TCP packets from and to a host overtake each other while the context lasts."""
+    chance = random.Random(seed)
+    with _handling(host, ("PREROUTING", "POSTROUTING"), lambda queue, stop: _shuffle(queue, chance, stop)):
+        yield
+
+
+@contextlib.contextmanager
+def damaging_first_data(host: Host) -> Iterator[None]:
+    """Flip a bit in the first segment with data of each connection from a host, while the context lasts."""
+    with _handling(host, ("POSTROUTING",), _damage):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(
+    host: Host, hooks: tuple[str, ...], handle: Callable[[NetlinkQueue, threading.Event], None]
+) -> Iterator[None]:
+    with host.inside():
+        queue = NetlinkQueue(_QUEUE, FOR_CHALLENGES)
+    rule = ("-p", "tcp", "-j", "NFQUEUE", "--queue-num", str(_QUEUE), "--queue-bypass")
+    for program in ("iptables", "ip6tables"):
+        for hook in hooks:
+            host.run(program, "-t", "mangle", "-A", hook, *rule)
+    stop = threading.Event()
+    thread = threading.Thread(target=handle, args=(queue, stop), name="cable")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        queue.close()
+
+
+def _shuffle(queue: NetlinkQueue, chance: random.Random, stop: threading.Event) -> None:
+    kept: list[tuple[float, int]] = []
+    while not stop.is_set():
+        now = time.monotonic()
+        while kept and kept[0][0] <= now:
+            queue.give_verdict(heapq.heappop(kept)[1], KernelVerdict.ACCEPT)
+        select.select([queue], [], [], max(0.0, kept[0][0] - now) if kept else _SECONDS_TO_STOP)
+        for packet in queue.receive():
+            heapq.heappush(kept, (time.monotonic() + chance.random() * _LONGEST_DELAY, packet.id))
+
+
+def _damage(queue: NetlinkQueue, stop: threading.Event) -> None:
+    seen: set[Connection] = set()
+    while not stop.is_set():
+        select.select([queue], [], [], _SECONDS_TO_STOP)
+        for packet in queue.receive():
+            layout = locate(packet.payload, packet.length)
+            connection = connection_of(packet.payload, layout)
+            octets = bytearray(packet.payload)
+            if layout.payload < layout.end and connection not in seen:
+                seen.add(connection)
+                octets[layout.tcp + _ACKNOWLEDGMENT_NUMBER] ^= 0x40
+                queue.give_verdict(packet.id, KernelVerdict.ACCEPT, payload=bytes(octets))
+            else:
+                queue.give_verdict(packet.id, KernelVerdict.ACCEPT)

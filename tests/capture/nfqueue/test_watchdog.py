@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
+from lab.processes import end, has_ended, wait_until
+
+PARENT = """
+import os, signal, subprocess, sys, time
+from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
+watchdog = Watchdog()
+watchdog.start([["false"], ["touch", sys.argv[1]]])
+if "child" in sys.argv:
+    subprocess.Popen(["sh", "-c", "read -r line"], stdin=subprocess.PIPE, pass_fds=[watchdog.pipe])
+print(watchdog._process.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    return tmp_path / "it's run"
+
+
+@pytest.fixture
+def guarded(marker: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = subprocess.Popen([sys.executable, "-c", PARENT, str(marker)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    yield process, int(process.stdout.readline())
+    end(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_the_commands_are_run_when_the_process_dies_a_failing_one_notwithstanding(
+    guarded: tuple[subprocess.Popen[str], int], marker: Path, number: int
+) -> None:
+    process, helper = guarded
+    process.send_signal(number)
+    wait_until(marker.exists, "the helper has run its commands")
+    wait_until(lambda: has_ended(helper), "the helper is gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_helper_outlives_the_signals_that_a_service_manager_sends_to_all(
+    guarded: tuple[subprocess.Popen[str], int], marker: Path, number: int
+) -> None:
+    process, helper = guarded
+    os.kill(helper, number)
+    process.kill()
+    wait_until(marker.exists, "the helper has run its commands")
+
+
+def test_the_helper_is_in_a_session_of_its_own(guarded: tuple[subprocess.Popen[str], int]) -> None:
+    _, helper = guarded
+    assert os.getsid(helper) == helper
+
+
+def test_a_dismissed_helper_ends_without_doing_anything(marker: Path) -> None:
+    guard = Watchdog()
+    guard.start([["touch", str(marker)]])
+    helper = guard._process
+    assert helper
+    guard.dismiss()
+    guard.dismiss()
+    assert helper.returncode == 0
+    assert not marker.exists()
+
+
+def test_dismissing_one_that_was_killed_is_no_error() -> None:
+    guard = Watchdog()
+    guard.start([["true"]])
+    assert guard._process
+    guard._process.kill()
+    guard._process.wait()
+    guard.dismiss()
+
+
+def test_a_guard_that_never_started_holds_nothing_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    Watchdog().dismiss()
+    assert len(os.listdir("/proc/self/fd")) == before

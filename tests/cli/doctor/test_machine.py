@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from certbot_standalone_nfq.cli.doctor import examine as doctor_package
+from certbot_standalone_nfq.cli.doctor import machine
+from certbot_standalone_nfq.cli.doctor.finding import Status
+from certbot_standalone_nfq.cli.main import main
+from certbot_standalone_nfq.host import kernel_modules, privileges
+from certbot_standalone_nfq.host.firewall.reader import Variant
+from lab import doctor
+from lab.hosts import Host
+
+VARIANT = Variant("iptables", "/usr/sbin/iptables", "1.8.9", "nf_tables")
+
+
+def inventory(**differences: bool) -> kernel_modules.Inventory:
+    """Return a kernel that has all modules loaded but those given: False for one that is only available."""
+    features = [privileges.QUEUE, *kernel_modules.XTABLES, *kernel_modules.PREFERRED, *kernel_modules.NF_TABLES]
+    names = frozenset(feature.module for feature in features)
+    available = frozenset(name for name in differences if not differences[name])
+    missing = frozenset(name for name in differences if differences[name])
+    return kernel_modules.Inventory(names - available - missing, frozenset(), available, {})
+
+
+def test_rules_in_both_variants_are_a_warning(server: Host) -> None:
+    for variant in ("nft", "legacy"):
+        server.run(f"iptables-{variant}", "-A", "INPUT", "-s", "203.0.113.1", "-j", "DROP")
+    assert "Both variants" in doctor.examine(server).seen("tools", "warn")
+
+
+def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> None:
+    readable = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # this folder may not be nobody's
+    report = doctor.examine(server, wrapper=("setpriv", "--reuid=65534", "--clear-groups", *readable))
+    assert report.status == 1
+    assert "without CAP_NET_ADMIN and CAP_NET_RAW. Run Certbot as root" in report.seen("privileges", "fail")
+    assert "Left out, as it takes CAP_NET_ADMIN and CAP_NET_RAW and CAP_SYS_ADMIN" in report.seen("self-test", "warn")
+    assert "listens on 0.0.0.0:80" in report.seen("listener", "pass")
+    assert "could not be read" in report.seen("firewall", "warn")
+    assert "variant nf_tables" in report.seen("tools", "pass")
+
+
+def test_power_over_other_networks_than_this_is_none(server: Host) -> None:
+    report = doctor.examine(server, wrapper=("unshare", "--user", "--map-root-user"))
+    assert report.status == 1
+    assert "has no power over its network" in report.seen("privileges", "fail")
+
+
+def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: Host) -> None:
+    report = doctor.examine(server, wrapper=("setpriv", "--bounding-set=-sys_admin"))
+    assert report.status == 0
+    assert report.bad == [
+        "warn self-test: Left out, as it takes CAP_SYS_ADMIN to test in a network namespace of its own."
+    ]
+
+
+def test_without_iptables_and_nft_it_fails(
+    lonely_host: Host, empty_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lonely_host.inside():
+        assert main(["doctor", "--json"]) == 1
+    report = doctor.Report(1, json.loads(capsys.readouterr().out), 0)
+    assert "Found no program iptables" in report.seen("tools", "fail")
+    assert "there is no iptables and no nft that works" in report.seen("self-test", "warn")
+
+
+def test_a_kernel_without_the_prefilter_is_a_warning_with_the_reason(
+    server: Host, wrapped: Callable[[str, str], str]
+) -> None:
+    restore = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
+    script = f'script=$(cat); case $script in *"-m bpf"*) exit 2;; esac; echo "$script" | {restore} "$@"'
+    report = doctor.examine(server, path=wrapped("iptables-restore", script))
+    assert "Worked only with the selection port: This kernel has no bpf match" in report.seen("self-test", "warn")
+    assert report.seen("self-test", "pass").count("a challenge was answered") == 2
+    assert report.status == 0
+
+
+@pytest.mark.parametrize(("option", "may"), [((), False), (("--load-modules",), True)])
+def test_the_self_test_can_load_modules_only_if_told_to(
+    server: Host, wrapped: Callable[[str, str], str], tmp_path: Path, option: tuple[str, ...], may: bool
+) -> None:
+    restore = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
+    wrapped(
+        "iptables-restore", f'script=$(cat); case $script in *"-m bpf"*) exit 2;; esac; echo "$script" | {restore} "$@"'
+    )
+    path = wrapped("modprobe", f"grep CapEff /proc/self/status >> {tmp_path}/powers")
+    doctor.examine(server, *option, path=path)
+    powers = {int(line.split()[1], 16) for line in (tmp_path / "powers").read_text().splitlines()}
+    assert {bool(power >> 16 & 1) for power in powers} == {may}, "CAP_SYS_MODULE"
+
+
+def test_what_is_loaded_if_told_to_is_what_an_interception_would_load() -> None:
+    unloaded = inventory(xt_bpf=False, nft_compat=False, xt_connmark=True)
+    assert doctor_package._unloaded([VARIANT], unloaded) == ["xt_bpf", "nft_compat"]
+    assert doctor_package._unloaded([], unloaded) == []
+
+
+def test_a_firewall_that_refuses_the_rules_fails_the_self_test_with_its_words(
+    server: Host, wrapped: Callable[[str, str], str]
+) -> None:
+    restore = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
+    script = (
+        'script=$(cat); case $script in *ctorigdstport*) echo "no such luck" >&2; exit 1;; esac\n'
+        f'echo "$script" | {restore} "$@"'
+    )
+    report = doctor.examine(server, path=wrapped("iptables-restore", script))
+    assert "no such luck" in report.seen("self-test", "fail")
+
+
+def test_the_self_test_is_left_out_if_it_would_load_modules(lonely_host: Host) -> None:
+    test = machine.start_self_test([VARIANT], inventory(xt_bpf=False, nft_compat=False), may_load=False)
+    assert test.run is None
+    assert test.left_out
+    assert test.left_out.status is Status.WARN
+    assert test.left_out.seen.endswith("it would load kernel modules: xt_bpf, nft_compat.")
+    assert "--load-modules" in test.left_out.cure
+
+
+def test_what_is_not_shown_is_not_claimed() -> None:
+    blind = kernel_modules.Inventory(frozenset(), frozenset(), None, {})
+    (finding,) = machine.kernel(blind, [VARIANT])
+    assert finding.status is Status.WARN
+    assert "is not shown here: nfnetlink_queue" in finding.seen
+
+
+def test_the_self_test_is_made_where_modules_are_missing_for_good(lonely_host: Host) -> None:
+    test = machine.start_self_test([VARIANT], inventory(xt_bpf=True), may_load=False)
+    (ipv4, ipv6) = machine.self_test_result(test, 4.0)
+    assert (ipv4.status, ipv6.status) == (Status.PASS, Status.PASS)
+
+
+def test_a_module_that_is_missing_fails_if_nothing_works_without_it() -> None:
+    findings = list(machine.kernel(inventory(xt_bpf=True, nfnetlink_queue=True, xt_mark=False), [VARIANT]))
+    assert [(found.status, found.seen.split()[0]) for found in findings[:2]] == [
+        (Status.FAIL, "packet"),
+        (Status.WARN, "bpf"),
+    ]
+    assert "available, not loaded: xt_mark" in findings[2].seen

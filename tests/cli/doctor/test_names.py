@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from certbot_standalone_nfq.cli.doctor.names import allows_http01
+from lab import doctor
+from lab.dns import Dns, answering
+from lab.doctor import NAME
+from lab.hosts import Host
+from lab.nginx import nginx
+
+
+def no_such_name(query: bytes) -> bytes:
+    return query[:2] + b"\x81\x83" + query[4:6] + bytes(6) + query[12:]
+
+
+def test_a_name_with_an_ipv6_address_that_nothing_listens_on_is_a_warning(
+    pair: tuple[Host, Host], named: Dns, tmp_path: Path
+) -> None:
+    server = pair[1]
+    named.address(NAME, server.ipv4, server.ipv6)
+    with nginx(server, tmp_path / "nginx", listen="listen 80;"):
+        report = doctor.examine(server, NAME)
+    assert f"{NAME} has AAAA {server.ipv6}" in report.seen("name", "warn")
+    assert f"{NAME} has A {server.ipv4}" in report.seen("name", "pass")
+    assert report.status == 0
+
+
+def test_an_address_that_is_not_ours_is_a_warning(server: Host, named: Dns) -> None:
+    named.address(NAME, "203.0.113.9")
+    report = doctor.examine(server, NAME)
+    assert "203.0.113.9, not an address of this machine" in report.seen("name", "warn")
+    assert "fine if a router forwards it here" in report.seen("name", "warn")
+    assert report.status == 0
+
+
+def test_no_address_is_called_ours_where_any_can_be_bound_to(server: Host, named: Dns) -> None:
+    named.address(NAME, "203.0.113.9")
+    server.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1")
+    assert "cannot be told" in doctor.examine(server, NAME).seen("name", "warn")
+
+
+def test_a_loopback_address_is_a_warning_about_etc_hosts(server: Host, named: Dns) -> None:
+    named.address(NAME, "127.0.1.1")
+    assert "/etc/hosts" in doctor.examine(server, NAME).seen("name", "warn")
+
+
+def test_a_name_without_addresses_a_wildcard_and_what_is_no_name_fail(server: Host) -> None:
+    names = ("nowhere.example.com", "*.example.com", f"{'a' * 80}.example.com", "two..dots")
+    with answering(server, no_such_name):
+        report = doctor.examine(server, *names)
+    assert "every authority may issue" in report.seen("CAA", "pass")
+    for seen in (
+        "nowhere.example.com has no address",
+        "cannot validate wildcards",
+        "aaa.example.com' cannot",
+        "two..dots",
+    ):
+        assert seen in report.seen("name", "fail")
+
+
+def test_an_address_in_place_of_a_name_is_looked_at_without_dns(server: Host) -> None:
+    report = doctor.examine(server, server.ipv4, server.ipv6)
+    assert report.bad == []
+    assert report.seen("CAA") == ""
+    report = doctor.examine(server, "203.0.113.9", "127.0.0.1")
+    assert "203.0.113.9, not an address of this machine" in report.seen("name", "warn")
+    assert "record" not in report.seen("name")
+    assert "127.0.0.1, a loopback address" in report.seen("name", "fail")
+
+
+def test_caa_records_are_shown_with_the_name_they_were_found_at(server: Host, named: Dns) -> None:
+    named.caa("example.com", "ca.example.net", "other.example.net; validationmethods=dns-01")
+    named.address(NAME, server.ipv4)
+    seen = doctor.examine(server, NAME).seen("CAA", "pass")
+    assert f'{NAME}: CAA records of example.com: issue "ca.example.net"' in seen
+
+
+def test_no_caa_records_are_no_obstacle(server: Host, named: Dns) -> None:
+    assert "every authority may issue" in doctor.examine(server, NAME).seen("CAA", "pass")
+
+
+@pytest.mark.parametrize("value", [";", "ca.example.net; validationmethods=dns-01,tls-alpn-01"])
+def test_caa_records_that_forbid_http01_fail(server: Host, named: Dns, value: str) -> None:
+    named.caa(NAME, value)
+    report = doctor.examine(server, NAME)
+    assert "None allows http-01" in report.seen("CAA", "fail")
+    assert report.status == 1
+
+
+def test_caa_that_cannot_be_had_is_a_warning(server: Host, named: Dns) -> None:
+    named.fail(NAME)
+    assert "the nameserver could not answer (code 2)" in doctor.examine(server, NAME).seen("CAA", "warn")
+
+
+def test_a_garbage_answer_is_a_warning(server: Host) -> None:
+    with answering(server, lambda query: query[:2] + b"\x81\x80" + b"\xff" * 8 + b"\xc0\x0c" * 50):
+        report = doctor.examine(server, NAME)
+    assert "the nameserver's answer makes no sense" in report.seen("CAA", "warn")
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ("ca.example.net", True),
+        ("ca.example.net; accounturi=https://ca.example.net/1", True),
+        ("ca.example.net; ValidationMethods=dns-01,http-01", True),
+        ("ca.example.net; validationmethods=dns-01", False),
+        (";", False),
+        ("", False),
+    ],
+)
+def test_an_issue_record_allows_http01_unless_it_names_other_methods_or_nobody(value: str, allowed: bool) -> None:
+    assert allows_http01(value) is allowed

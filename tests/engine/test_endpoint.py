@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
+from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
+from certbot_standalone_nfq.engine.verdicts import Answered, Verdict
+from certbot_standalone_nfq.wire.sequence import advance
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
+from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, request
+
+PSH_ACK = Flags.PSH | Flags.ACK
+FIN_ACK = Flags.FIN | Flags.ACK
+
+
+class Conversation:
+    """A peer and an engine with one pending token; the time is what the test says."""
+
+    def __init__(self, peer: Peer | None = None) -> None:
+        self.peer = peer or Peer()
+        self.engine = Engine()
+        self.engine.pending.add(TOKEN, KEY_AUTHORIZATION)
+        self.now = 100.0
+
+    def hear(self, segment: Segment) -> tuple[Segment, ...]:
+        """Let the engine have a segment; the peer takes what comes back."""
+        reaction = self.engine.handle(write(segment), self.now)
+        self.verdict, self.reset, self.event = reaction.verdict, reaction.reset, reaction.event
+        self.peer.take(*reaction.send)
+        return reaction.send
+
+    def wait(self, seconds: float) -> tuple[Segment, ...]:
+        self.now += seconds
+        sent = self.engine.tick(self.now)
+        self.peer.take(*sent)
+        return sent
+
+    def ask(self) -> tuple[Segment, ...]:
+        return self.hear(self.peer.send(request(), PSH_ACK))
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    return Conversation()
+
+
+def test_a_request_is_answered_in_one_segment_that_also_closes(conversation: Conversation) -> None:
+    (answer,) = conversation.ask()
+    assert conversation.peer.body == KEY_AUTHORIZATION
+    assert answer.flags == Flags.PSH | FIN_ACK
+    assert answer.seq == 5000
+    assert answer.ack == conversation.peer.seq
+    assert isinstance(conversation.event, Answered)
+    assert conversation.event.token == TOKEN
+
+
+def test_the_server_is_reset_with_the_very_number_it_expects(conversation: Conversation) -> None:
+    asked = conversation.peer.segment(request(), PSH_ACK)
+    conversation.ask()
+    assert conversation.verdict is Verdict.RESET_SERVER
+    reset = conversation.reset
+    assert reset is not None
+    assert (reset.connection, reset.seq, reset.flags, reset.payload) == (asked.connection, asked.seq, Flags.RST, b"")
+
+
+def test_a_quiet_exchange_needs_three_segments_and_no_timer(conversation: Conversation) -> None:
+    peer = conversation.peer
+    assert len(conversation.ask()) == 1
+    assert conversation.hear(peer.send()) == ()
+    (acknowledgment,) = conversation.hear(peer.send(flags=FIN_ACK))
+    assert (acknowledgment.flags, acknowledgment.ack, acknowledgment.payload) == (Flags.ACK, peer.seq, b"")
+    assert conversation.verdict is Verdict.DROP
+    assert conversation.wait(LINGER - 0.1) == ()
+    assert conversation.engine.settled()
+
+
+def test_every_order_of_the_peers_last_segments_ends_alike() -> None:
+    for order in itertools.permutations(range(3)):
+        conversation = Conversation()
+        peer = conversation.peer
+        conversation.ask()
+        segments = [peer.send(), peer.send(flags=FIN_ACK), peer.segment(seq=advance(peer.seq, -1), flags=FIN_ACK)]
+        for index in order:
+            conversation.hear(segments[index])
+        assert conversation.engine.settled()
+        assert conversation.wait(1) == ()
+        conversation.wait(LINGER)
+        assert conversation.engine.deadline() is None
+
+
+def test_an_answer_that_is_lost_is_sent_again_until_acknowledged(conversation: Conversation) -> None:
+    (first,) = conversation.ask()
+    sent_again: list[Segment] = []
+    for _ in range(40):
+        sent_again += conversation.wait(0.25)
+    assert 3 <= len(sent_again) <= 6
+    assert all(again.seq == first.seq and first.payload.startswith(again.payload) for again in sent_again)
+    assert conversation.hear(conversation.peer.send()) == ()
+    assert conversation.wait(5) == ()
+
+
+def test_the_time_between_retransmissions_grows(conversation: Conversation) -> None:
+    conversation.ask()
+    times = []
+    while conversation.now < 130:
+        deadline = conversation.engine.deadline()
+        assert deadline is not None
+        times.append(deadline - conversation.now)
+        conversation.wait(times[-1])
+    assert times[:4] == pytest.approx([FIRST_TIMEOUT, 2 * FIRST_TIMEOUT, 4 * FIRST_TIMEOUT, 8 * FIRST_TIMEOUT])
+
+
+def test_a_request_that_comes_again_gets_the_same_answer(conversation: Conversation) -> None:
+    asked = conversation.peer.segment(request(), PSH_ACK)
+    (first,) = conversation.ask()
+    (second,) = conversation.hear(asked)
+    assert second == first
+    assert conversation.verdict is Verdict.DROP
+
+
+def test_a_request_that_comes_again_after_the_answer_arrived_is_acknowledged(conversation: Conversation) -> None:
+    asked = conversation.peer.segment(request(), PSH_ACK)
+    conversation.ask()
+    conversation.hear(conversation.peer.send())
+    (acknowledgment,) = conversation.hear(asked)
+    assert (acknowledgment.flags, acknowledgment.payload) == (Flags.ACK, b"")
+    assert acknowledgment.seq == conversation.peer.ack
+
+
+def test_a_fin_in_the_requests_own_segment_is_acknowledged_with_the_answer(conversation: Conversation) -> None:
+    (answer,) = conversation.hear(conversation.peer.send(request(), FIN_ACK))
+    assert answer.ack == conversation.peer.seq
+    assert conversation.peer.body == KEY_AUTHORIZATION
+    conversation.hear(conversation.peer.send())
+    assert conversation.engine.settled()
+
+
+def test_a_fin_before_the_answer_is_acknowledged_closes_just_the_same(conversation: Conversation) -> None:
+    peer = conversation.peer
+    before = peer.ack
+    conversation.ask()
+    (acknowledgment,) = conversation.hear(peer.send(flags=FIN_ACK, ack=before))
+    assert acknowledgment.ack == peer.seq
+    (answer,) = conversation.wait(FIRST_TIMEOUT)
+    assert answer.payload
+    conversation.hear(peer.send())
+    assert conversation.engine.settled()
+
+
+def test_a_fin_that_comes_again_is_acknowledged_again_for_a_while(conversation: Conversation) -> None:
+    peer = conversation.peer
+    conversation.ask()
+    fin = peer.send(flags=FIN_ACK)
+    for _ in range(3):
+        conversation.wait(LINGER - 1)
+        (acknowledgment,) = conversation.hear(fin)
+        assert (acknowledgment.ack, acknowledgment.flags) == (peer.seq, Flags.ACK)
+    conversation.wait(LINGER)
+    assert conversation.engine.deadline() is None
+
+
+def test_a_reset_ends_the_connection_at_once(conversation: Conversation) -> None:
+    conversation.ask()
+    assert conversation.hear(conversation.peer.send(flags=Flags.RST)) == ()
+    assert conversation.verdict is Verdict.DROP
+    assert conversation.engine.deadline() is None
+
+
+def test_a_reset_outside_the_window_does_not(conversation: Conversation) -> None:
+    conversation.ask()
+    conversation.hear(conversation.peer.segment(flags=Flags.RST, seq=advance(conversation.peer.seq, 1 << 20)))
+    conversation.hear(conversation.peer.segment(flags=Flags.RST, seq=advance(conversation.peer.seq, -1)))
+    assert conversation.engine.deadline() is not None
+
+
+def test_a_new_connection_from_the_same_port_is_the_servers(conversation: Conversation) -> None:
+    conversation.ask()
+    again = Peer(seq=advance(conversation.peer.seq, 5000), ack=0, port=conversation.peer.port)
+    conversation.peer = again
+    assert conversation.hear(again.send(flags=Flags.SYN)) == ()
+    assert conversation.verdict is Verdict.PASS
+    assert conversation.engine.deadline() is None
+
+
+def test_the_connections_own_syn_that_comes_late_changes_nothing(conversation: Conversation) -> None:
+    conversation.ask()
+    late = conversation.peer.segment(flags=Flags.SYN, seq=999, ack=0)
+    (acknowledgment,) = conversation.hear(late)
+    assert (acknowledgment.flags, acknowledgment.ack) == (Flags.ACK, conversation.peer.seq)
+    assert conversation.verdict is Verdict.DROP
+    conversation.hear(conversation.peer.send(flags=FIN_ACK))
+    assert conversation.engine.settled()
+
+
+@pytest.mark.parametrize("gap", [1, 5000, 1 << 29])
+def test_a_request_on_a_later_connection_from_the_same_port_is_answered(conversation: Conversation, gap: int) -> None:
+    """Its SYN was not queued: conntrack had begun a new connection, which had no mark yet."""
+    conversation.ask()
+    conversation.hear(conversation.peer.send(flags=FIN_ACK))
+    conversation.peer = Peer(seq=advance(conversation.peer.seq, gap), ack=99_000, port=conversation.peer.port)
+    conversation.ask()
+    assert conversation.verdict is Verdict.RESET_SERVER
+    assert conversation.peer.body == KEY_AUTHORIZATION
+
+
+def test_other_requests_on_a_later_connection_from_the_same_port_pass(conversation: Conversation) -> None:
+    conversation.ask()
+    conversation.hear(conversation.peer.send(flags=FIN_ACK))
+    conversation.peer = Peer(seq=advance(conversation.peer.seq, 4000), ack=99_000, port=conversation.peer.port)
+    assert conversation.hear(conversation.peer.send(request("unknown"), PSH_ACK)) == ()
+    assert conversation.verdict is Verdict.PASS
+
+
+def test_what_acknowledges_more_than_was_sent_is_answered_with_the_right_numbers(conversation: Conversation) -> None:
+    conversation.ask()
+    (acknowledgment,) = conversation.hear(conversation.peer.segment(ack=advance(conversation.peer.ack, 1000)))
+    assert (acknowledgment.seq, acknowledgment.ack) == (conversation.peer.ack, conversation.peer.seq)
+    assert not conversation.engine.settled()
+
+
+def test_a_keepalive_probe_is_acknowledged(conversation: Conversation) -> None:
+    conversation.ask()
+    conversation.hear(conversation.peer.send())
+    (acknowledgment,) = conversation.hear(conversation.peer.segment(seq=advance(conversation.peer.seq, -1)))
+    assert acknowledgment.ack == conversation.peer.seq
+
+
+def test_what_follows_the_request_is_acknowledged_and_ignored(conversation: Conversation) -> None:
+    conversation.ask()
+    (acknowledgment,) = conversation.hear(conversation.peer.send(b"GET /second HTTP/1.1\r\n\r\n"))
+    assert acknowledgment.ack == conversation.peer.seq
+    assert conversation.peer.body == KEY_AUTHORIZATION
+
+
+def test_a_segment_without_ack_is_dropped_in_silence(conversation: Conversation) -> None:
+    conversation.ask()
+    assert conversation.hear(conversation.peer.segment(b"x", flags=Flags.PSH)) == ()
+    assert conversation.verdict is Verdict.DROP
+
+
+def test_a_connection_that_never_closes_is_given_up(conversation: Conversation) -> None:
+    conversation.ask()
+    conversation.hear(conversation.peer.send())
+    conversation.wait(LIFETIME)
+    assert conversation.engine.deadline() is None
+    conversation.hear(conversation.peer.send(flags=FIN_ACK))
+    assert conversation.verdict is Verdict.PASS
+
+
+class TestTimestamps:
+    @pytest.fixture
+    def conversation(self) -> Conversation:
+        return Conversation(Peer(timestamps=Timestamps(value=2**32 - 5, echo=2**32 - 20)))
+
+    def test_every_segment_carries_them_and_continues_the_servers_clock(self, conversation: Conversation) -> None:
+        (answer,) = conversation.ask()
+        assert answer.timestamps == Timestamps(value=2**32 - 20, echo=2**32 - 5)
+        (again,) = conversation.wait(0.5)
+        assert again.timestamps == Timestamps(value=480, echo=2**32 - 5)
+
+    def test_the_latest_value_in_order_is_echoed(self, conversation: Conversation) -> None:
+        conversation.ask()
+        conversation.peer.timestamps = Timestamps(value=7, echo=2**32 - 20)
+        (acknowledgment,) = conversation.hear(conversation.peer.send(flags=FIN_ACK))
+        assert acknowledgment.timestamps is not None
+        assert acknowledgment.timestamps.echo == 7
+        old = conversation.peer.segment(seq=advance(conversation.peer.seq, -1), timestamps=Timestamps(3, 0))
+        (acknowledgment,) = conversation.hear(old)
+        assert acknowledgment.timestamps is not None
+        assert acknowledgment.timestamps.echo == 7
+
+    def test_a_peer_without_them_gets_none(self) -> None:
+        (answer,) = Conversation().ask()
+        assert answer.timestamps is None
+
+
+class TestWindow:
+    def test_a_closed_window_is_probed_until_it_opens(self, conversation: Conversation) -> None:
+        peer = conversation.peer
+        (acknowledgment,) = conversation.hear(peer.send(request(), PSH_ACK, window=0))
+        assert acknowledgment.payload == b""
+        (probe,) = conversation.wait(FIRST_TIMEOUT)
+        assert len(probe.payload) == 1
+        conversation.hear(peer.send(window=0))
+        assert [len(segment.payload) for segment in conversation.wait(FIRST_TIMEOUT)] == [1]
+        conversation.hear(peer.send(window=500))
+        assert peer.body == KEY_AUTHORIZATION
+        assert peer.saw_fin
+
+    def test_a_tiny_window_is_kept_to_if_the_whole_answer_was_refused(self, conversation: Conversation) -> None:
+        class TinyPeer(Peer):
+            """Throws away what is larger than its window, as Linux does since 6.12."""
+
+            def take(self, *segments: Segment) -> None:
+                super().take(*(segment for segment in segments if len(segment.payload) <= 50))
+
+        conversation.peer = peer = TinyPeer()
+        (whole,) = conversation.hear(peer.send(request(), PSH_ACK, window=50))
+        assert len(whole.payload) > 50
+        assert peer.received == b""
+        for _ in range(30):
+            conversation.wait(FIRST_TIMEOUT)
+            conversation.hear(peer.segment(window=50))
+        assert peer.body == KEY_AUTHORIZATION
+        assert peer.saw_fin

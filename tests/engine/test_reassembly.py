@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certbot_standalone_nfq.engine.reassembly import Reassembly
+from certbot_standalone_nfq.wire.sequence import advance
+
+STREAM = bytes(range(200))
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Pieces that cover the stream, overlapping, repeated and in any order."""
+    cuts = sorted({0, len(STREAM), *draw(st.lists(st.integers(0, len(STREAM)), max_size=10))})
+    covering = list(zip(cuts, cuts[1:]))
+    places = st.integers(0, len(STREAM))
+    others = [(min(span), max(span)) for span in draw(st.lists(st.tuples(places, places), max_size=10))]
+    return draw(st.permutations(covering + others))
+
+
+@given(first=st.integers(0, 2**32 - 1), order=pieces())
+def test_pieces_in_any_order_with_overlaps_make_the_stream(first: int, order: list[tuple[int, int]]) -> None:
+    reassembly = Reassembly(first, limit=len(order) * len(STREAM))  # room for all of them, so that none is refused
+    received = b"".join(reassembly.add(advance(first, start), STREAM[start:end]) for start, end in order)
+    assert received == STREAM
+    assert reassembly.next_seq == advance(first, len(STREAM))
+
+
+def test_octets_beyond_the_limit_are_refused() -> None:
+    reassembly = Reassembly(0, limit=10)
+    assert reassembly.add(10, b"x") == b""
+    assert reassembly.add(1, b"123456789ABC") == b""
+    assert reassembly.add(0, b"0") == b"0123456789"
+    assert reassembly.next_seq == 10
+
+
+def test_what_waits_for_a_gap_is_bounded_in_all() -> None:
+    reassembly = Reassembly(0, limit=100)
+    for seq in range(1, 100):
+        reassembly.add(seq, b"x" * (100 - seq))
+    assert sum(map(len, reassembly._waiting.values())) <= 100
+
+
+def test_octets_from_far_before_are_ignored() -> None:
+    reassembly = Reassembly(1000, limit=100)
+    assert reassembly.add(0, b"x" * 500) == b""
+    assert reassembly.next_seq == 1000

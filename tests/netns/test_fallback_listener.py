@@ -1,0 +1,197 @@
+"""Connections where no web server accepts any: at which addresses Certbot does, and how it gives way to servers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from acme.standalone import HTTP01Server
+from certbot.errors import SignalExit
+
+from certbot_standalone_nfq.host.sockets import Listener, listeners
+from certbot_standalone_nfq.session import listener
+from certbot_standalone_nfq.session.listener import FallbackListener
+from lab import hosts
+from lab.hosts import Host
+from lab.http import PAGE_REQUEST, ask, body, read_all
+from lab.interceptor import KEY_AUTHORIZATION, intercepting
+from lab.processes import wait_until
+
+OTHER4, OTHER6 = "198.51.100.3", "2001:db8:100::3"
+
+
+@contextlib.contextmanager
+def standing_in(host: Host, address: str = "") -> Iterator[FallbackListener]:
+    with host.inside():
+        fallback_listener = FallbackListener(80, address)
+    try:
+        yield fallback_listener
+    finally:
+        fallback_listener.stop()
+
+
+@contextlib.contextmanager
+def listening(host: Host, address: str, *, only: bool = True, shared: bool = False) -> Iterator[socket.socket]:
+    """Listen to port 80 of an address; on IPv6 alone or on both families, able to share the port or not."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with host.inside(), socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        listener.bind((address, 80))
+        listener.listen()
+        yield listener
+
+
+def places(host: Host) -> set[str]:
+    """Return where anybody listens to port 80, as ss puts it."""
+    return {line.split()[3] for line in host.run("ss", "-ltnH", "sport = :80").splitlines()}
+
+
+@pytest.fixture
+def server(pair: tuple[Host, Host]) -> Host:
+    """A server that has two addresses of each family."""
+    pair[1].run("ip", "address", "add", f"{OTHER4}/24", "dev", "eth0")
+    pair[1].run("ip", "address", "add", f"{OTHER6}/64", "dev", "eth0", "nodad")
+    return pair[1]
+
+
+def test_where_nobody_listens_it_does_on_both_families_until_it_is_stopped(server: Host) -> None:
+    with standing_in(server) as fallback_listener:
+        assert places(server) == {"0.0.0.0:80", "[::]:80"}
+        fallback_listener.stop()
+        assert places(server) == set()
+
+
+def test_a_challenge_is_answered_where_no_web_server_is_and_others_get_an_answer_too(pair: tuple[Host, Host]) -> None:
+    client, server = pair
+    before = client.complaints()
+    with intercepting(server), standing_in(server):
+        for address in (server.ipv4, server.ipv6):
+            assert body(ask(client, address)) == KEY_AUTHORIZATION
+            assert body(ask(client, address, PAGE_REQUEST)) == HTTP01Server.server_version
+    assert client.complaints() == before
+
+
+def test_clients_that_say_nothing_hold_nobody_up(pair: tuple[Host, Host]) -> None:
+    client, server = pair
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(standing_in(server))
+        for _ in range(200):
+            stack.enter_context(client.connect(server.ipv4))
+        assert body(ask(client, server.ipv4, PAGE_REQUEST)) == HTTP01Server.server_version
+
+
+@pytest.mark.parametrize(
+    ("taken", "only", "expected"),
+    [
+        ("0.0.0.0", True, {"0.0.0.0:80", "[::]:80"}),
+        ("::", True, {"0.0.0.0:80", "[::]:80"}),
+        ("::", False, {"*:80"}),
+        ("198.51.100.2", True, {"198.51.100.2:80", f"{OTHER4}:80", "[::]:80"}),
+        ("2001:db8:100::2", True, {"[2001:db8:100::2]:80", f"[{OTHER6}]:80", "0.0.0.0:80"}),
+        ("127.0.0.1", True, {"127.0.0.1:80", "198.51.100.2:80", f"{OTHER4}:80", "[::]:80"}),
+    ],
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_server_has_is_left_to_it_by_address_and_by_family(
+    server: Host, taken: str, only: bool, expected: set[str], shared: bool
+) -> None:
+    with listening(server, taken, only=only, shared=shared) as listener, standing_in(server):
+        assert places(server) == expected
+        assert len(server.run("ss", "-ltnH", "sport = :80").splitlines()) == len(expected)
+        assert listener.getsockname()[0] == taken
+
+
+@pytest.mark.parametrize("address", ["198.51.100.2", "2001:db8:100::3"])
+def test_an_address_that_the_user_chose_is_the_only_one(server: Host, address: str) -> None:
+    with standing_in(server, address):
+        assert places(server) == {f"[{address}]:80" if ":" in address else f"{address}:80"}
+
+
+def test_a_published_port_is_not_taken_for_nobodys(pair: tuple[Host, Host]) -> None:
+    with hosts.host("d") as behind:
+        hosts.publish(pair[1], behind, 8080)
+        with standing_in(pair[1]):
+            assert places(pair[1]) == set()
+
+
+@pytest.mark.parametrize(
+    ("address", "only", "left"),
+    [
+        ("0.0.0.0", True, {"0.0.0.0:80", "[::]:80"}),
+        ("::", True, {"0.0.0.0:80", "[::]:80"}),
+        ("::", False, {"*:80"}),
+    ],
+)
+def test_a_server_that_begins_meanwhile_and_can_share_the_port_gets_it(
+    pair: tuple[Host, Host], caplog: pytest.LogCaptureFixture, address: str, only: bool, left: set[str]
+) -> None:
+    client, server = pair
+    caplog.set_level(logging.INFO)
+    with standing_in(server), listening(server, address, only=only, shared=True) as listener:
+        wait_until(lambda: len(server.run("ss", "-ltnH", "sport = :80").splitlines()) == len(left), "it gives way")
+        assert places(server) == left
+        wait_until(lambda: "Another server has begun to listen at" in caplog.text, "the log says so")
+        with client.connect(server.ipv6 if ":" in address else server.ipv4) as connection:
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.sendall(b"mine")
+            assert read_all(connection) == b"mine"
+
+
+@pytest.mark.parametrize("taken", ["0.0.0.0", "::"])
+def test_a_server_that_has_one_family_does_not_stir_the_socket_of_the_other(
+    server: Host, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    looks: list[int] = []
+
+    def looking(port: int) -> list[Listener]:
+        looks.append(port)
+        return listeners(port)
+
+    monkeypatch.setattr(listener, "listeners", looking)
+    with listening(server, taken), standing_in(server) as fallback_listener:
+        (before,) = [each.inode for each in fallback_listener._servers]
+        seen = len(looks)
+        wait_until(lambda: len(looks) > seen + 3, "it has looked again")
+        assert [each.inode for each in fallback_listener._servers] == [before]
+
+
+def test_of_many_connections_the_oldest_make_room(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    client, server = pair
+    monkeypatch.setattr(listener, "_MAX_CONNECTIONS", 3)
+    with standing_in(server), contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(client.connect(server.ipv4)) for _ in range(5)]
+        assert body(ask(client, server.ipv4, PAGE_REQUEST)) == HTTP01Server.server_version
+        assert [connection.recv(1) for connection in idle[:3]] == [b"", b"", b""]
+
+
+def test_a_signal_while_it_begins_ends_it(server: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_version: int) -> list[str]:
+        raise SignalExit
+
+    monkeypatch.setattr(listener, "own_addresses", interrupted)
+    with listening(server, OTHER6), pytest.raises(SignalExit), standing_in(server):
+        pass
+    assert places(server) == set()
+
+
+def test_what_cannot_be_listened_to_is_told_with_a_cure(server: Host) -> None:
+    script = (
+        "import logging; from certbot_standalone_nfq.session.listener import FallbackListener; "
+        "FallbackListener(80).stop()"
+    )
+    command = server.command("setpriv", "--bounding-set=-net_bind_service", sys.executable, "-c", script)
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    told = result.stderr.splitlines()
+    assert told[0] == (
+        "Nothing listens on port 80 of 0.0.0.0, and Certbot cannot do so itself: Permission denied. "
+        "Start a web server there, or run Certbot as root, with CAP_NET_BIND_SERVICE in a container."
+    )
