@@ -8,7 +8,8 @@ from pathlib import Path
 
 from benchmarks.site import Site
 from benchmarks.table import Row
-from certbot_standalone_nfq.capture.nfqueue.setup import Settings, claim
+from certbot_standalone_nfq.capture.nfqueue.setup import claim
+from certbot_standalone_nfq.settings import Settings
 from lab import hosts
 from lab.http import ask, body
 from lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting

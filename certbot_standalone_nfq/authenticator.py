@@ -20,11 +20,11 @@ from certbot.plugins import common
 from certbot_standalone_nfq import errors
 
 if TYPE_CHECKING:
-    from certbot_standalone_nfq.capture.nfqueue.setup import Settings
     from certbot_standalone_nfq.diagnosis.problem import Problem
     from certbot_standalone_nfq.session.listener import FallbackListener
     from certbot_standalone_nfq.session.loop import Interception
     from certbot_standalone_nfq.session.witness import Witness
+    from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -210,13 +210,14 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     def _settings(self) -> Settings:
         """Return what the options say. Raises errors.InvalidOption."""
         from certbot_standalone_nfq.capture.nfqueue.allocation import Marks
-        from certbot_standalone_nfq.capture.nfqueue.setup import Settings
+        from certbot_standalone_nfq.settings import Settings
 
         queue, mark = self.conf("queue-num"), self.conf("mark")
         if queue is not None and not 0 <= queue <= 0xFFFF:
             raise errors.InvalidOption("queue-num", queue, "a number from 0 to 65535")
         try:
-            marks = None if mark is None else Marks.from_mask(mark)
+            if mark is not None:
+                Marks.from_mask(mark)
         except ValueError as error:
             raise errors.InvalidOption(
                 "mark", hex(mark), "a mask of exactly two of 32 bits, like 0x30000000"
@@ -224,7 +225,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         return Settings(
             port=self.config.http01_port,
             queue=queue,
-            marks=marks,
+            mark=mark,
             firewall=self.conf("firewall"),
             queue_client=self.conf("queue-client"),
             selection=self.conf("selection"),

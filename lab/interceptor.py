@@ -12,11 +12,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from certbot_standalone_nfq.capture.choice import AUTO
-from certbot_standalone_nfq.capture.nfqueue.setup import Settings
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.session.loop import Interception
 from certbot_standalone_nfq.session.witness import Witness
+from certbot_standalone_nfq.settings import AUTO, Settings
 from lab.hosts import Host, kernel_can_queue_by_nft
 from lab.processes import running
 

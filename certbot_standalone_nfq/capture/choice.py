@@ -10,10 +10,10 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
 from certbot_standalone_nfq.capture.nftables import backend as nftables
+from certbot_standalone_nfq.settings import AUTO
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
 BACKENDS = (*iptables.VARIANTS, nftables.NAME)
 """In the order in which they are tried: the administrator's own choice of iptables first."""
 CHOICES = (AUTO, *BACKENDS)

@@ -157,7 +157,7 @@ class Engine:
         send = endpoint.open(now)
         self._keep(segment.connection, endpoint, now)
         return Reaction(
-            Verdict.RESET_SERVER,
+            Verdict.REPLACE,
             send=send,
             reset=_reset_of(segment, expected_by_server),
             event=Answered(challenge.token, segment.connection, request.head),

@@ -15,7 +15,7 @@ class Verdict(enum.Enum):
     """Let it go on as if we were not there; the connection is of no interest any more."""
     WATCH = enum.auto()
     """Let it go on likewise, but show us the connection's further packets too."""
-    RESET_SERVER = enum.auto()
+    REPLACE = enum.auto()
     """Let a reset go on in its place, so that the web server is rid of the connection we have taken over."""
     DROP = enum.auto()
     """Let nothing go on: the packet was for us."""
@@ -47,5 +47,5 @@ class Reaction:
     verdict: Verdict
     send: tuple[Segment, ...] = ()
     reset: Segment | None = None
-    """With RESET_SERVER, the segment that replaces the packet."""
+    """With REPLACE, the segment that replaces the packet."""
     event: Answered | Acknowledged | None = None

@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterable
 
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
-from certbot_standalone_nfq.capture.nfqueue.setup import Claim, Settings, claim
+from certbot_standalone_nfq.capture.nfqueue.setup import Claim, claim
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.session.injector import Sender
+from certbot_standalone_nfq.settings import Settings
 from certbot_standalone_nfq.wire.tcp import Segment, write
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class Interception:
         try:
             if verdict is Verdict.DROP:
                 give(packet.id, KernelVerdict.DROP)
-            elif verdict is Verdict.RESET_SERVER:
+            elif verdict is Verdict.REPLACE:
                 # Accepted, not repeated: what leaves by our chain's end has its connection's mark cleared.
                 give(packet.id, KernelVerdict.ACCEPT, payload=replacement)
             elif self._stopping:

@@ -60,7 +60,7 @@ def test_a_request_is_answered_in_one_segment_that_also_closes(conversation: Con
 def test_the_server_is_reset_with_the_very_number_it_expects(conversation: Conversation) -> None:
     asked = conversation.peer.segment(request(), PSH_ACK)
     conversation.ask()
-    assert conversation.verdict is Verdict.RESET_SERVER
+    assert conversation.verdict is Verdict.REPLACE
     reset = conversation.reset
     assert reset is not None
     assert (reset.connection, reset.seq, reset.flags, reset.payload) == (asked.connection, asked.seq, Flags.RST, b"")
@@ -202,7 +202,7 @@ def test_a_request_on_a_later_connection_from_the_same_port_is_answered(conversa
     conversation.hear(conversation.peer.send(flags=FIN_ACK))
     conversation.peer = Peer(seq=advance(conversation.peer.seq, gap), ack=99_000, port=conversation.peer.port)
     conversation.ask()
-    assert conversation.verdict is Verdict.RESET_SERVER
+    assert conversation.verdict is Verdict.REPLACE
     assert conversation.peer.body == KEY_AUTHORIZATION
 
 

@@ -63,7 +63,7 @@ def test_a_damaged_packet_passes_whichever_bit_it_is(engine: Engine, peer: Peer,
         damaged = bytearray(intact)
         damaged[number // 8] ^= 1 << number % 8
         assert engine.handle(bytes(damaged), 0.0, verified=False) == Reaction(Verdict.PASS)
-    assert engine.handle(intact, 0.0, verified=False).verdict is Verdict.RESET_SERVER
+    assert engine.handle(intact, 0.0, verified=False).verdict is Verdict.REPLACE
 
 
 def damaged(segment: Segment) -> bytes:
@@ -77,7 +77,7 @@ def test_a_damaged_packet_does_not_end_the_watch_of_its_connection(engine: Engin
     handle(engine, peer.send(request()[:20], PSH_ACK))
     rest = peer.segment(request()[20:], PSH_ACK)
     assert engine.handle(damaged(rest), 0.0, verified=False) == Reaction(Verdict.WATCH)
-    assert handle(engine, rest).verdict is Verdict.RESET_SERVER
+    assert handle(engine, rest).verdict is Verdict.REPLACE
 
 
 def test_a_damaged_packet_does_not_end_a_takeover(engine: Engine) -> None:
@@ -96,7 +96,7 @@ def test_a_request_behind_a_proxys_header_is_answered(engine: Engine, header: by
         assert handle(engine, peer.send(header, PSH_ACK)).verdict is Verdict.WATCH
     begin = peer.seq
     reaction = handle(engine, peer.send(header * together + request(), PSH_ACK))
-    assert reaction.verdict is Verdict.RESET_SERVER
+    assert reaction.verdict is Verdict.REPLACE
     assert reaction.reset
     assert reaction.reset.seq == begin
     assert isinstance(reaction.event, Answered)
@@ -116,7 +116,7 @@ def test_a_request_that_is_shown_in_part_is_taken_over_and_its_rest_asked_for(en
     whole = write(peer.send(request(), PSH_ACK))
     shown = whole[:-20]
     reaction = engine.handle(shown, 0.0, length=len(whole))
-    assert reaction.verdict is Verdict.RESET_SERVER
+    assert reaction.verdict is Verdict.REPLACE
     (acknowledgment,) = reaction.send
     assert (acknowledgment.flags, acknowledgment.ack) == (Flags.ACK, advance(peer.seq, -20))
     rest = handle(engine, peer.segment(request()[-20:], PSH_ACK, seq=advance(peer.seq, -20)))
@@ -169,8 +169,8 @@ def test_a_request_in_two_pieces_is_answered_wherever_it_is_cut(engine: Engine, 
     peer.take(*second.send)
     assert peer.body == KEY_AUTHORIZATION
     assert [first.verdict, second.verdict] in (
-        [Verdict.WATCH, Verdict.RESET_SERVER],
-        [Verdict.RESET_SERVER, Verdict.DROP],
+        [Verdict.WATCH, Verdict.REPLACE],
+        [Verdict.REPLACE, Verdict.DROP],
     )
 
 
@@ -203,7 +203,7 @@ def test_pieces_that_come_out_of_order_are_put_in_order(engine: Engine) -> None:
     assert handle(engine, first).verdict is Verdict.WATCH
     assert handle(engine, third).verdict is Verdict.WATCH
     reaction = handle(engine, second)
-    assert reaction.verdict is Verdict.RESET_SERVER
+    assert reaction.verdict is Verdict.REPLACE
     assert reaction.reset is not None
     assert reaction.reset.seq == second.seq
     peer.take(*reaction.send)
@@ -221,13 +221,13 @@ def test_a_watched_connections_own_syn_that_comes_late_changes_nothing(engine: E
     peer = Peer()
     handle(engine, peer.send(request()[:20], PSH_ACK))
     assert handle(engine, peer.segment(flags=Flags.SYN, seq=999, ack=0)).verdict is Verdict.WATCH
-    assert handle(engine, peer.send(request()[20:], PSH_ACK)).verdict is Verdict.RESET_SERVER
+    assert handle(engine, peer.send(request()[20:], PSH_ACK)).verdict is Verdict.REPLACE
 
 
 def test_a_later_connection_is_not_mistaken_for_the_watched_one_before_it(engine: Engine) -> None:
     handle(engine, Peer(seq=1000).send(b"GET ", PSH_ACK))
     reaction = handle(engine, Peer(seq=1_000_000).send(request(), PSH_ACK))
-    assert reaction.verdict is Verdict.RESET_SERVER
+    assert reaction.verdict is Verdict.REPLACE
 
 
 def test_watched_and_taken_over_connections_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_watched_and_taken_over_connections_are_bounded(engine: Engine, monkeypa
         handle(engine, Peer(port=port + 1000).segment(request(), PSH_ACK))
     assert len(engine._watched) == 10
     assert len(engine._taken_over) == 10
-    assert handle(engine, Peer(port=199, seq=1004).segment(request()[4:], PSH_ACK)).verdict is Verdict.RESET_SERVER
+    assert handle(engine, Peer(port=199, seq=1004).segment(request()[4:], PSH_ACK)).verdict is Verdict.REPLACE
 
 
 @settings(max_examples=300)
@@ -293,7 +293,7 @@ def test_whatever_comes_in_only_peers_of_pending_tokens_are_answered(events: lis
             reaction = engine.handle(event, now)
             sent = reaction.send
             assert isinstance(reaction.verdict, Verdict)
-            assert (reaction.reset is not None) == (reaction.verdict is Verdict.RESET_SERVER)
+            assert (reaction.reset is not None) == (reaction.verdict is Verdict.REPLACE)
             if isinstance(reaction.event, Answered):
                 asked.add(reaction.event.connection)
         for segment in sent:

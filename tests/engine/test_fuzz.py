@@ -50,7 +50,7 @@ def check(case: bytes) -> set[Verdict]:
             reaction = engine.handle(packet, now)
             sent = reaction.send
             assert isinstance(reaction.verdict, Verdict)
-            assert (reaction.reset is not None) == (reaction.verdict is Verdict.RESET_SERVER)
+            assert (reaction.reset is not None) == (reaction.verdict is Verdict.REPLACE)
             verdicts.add(reaction.verdict)
             if isinstance(reaction.event, Answered):
                 asked.add(reaction.event.connection)

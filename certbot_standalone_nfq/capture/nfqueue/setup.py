@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice as firewalls
-from certbot_standalone_nfq.capture.choice import AUTO, Firewall
+from certbot_standalone_nfq.capture.choice import Firewall
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, Selection, candidates
 from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
 from certbot_standalone_nfq.capture.nfqueue.queue import (
@@ -26,24 +26,13 @@ from certbot_standalone_nfq.capture.nfqueue.queue import (
 )
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
 from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
 
 QUEUE_CLIENTS = (AUTO, "netlink", "fnfqueue")
 _MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
 SELECTIONS = (AUTO, *(selection.value for selection in Selection))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user may choose; everything but the port finds itself."""
-
-    port: int
-    queue: int | None = None
-    marks: Marks | None = None
-    firewall: str = AUTO
-    queue_client: str = AUTO
-    selection: str = AUTO
 
 
 @dataclass
@@ -128,7 +117,8 @@ def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tup
     configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
     reasons: list[Exception] = []
     conflicts: list[str] = []
-    for allocation in candidates(settings.port, settings.queue, settings.marks, selection):
+    marks = None if settings.mark is None else Marks.from_mask(settings.mark)
+    for allocation in candidates(settings.port, settings.queue, marks, selection):
         try:
             queue = _open_queue(allocation.queue, settings.queue_client, configuration)
         except QueueOccupied:
@@ -140,9 +130,9 @@ def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tup
         queue.close()
         conflicts.append(rule)
         reasons.append(errors.MarkInUse(allocation.marks.both, rule))
-    if settings.marks is None and conflicts:
+    if marks is None and conflicts:
         raise errors.MarksInUse(conflicts[-1])
-    if settings.queue is not None or settings.marks is not None:
+    if settings.queue is not None or marks is not None:
         raise reasons[0]
     raise errors.NoFreeQueue(str(reasons[0]))
 

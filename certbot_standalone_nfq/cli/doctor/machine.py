@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.choice import AUTO
 from certbot_standalone_nfq.cli.doctor import self_test
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
@@ -14,6 +13,7 @@ from certbot_standalone_nfq.host import kernel_modules, privileges
 from certbot_standalone_nfq.host.firewall.reader import LEGACY, NF_TABLES, NFT, Rules, Variant
 from certbot_standalone_nfq.host.kernel_modules import Inventory, Presence
 from certbot_standalone_nfq.host.privileges import Feature
+from certbot_standalone_nfq.settings import AUTO
 
 _INSTALL = "Install your distribution's iptables or nftables package."
 _THERE = (Presence.BUILT_IN, Presence.LOADED, Presence.AVAILABLE)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
-from certbot_standalone_nfq.capture.nfqueue.setup import Settings
 from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.session.loop import Interception
+from certbot_standalone_nfq.settings import Settings
 
 _ANSWER_SECONDS = 1.0
 _LOOPBACK = {4: (socket.AF_INET, "127.0.0.1"), 6: (socket.AF_INET6, "::1")}

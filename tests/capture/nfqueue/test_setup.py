@@ -14,10 +14,11 @@ from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
 from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
 from certbot_standalone_nfq.capture.nfqueue import setup as claims
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId, Selection
-from certbot_standalone_nfq.capture.nfqueue.setup import Settings, claim
+from certbot_standalone_nfq.capture.nfqueue.setup import claim
 from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables.rules import Payload
+from certbot_standalone_nfq.settings import Settings
 from lab.hosts import Host
 from lab.interceptor import CLIENTS, IPTABLES, VARIANTS
 
@@ -81,7 +82,7 @@ def test_a_mark_that_the_user_chose_and_a_rule_uses_is_an_error(host: Host) -> N
     host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x4")
     before = host.rules()
     with pytest.raises(errors.MarkInUse, match=r"0x6 .*--set-xmark 0x4/0xffffffff.*--standalone-nfq-mark"):
-        claim(Settings(80, marks=Marks(2, 4)))
+        claim(Settings(80, mark=6))
     assert host.rules() == before
 
 

@@ -1,0 +1,68 @@
+"""What the session needs of a way to capture, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.engine.verdicts import Verdict
+
+
+class CapturedPacket(Protocol):
+    """A packet that waits for a verdict. Read-only."""
+
+    @property
+    def payload(self) -> bytes:
+        """The packet from its IP header on, perhaps only its first bytes."""
+
+    @property
+    def length(self) -> int:
+        """The bytes of the whole packet."""
+
+    @property
+    def interface(self) -> int:
+        """The index of the interface it came in by."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether the kernel vouches for the TCP checksum."""
+
+
+class Capture(Protocol):
+    """Packets of one run, from the opening on."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `receive` has something."""
+
+    def receive(self) -> Sequence[CapturedPacket]:
+        """Return packets that have come, without waiting; none left is an empty sequence."""
+
+    def decide(self, packet: CapturedPacket, verdict: Verdict, replacement: bytes | None = None) -> None:
+        """Give a packet its one verdict; with REPLACE, it goes on as the replacement. Raises OSError."""
+
+    def withdraw(self) -> None:
+        """Have no new packets captured. Those that came before can still be received and decided on.
+
+        Raises one of the package's errors if that cannot be done; packets then still come.
+        """
+
+    def close(self) -> None:
+        """Release everything, `withdraw` included if it has not been called. Packets left get no verdict from us.
+
+        Raises one of the package's errors if something stays behind.
+        """
+
+
+class Backend(Protocol):
+    """One way to capture."""
+
+    name: str
+    """As in the option that chooses it."""
+
+    def unsupported(self) -> errors.Error | None:
+        """Return why it cannot work here, as far as that shows without changing anything, or None."""
+
+    def open(self, selectors: Sequence[Selector]) -> Capture:
+        """Capture what the selectors select. All or nothing: raises one of the package's errors, with nothing left."""

@@ -1,0 +1,116 @@
+"""What the parts agree on: what to capture, who recognises a challenge, and who talks to the CA.
+
+A capture knows selectors and packets, and no challenge. A solver knows one type of challenge, and no packet. The
+engine stands between them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Union
+
+from certbot_standalone_nfq.wire.proxy_protocol import without_header
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bytes that a payload must have at an offset from its beginning, compared under a mask of the same length."""
+
+    offset: int
+    value: bytes
+    mask: bytes = b""
+    """Empty: every bit counts."""
+
+    def agrees_with(self, payload: bytes) -> bool:
+        """Whether what a payload has of this field is as it must be. A payload that ends before it agrees."""
+        there = payload[self.offset : self.offset + len(self.value)]
+        mask = self.mask or b"\xff" * len(self.value)
+        return all(byte & bits == wanted & bits for byte, wanted, bits in zip(there, self.value, mask))
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which TCP segments to a port may begin something of ours: the one description that every capture compiles.
+
+    `matches` is the reference. A compiled selector may select more than it, and never less: what is selected is
+    looked at again by the engine, and what is not selected is never seen.
+    """
+
+    port: int
+    any_of: tuple[tuple[Field, ...], ...]
+    """Alternatives; all fields of one of them must agree. A stream comes in pieces, so a short payload agrees as long
+    as it lasts."""
+    after_proxy_header: bool = True
+    """Whether a load balancer's PROXY header may come first; the fields are behind it then."""
+
+    def matches(self, payload: bytes) -> bool:
+        """Whether a segment's payload must be selected."""
+        if not payload:
+            return False
+        rest = without_header(payload) if self.after_proxy_header else payload
+        return any(all(field.agrees_with(rest) for field in fields) for fields in self.any_of)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a conversation answered."""
+
+    challenge: str
+    """The key of the challenge: for http-01, its token."""
+    forwarded_by: tuple[str, ...] = ()
+    """What in the request only a proxy adds, in words, such as the names of headers."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What follows from received bytes."""
+
+    data: bytes = b""
+    """To send, after what was to be sent before."""
+    close: bool = False
+    """Nothing more will be sent: close our side behind the data."""
+    answer: Answer | None = None
+    """The challenge that this output, with what was sent before, has answered."""
+
+
+class Conversation(Protocol):
+    """Our side of one connection's dialogue: bytes in, bytes out. It has no socket and no clock."""
+
+    def receive(self, data: bytes, *, ended: bool) -> Output:
+        """Take the next bytes of the peer's stream; `ended` says that no more will come. Raises nothing."""
+
+
+class Undecided(enum.Enum):
+    """The bytes may yet become a challenge: more are needed."""
+
+    UNDECIDED = enum.auto()
+
+
+UNDECIDED = Undecided.UNDECIDED
+
+Recognition = Union[Conversation, Undecided, None]
+"""A conversation to have, or that more is needed, or None: the server's business."""
+
+
+class StreamSolver(Protocol):
+    """One type of challenge that is answered over TCP. Look-ups cost the same however many challenges are pending."""
+
+    def selectors(self, port: int) -> Sequence[Selector]:
+        """Return what to capture on a port."""
+
+    def add(self, challenge: str, answer: str) -> None:
+        """Answer a challenge from now on, given its key and its key authorization. Raises ValueError for a bad key."""
+
+    def remove(self, challenge: str) -> None:
+        """Stop answering; a challenge that is not there is no error. Conversations under way go on."""
+
+    def recognise(self, start: bytes) -> Recognition:
+        """Say what a stream is that begins with these bytes. An empty start is undecided if anything is pending.
+
+        A conversation is new with each call, and has not received the bytes yet.
+        """
+
+    def challenge_in(self, start: bytes) -> str | None:
+        """Return the key of the challenge that a stream asks for, pending or not, or None if it is not one."""
