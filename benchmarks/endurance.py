@@ -17,6 +17,7 @@ from lab.load import load
 from lab.processes import wait_until
 
 _FAMILIES = ("ipv4", "ipv6")
+_FIRST_CYCLES = 10
 
 
 def requests_meanwhile(site: Site, requests: int) -> Iterator[Row]:
@@ -39,21 +40,25 @@ def requests_meanwhile(site: Site, requests: int) -> Iterator[Row]:
 def cycles(count: int) -> Iterator[Row]:
     """Yield what is left after so many times taking hold of the machine and letting go: it should be nothing.
 
-    Half by each variant of iptables, by our own client of the queue: fnfqueue's buffers wait for Python's collector.
-    What the first ten cycles leave is what a process needs once.
+    By each firewall in turn, by our own client of the queue: fnfqueue's buffers wait for Python's collector.
+    What a few cycles before the first that counts leave is what a process needs once.
     """
     with hosts.host("e") as host, host.inside():
         before = host.rules()
-        for cycle in range(count):
-            if cycle == 10:
-                descriptors, memory = _descriptors(), _memory()
-            claim(Settings(80, firewall=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")).release()
+        _cycle(_FIRST_CYCLES)
+        descriptors, memory = _descriptors(), _memory()
+        _cycle(count)
         wait_until(lambda: not host.run("cat", "/proc/net/netfilter/nfnetlink_queue"), "the queues are gone")
         changed = host.rules() != before
         yield Row("endurance: cycles of all the rules", "", count)
         yield Row("endurance: changes of the rules after them", "", changed, at_most=0)
         yield Row("endurance: descriptors left open", "", _descriptors() - descriptors, at_most=0)
         yield Row("endurance: growth of memory", "MiB", _memory() - memory, at_most=1)
+
+
+def _cycle(times: int) -> None:
+    for cycle in range(times):
+        claim(Settings(80, firewall=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")).release()
 
 
 def _octets_a_line(site: Site) -> float:

@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator
 
 from benchmarks.table import Row
 from lab import hosts
+from lab.processes import run
 
-_PROGRAM = """
-import argparse, json, resource, time, types
-import certbot.main, certbot.plugins.common
-from certbot._internal.plugins import standalone
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-figures, alone = {}, peak()
-times = [time.perf_counter()]
-from certbot_standalone_nfq.authenticator import Authenticator
-times.append(time.perf_counter())
-parser = argparse.ArgumentParser()
-parser.set_defaults(http01_port=80)
-Authenticator.inject_parser_options(parser, "standalone-nfq")
-chall = types.SimpleNamespace(encode=lambda _: "token")
-achall = types.SimpleNamespace(
-    chall=chall, domain="example.com", response_and_validation=lambda: (None, "token.thumbprint")
-)
-authenticator = Authenticator(parser.parse_args([]), "standalone-nfq")
-for step in (authenticator.prepare, lambda: authenticator.perform([achall]), lambda: authenticator.cleanup([achall])):
-    step()
-    times.append(time.perf_counter())
-milliseconds = [(end - begin) * 1000 for begin, end in zip(times, times[1:])]
-print(json.dumps({**dict(zip(("load", "prepare", "perform", "cleanup"), milliseconds)), "alone": alone, "all": peak()}))
-"""
 _DROP_CACHES = "sync; echo 3 > /proc/sys/vm/drop_caches"
 
 
@@ -54,9 +30,8 @@ def measure(rounds: int) -> Iterator[Row]:
 
 def _run(*, cold_disk: bool = False) -> dict[str, float]:
     if cold_disk:
-        subprocess.run(["/bin/sh", "-c", _DROP_CACHES], check=True)
-    output = subprocess.run([sys.executable, "-c", _PROGRAM], check=True, capture_output=True, text=True).stdout
-    figures: dict[str, float] = json.loads(output)
+        run(["/bin/sh", "-c", _DROP_CACHES])
+    figures: dict[str, float] = json.loads(run([sys.executable, "-m", "benchmarks.certbot_run"]))
     return figures
 
 
