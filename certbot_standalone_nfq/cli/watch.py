@@ -22,7 +22,7 @@ from typing import Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
-from certbot_standalone_nfq.challenges.http01.solver import token_of
+from certbot_standalone_nfq.challenges.registry import challenge_in
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
 from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
@@ -81,12 +81,12 @@ class Watch:
         self._listeners = listeners
         self._waiting: OrderedDict[Connection, _Waiting] = OrderedDict()
         self._sources: OrderedDict[str, Source] = OrderedDict()
-        self._attempts = Attempts(outgoing_seen=True, keep_packets=True)
+        self._attempts = Attempts(challenge_in, outgoing_seen=True, keep_packets=True)
 
     def observe(self, seen: TappedSegment) -> None:
         """Take a segment into account."""
         self._attempts.observe(seen)
-        if not seen.outgoing and token_of(seen.payload) is not None:
+        if not seen.outgoing and challenge_in(seen.payload) is not None:
             self._request(seen)
         elif seen.outgoing and seen.payload and seen.connection in self._waiting:
             self._answer(seen)
@@ -101,7 +101,7 @@ class Watch:
     def packets(self) -> Iterator[Kept]:
         """Yield the segments of validations, and of connections that did not come about."""
         for attempt in self._attempts:
-            if attempt.token is not None or _trouble(attempt):
+            if attempt.challenge is not None or _trouble(attempt):
                 yield from attempt.packets
 
     def table(self) -> Iterator[str]:
@@ -136,7 +136,7 @@ class Watch:
         version = ipaddress.ip_address(address).version
         self._tell(
             f"{_clock(seen.time)}  {address} over IPv{version} to {seen.connection.local} "
-            f"({self._listeners(seen.connection.local)}) asks {host} for {token_of(seen.payload)}"
+            f"({self._listeners(seen.connection.local)}) asks {host} for {challenge_in(seen.payload)}"
         )
 
     def _answer(self, seen: TappedSegment) -> None:

@@ -8,10 +8,10 @@ after sending something is somebody's ordinary business, and is forgotten. What 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Optional
 
-from certbot_standalone_nfq.challenges.http01.solver import token_of
 from certbot_standalone_nfq.wire.sequence import distance
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
@@ -21,6 +21,9 @@ MAX_PACKETS = 8
 """Packets kept of a connection, if any are to be kept."""
 _MAX_ADDRESSES = 256
 """Destinations to count connections of; a router has many more that are not its own."""
+
+ChallengeIn = Callable[[bytes], Optional[str]]
+"""Returns the key of the challenge that a payload asks for, or None if it asks for none."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,16 @@ class Attempt:
     """A reset left instead."""
     sent: int | None = None
     """Octets that the client had sent when it closed the connection."""
-    token: str | None = None
-    """The token of its challenge request, if it made one."""
+    challenge: str | None = None
+    """The key of the challenge that it asked for, if it did."""
     packets: list[Kept] = field(default_factory=list)
 
 
 class Attempts:
     """The attempts that may explain a failure, a bounded number of them."""
 
-    def __init__(self, *, outgoing_seen: bool = False, keep_packets: bool = False) -> None:
+    def __init__(self, challenge_in: ChallengeIn, *, outgoing_seen: bool = False, keep_packets: bool = False) -> None:
+        self._challenge_in = challenge_in
         self._attempts: OrderedDict[Connection, Attempt] = OrderedDict()
         self._keep_packets = keep_packets
         self.arrivals: Counter[str] = Counter()
@@ -107,7 +111,7 @@ class Attempts:
         if not seen.outgoing and seen.interface != attempt.interface:
             return  # the same packet, handed on from one interface to another
         self._note(attempt, seen)
-        if attempt.sent and attempt.token is None:
+        if attempt.sent and attempt.challenge is None:
             _count(self.served, seen.connection.local)
             del self._attempts[seen.connection]
 
@@ -122,7 +126,7 @@ class Attempts:
             attempt.observed_syns += self.outgoing_seen
             self.outgoing_wanted |= attempt.syns > 1
         else:
-            attempt.token = attempt.token or token_of(seen.payload)
+            attempt.challenge = attempt.challenge or self._challenge_in(seen.payload)
             if seen.flags & (Flags.FIN | Flags.RST) and attempt.first_seq is not None:
                 attempt.sent = distance(attempt.first_seq, seen.seq) - 1 + len(seen.payload)
 

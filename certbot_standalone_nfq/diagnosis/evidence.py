@@ -7,28 +7,12 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
-from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
+from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, Kept, TappedSegment
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection
 
 MAX_REQUESTS = 256
-"""Answered requests that are remembered for each token; what is beyond is only counted."""
-_FORWARDING = frozenset(
-    {
-        b"cf-connecting-ip",
-        b"cf-ray",
-        b"fastly-client-ip",
-        b"forwarded",
-        b"true-client-ip",
-        b"via",
-        b"x-amz-cf-id",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-real-ip",
-        b"x-varnish",
-    }
-)
-"""Headers that proxies add: RFC 7239, RFC 9110 7.6.3, and the habits of common ones. Validators send none."""
+"""Answered requests that are remembered for each challenge; what is beyond is only counted."""
 
 
 @dataclass
@@ -39,43 +23,43 @@ class Request:
     seconds: float
     """From its arrival to the answer's departure."""
     forwarded_by: tuple[str, ...] = ()
-    """The headers in it that only a proxy adds."""
+    """What in it only a proxy adds: for http-01, the names of headers."""
     acknowledged: bool = False
     """Whether the whole answer arrived."""
 
 
 @dataclass
 class Seen:
-    """All there is to go by for one token."""
+    """All there is to go by for one challenge."""
 
     requests: list[Request] = field(default_factory=list)
     count: int = 0
     """Of all answered requests."""
     unanswered: list[Attempt] = field(default_factory=list)
-    """Connections that asked for the token at the edge and not of us."""
+    """Connections that asked for the challenge at the edge and not of us."""
 
 
 class Evidence:
     """What has been seen. For use by several threads."""
 
-    def __init__(self, *, capture: bool = False) -> None:
+    def __init__(self, challenge_in: ChallengeIn, *, capture: bool = False) -> None:
         """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
         self._lock = threading.Lock()
         self._seen: dict[str, Seen] = {}
         self._requests: dict[Connection, Request] = {}
-        self._attempts = Attempts(outgoing_seen=capture, keep_packets=capture)
+        self._attempts = Attempts(challenge_in, outgoing_seen=capture, keep_packets=capture)
 
     def record(self, event: Answered | Acknowledged) -> int:
-        """Take note of what the interception did; return how many requests for the token it has answered by now."""
+        """Take note of what the interception did; return how many requests for the challenge it has answered."""
         with self._lock:
             if isinstance(event, Acknowledged):
                 if event.connection in self._requests:
                     self._requests[event.connection].acknowledged = True
                 return 0
-            seen = self._seen.setdefault(event.token, Seen())
+            seen = self._seen.setdefault(event.challenge, Seen())
             seen.count += 1
             if seen.count <= MAX_REQUESTS:
-                request = Request(event.connection, event.seconds, forwarding_headers(event.head))
+                request = Request(event.connection, event.seconds, event.forwarded_by)
                 seen.requests.append(request)
                 self._requests[event.connection] = request
             return seen.count
@@ -91,22 +75,22 @@ class Evidence:
         with self._lock:
             self._attempts.outgoing_seen = True
 
-    def seen(self, token: str) -> Seen:
-        """Return what there is for a token."""
+    def seen(self, challenge: str) -> Seen:
+        """Return what there is for a challenge, given its key."""
         with self._lock:
-            seen = copy.deepcopy(self._seen.get(token, Seen()))
+            seen = copy.deepcopy(self._seen.get(challenge, Seen()))
             answered = {_client(request.connection) for request in seen.requests}
             seen.unanswered = [
                 attempt
                 for attempt in self._attempts
-                if attempt.token == token and _client(attempt.connection) not in answered
+                if attempt.challenge == challenge and _client(attempt.connection) not in answered
             ]
             return seen
 
     def attempts(self) -> list[Attempt]:
         """Return the connections, or attempts at one, that may explain why no request came."""
         with self._lock:
-            return [copy.copy(attempt) for attempt in self._attempts if attempt.token is None]
+            return [copy.copy(attempt) for attempt in self._attempts if attempt.challenge is None]
 
     def packets(self) -> list[Kept]:
         """Return the packets at the edge that belong to validations, or to attempts that came to nothing.
@@ -136,9 +120,3 @@ class Evidence:
 def _client(connection: Connection) -> tuple[str, int]:
     """Return the end that is the same at the edge and behind a translation of our own addresses."""
     return connection.peer, connection.peer_port
-
-
-def forwarding_headers(head: bytes) -> tuple[str, ...]:
-    """Return the names of a request's headers that only a proxy adds, in order and in lower case."""
-    names = (line.partition(b":")[0].strip().lower() for line in head.split(b"\n")[1:])
-    return tuple(name.decode() for name in dict.fromkeys(names) if name in _FORWARDING)

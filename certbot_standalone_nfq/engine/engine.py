@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from certbot_standalone_nfq.challenges.http01.solver import Challenge, Finding, PendingChallenges
+from certbot_standalone_nfq.challenges.http01.solver import Challenge, Finding, Http01Solver, forwarded_by
 from certbot_standalone_nfq.engine.endpoint import Endpoint
 from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
 from certbot_standalone_nfq.engine.timers import Timers
@@ -39,7 +39,7 @@ class Engine:
     """What to do with each packet. Times are seconds on the caller's monotonic clock."""
 
     def __init__(self) -> None:
-        self.pending = PendingChallenges()
+        self.pending = Http01Solver()
         self._watched: OrderedDict[Connection, ReceiveBuffer] = OrderedDict()
         self._taken_over: OrderedDict[Connection, Endpoint] = OrderedDict()
         self._timers: Timers[Connection] = Timers()
@@ -160,7 +160,7 @@ class Engine:
             Verdict.REPLACE,
             send=send,
             reset=_reset_of(segment, expected_by_server),
-            event=Answered(challenge.token, segment.connection, request.head),
+            event=Answered(challenge.token, segment.connection, forwarded_by(request.head)),
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Union
+from typing import ClassVar, Protocol, Union
 
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
@@ -97,7 +97,11 @@ Recognition = Union[Conversation, Undecided, None]
 class StreamSolver(Protocol):
     """One type of challenge that is answered over TCP. Look-ups cost the same however many challenges are pending."""
 
-    def selectors(self, port: int) -> Sequence[Selector]:
+    typ: ClassVar[str]
+    """The type's name in ACME, such as http-01."""
+
+    @staticmethod
+    def selectors(port: int) -> Sequence[Selector]:
         """Return what to capture on a port."""
 
     def add(self, challenge: str, answer: str) -> None:
@@ -112,5 +116,6 @@ class StreamSolver(Protocol):
         A conversation is new with each call, and has not received the bytes yet.
         """
 
-    def challenge_in(self, start: bytes) -> str | None:
+    @staticmethod
+    def challenge_in(start: bytes) -> str | None:
         """Return the key of the challenge that a stream asks for, pending or not, or None if it is not one."""

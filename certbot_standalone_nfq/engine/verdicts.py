@@ -23,12 +23,13 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Answered:
-    """A challenge request was recognised, and its answer is on the way."""
+    """A challenge was recognised, and its answer is on the way."""
 
-    token: str
+    challenge: str
+    """Its key: for http-01, the token."""
     connection: Connection
-    head: bytes = b""
-    """The request's head as far as it has come."""
+    forwarded_by: tuple[str, ...] = ()
+    """What in the request only a proxy adds, in words."""
     seconds: float = 0.0
     """From the packet's arrival here to the answer's departure; the interception's clock knows."""
 

@@ -78,7 +78,7 @@ class Interception:
     def withdraw(self, token: str) -> None:
         """Leave further requests for a token to the web server; answers under way are seen through."""
         with self._engine_changed:
-            self._engine.pending.discard(token)
+            self._engine.pending.remove(token)
 
     def stop(self) -> None:
         """See answers under way through, and give the machine back.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.diagnosis import hints
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.diagnosis.problem import Problem
@@ -42,7 +43,7 @@ class Witness:
         self._names: dict[str, str] = {}
         self._missed = 0
         self.recording = _recording(capture) if capture else None
-        self._evidence = Evidence(capture=self.recording is not None)
+        self._evidence = Evidence(registry.challenge_in, capture=self.recording is not None)
         self._observation: Observation | None = None
         self._watched = False
         if observe:
@@ -59,7 +60,7 @@ class Witness:
             peer = event.connection.peer
             logger.info(
                 "%s: challenge request no. %d, from %s over IPv%d, answered in %.1f ms",
-                self._names.get(event.token, event.token),
+                self._names.get(event.challenge, event.challenge),
                 count,
                 peer,
                 ipaddress.ip_address(peer).version,

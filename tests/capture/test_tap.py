@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.capture.tap import Tap
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.session.observer import Observation
@@ -118,7 +119,7 @@ def test_other_ports_are_not_seen(served: tuple[Host, Host]) -> None:
 @pytest.mark.heavy
 def test_more_than_can_be_read_is_counted_as_missed_and_holds_up_nobody(served: tuple[Host, Host]) -> None:
     client, server = served
-    evidence = Evidence()
+    evidence = Evidence(Http01Solver.challenge_in)
     with server.inside():
         observation = Observation(80, evidence)
     try:

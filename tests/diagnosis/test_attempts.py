@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.attempts import MAX_ATTEMPTS, MAX_PACKETS, Attempt, Attempts, TappedSegment
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
@@ -27,7 +28,7 @@ def outgoing(flags: Flags, ack: int = 101, port: int = 4000) -> TappedSegment:
 
 
 def after(*seen: TappedSegment) -> list[Attempt]:
-    attempts = Attempts()
+    attempts = Attempts(Http01Solver.challenge_in)
     for each in seen:
         attempts.observe(each)
     return list(attempts)
@@ -46,7 +47,7 @@ def test_a_reset_in_place_of_a_syn_ack_refuses() -> None:
 
 
 def test_once_a_syn_is_repeated_what_goes_out_is_to_be_seen_and_further_syns_are_observed() -> None:
-    attempts = Attempts()
+    attempts = Attempts(Http01Solver.challenge_in)
     for seen, observed, wanted in ((False, 0, False), (False, 0, True), (True, 1, True)):
         attempts.outgoing_seen = seen
         attempts.observe(incoming(SYN))
@@ -60,7 +61,7 @@ def test_what_the_client_had_sent_is_told_by_its_close() -> None:
 
 
 def test_a_served_connection_is_forgotten_and_counted_as_an_arrival() -> None:
-    attempts = Attempts()
+    attempts = Attempts(Http01Solver.challenge_in)
     for seen in (incoming(SYN), incoming(FIN | ACK, seq=301), incoming(FIN | ACK, seq=301)):
         attempts.observe(seen)
     assert list(attempts) == []
@@ -69,7 +70,7 @@ def test_a_served_connection_is_forgotten_and_counted_as_an_arrival() -> None:
 
 def test_a_challenge_request_is_remembered_even_if_its_connection_is_older_than_we() -> None:
     (attempt,) = after(incoming(ACK, payload=REQUEST), incoming(FIN | ACK, seq=301))
-    assert attempt.token == "token"
+    assert attempt.challenge == "token"
 
 
 def test_a_port_that_is_used_again_is_another_attempt() -> None:
@@ -78,14 +79,14 @@ def test_a_port_that_is_used_again_is_another_attempt() -> None:
 
 
 def test_what_comes_from_this_machine_itself_is_no_arrival() -> None:
-    attempts = Attempts()
+    attempts = Attempts(Http01Solver.challenge_in)
     own = Connection("192.0.2.80", 4000, "192.0.2.80", 80)
     attempts.observe(TappedSegment(own, 1, SYN, b"", outgoing=False, time=1.0))
     assert attempts.arrivals == {}
 
 
 def test_a_packet_that_is_handed_on_to_another_interface_is_not_sent_again() -> None:
-    attempts = Attempts(outgoing_seen=True)
+    attempts = Attempts(Http01Solver.challenge_in, outgoing_seen=True)
     for interface in ("eth0", "br0"):
         attempts.observe(replace(incoming(SYN), interface=interface))
     (attempt,) = attempts
@@ -99,7 +100,7 @@ def test_packets_are_kept_only_for_a_capture() -> None:
 
 
 def test_attempts_and_their_packets_are_bounded() -> None:
-    attempts = Attempts(keep_packets=True)
+    attempts = Attempts(Http01Solver.challenge_in, keep_packets=True)
     for number in range(MAX_ATTEMPTS + 10):
         attempts.observe(incoming(SYN, port=number))
     for _ in range(100):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
-from certbot_standalone_nfq.diagnosis.evidence import MAX_REQUESTS, Evidence, forwarding_headers
+from certbot_standalone_nfq.diagnosis.evidence import MAX_REQUESTS, Evidence
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
@@ -14,8 +15,8 @@ def connection(peer: str = "192.0.2.1", port: int = 4000) -> Connection:
     return Connection(peer, port, SERVER, 80)
 
 
-def test_requests_are_kept_by_token_and_counted_beyond_what_is_kept() -> None:
-    evidence = Evidence()
+def test_requests_are_kept_by_challenge_and_counted_beyond_what_is_kept() -> None:
+    evidence = Evidence(Http01Solver.challenge_in)
     for number in range(MAX_REQUESTS + 5):
         count = evidence.record(Answered("a", connection(port=number)))
     assert count == evidence.seen("a").count == MAX_REQUESTS + 5
@@ -24,7 +25,7 @@ def test_requests_are_kept_by_token_and_counted_beyond_what_is_kept() -> None:
 
 
 def test_an_answer_is_acknowledged_on_its_own_connection() -> None:
-    evidence = Evidence()
+    evidence = Evidence(Http01Solver.challenge_in)
     for port in (1, 2):
         evidence.record(Answered("a", connection(port=port)))
     evidence.record(Acknowledged(connection(port=2)))
@@ -34,7 +35,7 @@ def test_an_answer_is_acknowledged_on_its_own_connection() -> None:
 
 def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> None:
     """Behind a redirection, the interception knows the connection by another address of ours."""
-    evidence = Evidence(capture=True)
+    evidence = Evidence(Http01Solver.challenge_in, capture=True)
     payload = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
     for port in (1, 2):
         evidence.observe(
@@ -44,10 +45,3 @@ def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> No
     assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2]
     assert len(evidence.packets()) == 1
     assert evidence.attempts() == []
-
-
-def test_headers_that_only_proxies_add_are_found_whatever_their_case() -> None:
-    head = b"GET / HTTP/1.1\r\nHost: via\r\nVIA: 1.1 x\r\nX-Forwarded-For: 192.0.2.9\r\nvia: 1.1 y\r\n\r\n"
-    assert forwarding_headers(head) == ("via", "x-forwarded-for")
-    assert forwarding_headers(b"GET /via: HTTP/1.1\r\nHost: example.com\r\n\r\n") == ()
-    assert forwarding_headers(b"\xff\x00") == ()

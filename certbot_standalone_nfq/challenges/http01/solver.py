@@ -11,12 +11,30 @@ import enum
 import re
 from dataclasses import dataclass
 
+from certbot_standalone_nfq.engine.protocols import Field, Selector
+
 REQUEST_PREFIX = b"GET /.well-known/acme-challenge/"
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]*")
 _AFTER_TOKEN = b" HTTP/1."
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 ENOUGH = 11
 """Characters of a token that tell it from everybody else's: 66 bits."""
+_FORWARDING = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"cf-ray",
+        b"fastly-client-ip",
+        b"forwarded",
+        b"true-client-ip",
+        b"via",
+        b"x-amz-cf-id",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-real-ip",
+        b"x-varnish",
+    }
+)
+"""Headers that proxies add: RFC 7239, RFC 9110 7.6.3, and the habits of common ones. Validators send none."""
 
 
 class Finding(enum.Enum):
@@ -54,13 +72,20 @@ _BEGINNING = Recognition(Finding.BEGINNING)
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class PendingChallenges:
+class Http01Solver:
     """The tokens to answer for and their key authorizations. Look-ups cost the same however many there are."""
+
+    typ = "http-01"
 
     def __init__(self) -> None:
         self._challenges: dict[bytes, Challenge] = {}
         self._short_beginnings: collections.Counter[bytes] = collections.Counter()
         self._by_beginning: dict[bytes, list[bytes]] = {}
+
+    @staticmethod
+    def selectors(port: int) -> tuple[Selector, ...]:
+        """Return what to capture on a port: whatever begins like a challenge request, for any token."""
+        return (Selector(port, ((Field(0, REQUEST_PREFIX),),)),)
 
     def __len__(self) -> int:
         return len(self._challenges)
@@ -70,12 +95,12 @@ class PendingChallenges:
         name = token.encode()
         if not name or not _TOKEN.fullmatch(name):
             raise ValueError(f"not a challenge token: {token!r}")
-        self.discard(token)
+        self.remove(token)
         self._challenges[name] = Challenge(token, response(key_authorization.encode()))
         self._short_beginnings.update(_short_beginnings(name))
         self._by_beginning.setdefault(name[:ENOUGH], []).append(name)
 
-    def discard(self, token: str) -> None:
+    def remove(self, token: str) -> None:
         """Stop answering for a token; one that is not there is no error."""
         name = token.encode()
         if self._challenges.pop(name, None) is None:
@@ -104,6 +129,14 @@ class PendingChallenges:
             return Recognition(Finding.CHALLENGE, self._challenges[token])
         return _UNRELATED
 
+    @staticmethod
+    def challenge_in(start: bytes) -> str | None:
+        """Return the token that a request asks for, pending or not, or None if it is not a challenge request."""
+        if not start.startswith(REQUEST_PREFIX):
+            return None
+        match = _TOKEN.match(start, len(REQUEST_PREFIX))
+        return match.group().decode() if match else ""
+
     def _recognise_beginning(self, beginning: bytes) -> Recognition:
         """Say what it is while a token's end has not come: decided, if there is enough to tell it from others."""
         if len(beginning) < ENOUGH:
@@ -118,12 +151,10 @@ def _short_beginnings(token: bytes) -> list[bytes]:
     return [token[:length] for length in range(1, min(len(token) + 1, ENOUGH))]
 
 
-def token_of(received: bytes) -> str | None:
-    """Return the token that a challenge request asks for, pending or not, or None if it is no such request."""
-    if not received.startswith(REQUEST_PREFIX):
-        return None
-    match = _TOKEN.match(received, len(REQUEST_PREFIX))
-    return match.group().decode() if match else ""
+def forwarded_by(head: bytes) -> tuple[str, ...]:
+    """Return the names of a request's headers that only a proxy adds, in order and in lower case."""
+    names = (line.partition(b":")[0].strip().lower() for line in head.split(b"\n")[1:])
+    return tuple(name.decode() for name in dict.fromkeys(names) if name in _FORWARDING)
 
 
 def has_whole_head(received: bytes) -> bool:

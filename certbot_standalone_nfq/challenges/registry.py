@@ -1,0 +1,14 @@
+"""The types of challenge there are: to add one is to add its folder, and its solver here."""
+
+from __future__ import annotations
+
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+
+SOLVERS = (Http01Solver,)
+"""Asked in this order what a stream is."""
+
+
+def challenge_in(start: bytes) -> str | None:
+    """Return the key of the challenge, of whichever type, that a stream asks for, or None if it asks for none."""
+    keys = (solver.challenge_in(start) for solver in SOLVERS)
+    return next((key for key in keys if key is not None), None)
