@@ -50,5 +50,5 @@ def empty_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr("certbot_standalone_nfq.host.privileges._SBIN", ())
+    monkeypatch.setattr("certbot_standalone_nfq.host.command.SBIN", ())
     return folder

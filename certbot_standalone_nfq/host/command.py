@@ -1,13 +1,17 @@
-"""A time limit that several steps share."""
+"""Running other programs, and the time limits that several steps share."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-_SECONDS_PER_PROGRAM = 1.0
+SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Searched behind PATH, which in a cron job or under sudo often lacks them."""
 
 
 class Deadline:
@@ -22,37 +26,55 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a program printed, or why there is nothing."""
+class Result:
+    """What came of running a program."""
 
-    text: str
-    complaint: str = ""
+    status: int | None
+    """The exit status, negative for a signal; None if the program did not start, or did not end in time."""
+    stdout: str = ""
+    stderr: str = ""
+    failure: str = ""
+    """Why there is no exit status, in words."""
+    timed_out: bool = False
 
     @property
-    def succeeded(self) -> bool:
-        """Whether the program ran, ended in time and with exit status 0."""
-        return not self.complaint
+    def complaint(self) -> str:
+        """Why the program did not succeed, on one line; empty if it did."""
+        if self.status is None:
+            return self.failure
+        if self.status == 0:
+            return ""
+        return " ".join(self.stderr.split()) or f"exit status {self.status}"
 
 
-def output_of(command: Sequence[str], deadline: Deadline) -> Output:
-    """Run a program that changes nothing, for a second at most. Whatever goes wrong is in the output's complaint."""
-    seconds = min(_SECONDS_PER_PROGRAM, deadline.remaining())
-    if not seconds:
-        return Output("", "there was no time left to run it")
+def find_program(name: str) -> str | None:
+    """Return a program's absolute path, or None. Folders of PATH that depend on the working directory do not count."""
+    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder).is_absolute()]
+    return shutil.which(name, path=os.pathsep.join([*folders, *SBIN]))
+
+
+def run(command: Sequence[str], *, seconds: float, stdin: str = "", pass_fds: tuple[int, ...] = ()) -> Result:
+    """Run a program, given by its absolute path, and wait for its end; after so many seconds it is killed.
+
+    It speaks the C locale's language and inherits only the file descriptors that are named. Bytes of its output that
+    are not UTF-8 become backslash escapes. Raises nothing: the result says what went wrong.
+    """
+    if seconds <= 0:
+        return Result(None, failure="there was no time left to run it")
     try:
-        result = subprocess.run(
+        finished = subprocess.run(
             command,
             check=False,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             encoding="utf-8",
-            errors="replace",
+            errors="backslashreplace",
             timeout=seconds,
+            env={**os.environ, "LC_ALL": "C"},
+            pass_fds=pass_fds,
         )
     except subprocess.TimeoutExpired:
-        return Output("", f"it did not end within {seconds:.1g} seconds")
+        return Result(None, failure=f"it did not end within {seconds:.2g} seconds", timed_out=True)
     except OSError as error:
-        return Output("", error.strerror or str(error))
-    if result.returncode:
-        return Output("", " ".join(result.stderr.split()) or f"exit status {result.returncode}")
-    return Output(result.stdout)
+        return Result(None, failure=error.strerror or str(error))
+    return Result(finished.returncode, finished.stdout, finished.stderr)

@@ -6,20 +6,18 @@ import errno
 import fcntl
 import logging
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.host import environment
+from certbot_standalone_nfq.host.command import find_program, run
 
 logger = logging.getLogger(__name__)
 
-_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # include/uapi/linux/capability.h
 _NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
-_MODPROBE_TIMEOUT = 10
+_MODPROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,6 @@ def lack(feature: Feature) -> errors.KernelSupportMissing:
     return errors.KernelSupportMissing(feature.name, feature.module, feature.option, environment.place())
 
 
-def find_program(name: str) -> str | None:
-    """Return a program's path. The sbin folders count too: PATH of a cron job or a sudo often lacks them."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_SBIN]))
-
-
 def has_ipv6() -> bool:
     """Tell whether any interface of this network namespace has an IPv6 address."""
     try:
@@ -140,18 +133,8 @@ def load_modules(*modules: str) -> None:
     if not modprobe:
         return
     for module in modules:
-        try:
-            result = subprocess.run(
-                [modprobe, "--quiet", module],
-                check=False,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_MODPROBE_TIMEOUT,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            logger.debug("modprobe %s: %s", module, error)
-        else:
-            logger.debug("modprobe %s: exit status %d", module, result.returncode)
+        result = run([modprobe, "--quiet", module], seconds=_MODPROBE_SECONDS)
+        logger.debug("modprobe %s: %s", module, result.complaint or "succeeded")
 
 
 def may_make_namespaces() -> bool:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -61,13 +60,6 @@ def test_modules_that_cannot_be_loaded_are_no_error(monkeypatch: pytest.MonkeyPa
     privileges.load_modules("no_such_module_anywhere")
     monkeypatch.setattr(privileges, "find_program", lambda _: None)
     privileges.load_modules("no_such_module_anywhere")
-
-
-def test_a_program_is_found_on_path_before_the_sbin_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert privileges.find_program("no-such-program") is None
-    python = Path(sys.executable)
-    monkeypatch.setenv("PATH", str(python.parent))
-    assert privileges.find_program(python.name) == str(python)
 
 
 @needs_root

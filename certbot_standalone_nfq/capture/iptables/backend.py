@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import rules
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
 from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.command import find_program, run
 from certbot_standalone_nfq.host.privileges import Feature
 
 logger = logging.getLogger(__name__)
@@ -152,26 +152,17 @@ class IptablesFirewall:
 
     def _run(self, command: list[str], script: str = "") -> str:
         program = command[0]
-        try:
-            result = subprocess.run(
-                command,
-                check=False,
-                input=script,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT,
-                pass_fds=self._hold_open,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise errors.FirewallHangs(program, _TIMEOUT) from error
-        except OSError as error:
-            raise errors.FirewallRefused(program, error.strerror or str(error)) from error
+        result = run(command, seconds=_TIMEOUT, stdin=script, pass_fds=self._hold_open)
+        if result.timed_out:
+            raise errors.FirewallHangs(program, _TIMEOUT)
+        if result.status is None:
+            raise errors.FirewallRefused(program, result.failure)
         if result.stderr:
-            logger.debug("%s: exit status %d: %s", program, result.returncode, result.stderr.strip())
-        if result.returncode == _EXIT_RESOURCE_PROBLEM:
+            logger.debug("%s: exit status %d: %s", program, result.status, result.stderr.strip())
+        if result.status == _EXIT_RESOURCE_PROBLEM:
             raise _resource_problem(program, result.stderr)
-        if result.returncode:
-            raise errors.FirewallRefused(program, _first_line(result.stderr) or f"exit status {result.returncode}")
+        if result.status:
+            raise errors.FirewallRefused(program, _first_line(result.stderr) or f"exit status {result.status}")
         return result.stdout
 
 
@@ -198,7 +189,7 @@ def _first_line(text: str) -> str:
 
 
 def _find_family(version: int, program: str) -> _Family:
-    paths = [privileges.find_program(name) for name in (program, f"{program}-save", f"{program}-restore")]
+    paths = [find_program(name) for name in (program, f"{program}-save", f"{program}-restore")]
     if not all(paths):
         raise errors.NoFirewallTool(program, "iptables")
     found, save, restore = (path or "" for path in paths)
@@ -207,6 +198,6 @@ def _find_family(version: int, program: str) -> _Family:
 
 def _saves(version: int, own: str) -> tuple[str, ...]:
     """Return a variant's own program, and those of other variants, which are known by what their links lead to."""
-    others = (privileges.find_program(f"{_IP[version]}-{kind}-save") for kind in ("nft", "legacy"))
+    others = (find_program(f"{_IP[version]}-{kind}-save") for kind in ("nft", "legacy"))
     found = {os.path.realpath(path): path for path in (*others, own) if path}
     return tuple(found.values())

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host import command
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _QUESTION, _REPLY = "describe tcp dport", b"payload expression"
 
 def find() -> str:
     """Return nft's path. Raises errors.NoFirewallTool."""
-    path = privileges.find_program("nft")
+    path = command.find_program("nft")
     if not path:
         raise errors.NoFirewallTool("nft", "nftables")
     return path
@@ -33,21 +33,17 @@ def find() -> str:
 
 def run(program: str, *arguments: str, commands: Sequence[str] = (), hold_open: tuple[int, ...] = ()) -> str:
     """Run nft once, with commands on its input in one transaction, and return its output."""
-    try:
-        result = subprocess.run(
-            [program, *arguments, *(["-f", "-"] if commands else [])],
-            check=False,
-            input="".join(f"{command}\n" for command in commands),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            pass_fds=hold_open,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise errors.FirewallHangs(program, _TIMEOUT) from error
-    except OSError as error:
-        raise errors.FirewallRefused(program, error.strerror or str(error)) from error
-    if result.returncode:
+    result = command.run(
+        [program, *arguments, *(["-f", "-"] if commands else [])],
+        seconds=_TIMEOUT,
+        stdin="".join(f"{each}\n" for each in commands),
+        pass_fds=hold_open,
+    )
+    if result.timed_out:
+        raise errors.FirewallHangs(program, _TIMEOUT)
+    if result.status is None:
+        raise errors.FirewallRefused(program, result.failure)
+    if result.status:
         raise refusal(program, result.stderr)
     return result.stdout
 

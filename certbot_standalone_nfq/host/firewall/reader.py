@@ -11,14 +11,14 @@ from pathlib import Path
 
 from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.nftables import backend as nftables
-from certbot_standalone_nfq.host import privileges
-from certbot_standalone_nfq.host.command import Deadline, output_of
+from certbot_standalone_nfq.host.command import Deadline, Result, find_program, run
 from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.kernel_modules import Presence
 
 NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
 _PROTOCOLS = {4: "ip", 6: "ip6"}
+_SECONDS_PER_PROGRAM = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,25 +54,25 @@ def variants(deadline: Deadline) -> list[Variant]:
     """Return the programs that the plugin would try, in its order, as far as they are there."""
     found: list[Variant] = []
     for name in iptables.VARIANTS:
-        paths = [privileges.find_program(f"{name}{suffix}") for suffix in ("", "-save", "-restore")]
+        paths = [find_program(f"{name}{suffix}") for suffix in ("", "-save", "-restore")]
         path = paths[0]
         if path and all(paths):
             found.append(_variant(name, path, deadline))
-    nft = privileges.find_program("nft")
+    nft = find_program("nft")
     return [*found, _nft(nft, deadline)] if nft else found
 
 
 def _variant(name: str, path: str, deadline: Deadline) -> Variant:
-    output = output_of([path, "--version"], deadline)
-    words = output.text.split()  # such as: iptables v1.8.9 (nf_tables)
+    output = _run([path, "--version"], deadline)
+    words = output.stdout.split()  # such as: iptables v1.8.9 (nf_tables)
     version = words[1].lstrip("v") if len(words) > 1 else "?"
     backend = NF_TABLES if words[2:3] == [f"({NF_TABLES})"] else LEGACY
     return Variant(name, path, version, backend, output.complaint)
 
 
 def _nft(path: str, deadline: Deadline) -> Variant:
-    output = output_of([path, "--version"], deadline)
-    words = output.text.split()  # such as: nftables v1.0.6 (Lester Gooch #5)
+    output = _run([path, "--version"], deadline)
+    words = output.stdout.split()  # such as: nftables v1.0.6 (Lester Gooch #5)
     return Variant(nftables.NAME, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
 
 
@@ -84,7 +84,7 @@ def read_rules(variants_: list[Variant], nf_tables: Presence, deadline: Deadline
         for version in (4, 6):
             if nf_tables.ready if backend == NF_TABLES else _has_legacy_tables(version):
                 found += _saved(variant, version, deadline)
-    nft = privileges.find_program("nft")
+    nft = find_program("nft")
     if nf_tables is Presence.UNKNOWN:
         found.append(Rules("nft", NFT, (), complaint="whether the kernel has nf_tables loaded is not shown here"))
     elif nft and nf_tables.ready:
@@ -104,25 +104,29 @@ def _has_legacy_tables(version: int) -> bool:
 
 def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Rules]:
     program = variant.name if version == 4 else variant.name.replace("ip", "ip6", 1)
-    path = privileges.find_program(f"{program}-save")
+    path = find_program(f"{program}-save")
     if not path:
         return []
-    output = output_of([path], deadline)
-    if not output.succeeded:
+    output = _run([path], deadline)
+    if output.complaint:
         return [Rules(program, variant.backend, (), complaint=output.complaint)]
     try:
-        tables = iptables_save.tables(output.text, program, version)
+        tables = iptables_save.tables(output.stdout, program, version)
     except (ValueError, IndexError):
-        return [Rules(program, variant.backend, (), output.text, "what it showed could not be read")]
-    return [Rules(program, variant.backend, tuple(tables), output.text)]
+        return [Rules(program, variant.backend, (), output.stdout, "what it showed could not be read")]
+    return [Rules(program, variant.backend, tuple(tables), output.stdout)]
 
 
 def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Rules:
-    output = output_of([nft, "--json", "list", "ruleset"], deadline)
-    if not output.succeeded:
+    output = _run([nft, "--json", "list", "ruleset"], deadline)
+    if output.complaint:
         return Rules("nft", NFT, (), complaint=output.complaint)
     try:
-        tables = nft_json.tables(output.text, without_iptables)
+        tables = nft_json.tables(output.stdout, without_iptables)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return Rules("nft", NFT, (), output.text, "what it showed could not be read")
-    return Rules("nft", NFT, tuple(tables), output.text)
+        return Rules("nft", NFT, (), output.stdout, "what it showed could not be read")
+    return Rules("nft", NFT, tuple(tables), output.stdout)
+
+
+def _run(command: list[str], deadline: Deadline) -> Result:
+    return run(command, seconds=min(_SECONDS_PER_PROGRAM, deadline.remaining()))

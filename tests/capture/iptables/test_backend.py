@@ -17,7 +17,7 @@ from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
 from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.command import find_program
 from lab.hosts import Host
 from lab.interceptor import IPTABLES
 
@@ -250,7 +250,7 @@ def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> No
 def test_the_sbin_folders_are_searched_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert IptablesFirewall().name == "iptables"
-    assert privileges.find_program("iptables")
+    assert find_program("iptables")
 
 
 def test_a_machine_without_ipv6_gets_rules_for_ipv4_alone(lonely_host: Host) -> None:
