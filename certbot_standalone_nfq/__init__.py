@@ -2,26 +2,27 @@
 
     certbot certonly -a standalone-nfq -d example.com
 
-While Certbot validates, the certificate authority's own requests are taken out of the packet stream with NFQUEUE and
-answered. The web server on the port, whatever it is, is not stopped, not configured, not restarted, and does not see
-them; every other packet reaches it unchanged.
+While Certbot validates, the CA's own requests are taken out of the packet stream with NFQUEUE and answered. The web
+server on the port, whatever it is, is not stopped, not configured, not restarted, and does not see them; every other
+packet reaches it unchanged.
 
 Options, hardly ever needed:
 
 ``--standalone-nfq-firewall auto|iptables|iptables-nft|iptables-legacy|nftables``
-    The program to put the firewall rules in place with. By default the first that works.
+    Program to put the firewall rules in place with (default: the first of these that works)
 ``--standalone-nfq-queue-num NUMBER``
-    The NFQUEUE number. By default the first free one of 28080 to 28083.
+    NFQUEUE number to use (default: the first free one of 28080 to 28083)
 ``--standalone-nfq-mark MASK``
-    Two bits of the packet and connection mark. By default 0x30000000, or others if a rule uses these.
+    Two bits of the packet and connection mark (default: 0x30000000, or others if a rule uses these)
 ``--standalone-nfq-queue-client auto|netlink|fnfqueue``
-    What to receive packets with. By default the fnfqueue package if it is installed, else the built-in client.
+    What to receive packets with (default: the fnfqueue package if installed, else the built-in client)
 ``--standalone-nfq-selection auto|prefilter|port|stateless-port``
-    Which packets to look at. By default the first of these that the kernel can do.
+    Which packets to look at (default: the first of these that the kernel can do): those that a prefilter in the kernel
+    picks, all of the port, or all of the port without connection tracking
 ``--standalone-nfq-pcap FILE``
-    A file to write the validation's packets to. By default none.
+    File to write the validation's packets to, for Wireshark or tcpdump (default: none)
 ``--standalone-nfq-no-evidence``
-    Do not look at the machine's edge, which explains failures.
+    Do not look at connections to the port from outside, which explain a failure (default: look)
 
 Certbot's own ``--http-01-port`` names the port that clients address, if it is not 80.
 """

@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acme import challenges
@@ -18,23 +17,15 @@ from certbot import achallenges, interfaces
 from certbot.plugins import common
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from certbot_standalone_nfq.diagnosis.problem import Problem
     from certbot_standalone_nfq.session.listener import FallbackListener
     from certbot_standalone_nfq.session.loop import Interception
     from certbot_standalone_nfq.session.witness import Witness
-    from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-
-def _number(text: str) -> int:
-    """Read a number in decimal, or in hexadecimal after 0x."""
-    return int(text, 0)
-
-
-_number.__name__ = "number"  # argparse names the type so in its error messages
 
 
 class Authenticator(common.Plugin, interfaces.Authenticator):
@@ -55,47 +46,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     @classmethod
     def add_parser_arguments(cls, add: Callable[..., None]) -> None:
         """Add the options. None is ever needed."""
-        add(
-            "firewall",
-            default="auto",
-            choices=["auto", "iptables", "iptables-nft", "iptables-legacy", "nftables"],
-            help="Program to put the firewall rules in place with (default: the first of these that works)",
-        )
-        add(
-            "queue-num",
-            type=_number,
-            metavar="NUMBER",
-            help="NFQUEUE number to use (default: the first free one of 28080 to 28083)",
-        )
-        add(
-            "mark",
-            type=_number,
-            metavar="MASK",
-            help="Two bits of the packet and connection mark (default: 0x30000000, or others if a rule uses these)",
-        )
-        add(
-            "queue-client",
-            default="auto",
-            choices=["auto", "netlink", "fnfqueue"],
-            help="What to receive packets with (default: the fnfqueue package if installed, else the built-in client)",
-        )
-        add(
-            "selection",
-            default="auto",
-            choices=["auto", "prefilter", "port", "stateless-port"],
-            help="Which packets to look at (default: the first of these that the kernel can do): those that a "
-            "prefilter in the kernel picks, all of the port, or all of the port without connection tracking",
-        )
-        add(
-            "pcap",
-            metavar="FILE",
-            help="File to write the validation's packets to, for Wireshark or tcpdump (default: none)",
-        )
-        add(
-            "no-evidence",
-            action="store_true",
-            help="Do not look at connections to the port from outside, which explain a failure (default: look)",
-        )
+        for option in OPTIONS:
+            add(option.name, **option.arguments())
 
     def more_info(self) -> str:
         """Say what the plugin does, for users choosing one."""
@@ -189,8 +141,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         from certbot_standalone_nfq.session.witness import Witness
 
         settings = self._settings()
-        capture = Path(self.conf("pcap")) if self.conf("pcap") else None
-        witness = Witness(settings.port, observe=not self.conf("no-evidence"), capture=capture)
+        witness = Witness(settings.port, observe=settings.evidence, capture=settings.pcap)
         try:
             record = witness.recording.add if witness.recording else None
             self._interception = Interception(settings, witness.tell, record)
@@ -198,7 +149,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             self._sum_up(witness)
             raise
         self._witness = witness
-        self._fallback_listener = FallbackListener(settings.port, self.config.http01_address or "")
+        self._fallback_listener = FallbackListener(settings.port, settings.address)
         return self._interception
 
     def _sum_up(self, witness: Witness) -> None:
@@ -209,27 +160,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     def _settings(self) -> Settings:
         """Return what the options say. Raises errors.InvalidOption."""
-        from certbot_standalone_nfq.capture.nfqueue.allocation import Marks
-        from certbot_standalone_nfq.settings import Settings
-
-        queue, mark = self.conf("queue-num"), self.conf("mark")
-        if queue is not None and not 0 <= queue <= 0xFFFF:
-            raise errors.InvalidOption("queue-num", queue, "a number from 0 to 65535")
-        try:
-            if mark is not None:
-                Marks.from_mask(mark)
-        except ValueError as error:
-            raise errors.InvalidOption(
-                "mark", hex(mark), "a mask of exactly two of 32 bits, like 0x30000000"
-            ) from error
-        return Settings(
-            port=self.config.http01_port,
-            queue=queue,
-            mark=mark,
-            firewall=self.conf("firewall"),
-            queue_client=self.conf("queue-client"),
-            selection=self.conf("selection"),
-        )
+        return Settings.chosen(self.config.http01_port, self.config.http01_address, self.conf)
 
 
 def _load_scapy() -> None:

@@ -1,20 +1,145 @@
-"""What the user may choose. Each default is defined here, and nowhere else."""
+"""What the user may choose. Each option is defined here, and nowhere else.
+
+Certbot's parser, the check of values and the list of options in the package's docstring all come from `OPTIONS`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from certbot_standalone_nfq import errors
+
+DEFAULT_PORT = 80
+"""The TCP port that http-01 validators connect to (RFC 8555, 8.3)."""
 AUTO = "auto"
+FIREWALLS = ("iptables", "iptables-nft", "iptables-legacy", "nftables")
+"""In the order in which they are tried: the administrator's own choice of iptables first."""
+QUEUE_CLIENTS = ("netlink", "fnfqueue")
+SELECTIONS = ("prefilter", "port", "stateless-port")
+"""In the order in which they are tried; each needs less of the kernel than the one before."""
+
+
+def number(text: str) -> int:
+    """Read a number in decimal, or in hexadecimal after 0x. Raises ValueError."""
+    return int(text, 0)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the plugin."""
+
+    name: str
+    """As on the command line, behind `--standalone-nfq-`."""
+    help: str
+    """What it is for and what its default means, without a full stop."""
+    choices: tuple[str, ...] = ()
+    """All values, the default first."""
+    metavar: str = ""
+    type: Callable[[str], Any] | None = None
+    allows: Callable[[Any], bool] = lambda _: True
+    """Whether a value can be used."""
+    wanted: str = ""
+    """What values `allows` asks for, in words that complete 'Give ...'."""
+    show: Callable[[Any], str] = str
+    """How to show a value in an error message."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that `argparse` takes for it."""
+        if self.choices:
+            return {"help": self.help, "default": self.choices[0], "choices": list(self.choices)}
+        if self.metavar:
+            return {"help": self.help, "default": None, "metavar": self.metavar, "type": self.type or str}
+        return {"help": self.help, "default": False, "action": "store_true"}
+
+    def check(self, value: Any) -> None:
+        """Raise errors.InvalidOption if a value that the parser has read cannot be used."""
+        if value is not None and not self.allows(value):
+            raise errors.InvalidOption(self.name, self.show(value), self.wanted)
+
+
+OPTIONS = (
+    Option(
+        "firewall",
+        "Program to put the firewall rules in place with (default: the first of these that works)",
+        choices=(AUTO, *FIREWALLS),
+    ),
+    Option(
+        "queue-num",
+        "NFQUEUE number to use (default: the first free one of 28080 to 28083)",
+        metavar="NUMBER",
+        type=number,
+        allows=lambda queue: 0 <= queue <= 0xFFFF,
+        wanted="a number from 0 to 65535",
+    ),
+    Option(
+        "mark",
+        "Two bits of the packet and connection mark (default: 0x30000000, or others if a rule uses these)",
+        metavar="MASK",
+        type=number,
+        allows=lambda mark: 0 < mark < 1 << 32 and bin(mark).count("1") == 2,
+        wanted="a mask of exactly two of 32 bits, like 0x30000000",
+        show=hex,
+    ),
+    Option(
+        "queue-client",
+        "What to receive packets with (default: the fnfqueue package if installed, else the built-in client)",
+        choices=(AUTO, *QUEUE_CLIENTS),
+    ),
+    Option(
+        "selection",
+        "Which packets to look at (default: the first of these that the kernel can do): those that a prefilter in the "
+        "kernel picks, all of the port, or all of the port without connection tracking",
+        choices=(AUTO, *SELECTIONS),
+    ),
+    Option(
+        "pcap",
+        "File to write the validation's packets to, for Wireshark or tcpdump (default: none)",
+        metavar="FILE",
+    ),
+    Option(
+        "no-evidence", "Do not look at connections to the port from outside, which explain a failure (default: look)"
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the user chose; everything but the port finds itself."""
 
-    port: int
+    port: int = DEFAULT_PORT
+    address: str = ""
+    """The only address to listen at where nothing else does; empty for all."""
     queue: int | None = None
     mark: int | None = None
     """A mask of two bits."""
     firewall: str = AUTO
     queue_client: str = AUTO
     selection: str = AUTO
+    pcap: Path | None = None
+    """The capture file to write."""
+    evidence: bool = True
+    """Whether to look at connections to the port from outside."""
+
+    @classmethod
+    def chosen(cls, port: int, address: str | None, value_of: Callable[[str], Any]) -> Settings:
+        """Return what the options say, given a function from an option's name to its value.
+
+        Raises errors.InvalidOption.
+        """
+        values = {option.name: value_of(option.name) for option in OPTIONS}
+        for option in OPTIONS:
+            option.check(values[option.name])
+        return cls(
+            port=port,
+            address=address or "",
+            queue=values["queue-num"],
+            mark=values["mark"],
+            firewall=values["firewall"],
+            queue_client=values["queue-client"],
+            selection=values["selection"],
+            pcap=Path(values["pcap"]) if values["pcap"] else None,
+            evidence=not values["no-evidence"],
+        )

@@ -22,7 +22,6 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
-from certbot_standalone_nfq.capture.nfqueue import setup as claim
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.wire.tcp import Connection
 from lab.hosts import Host
@@ -220,18 +219,6 @@ def test_the_log_tells_each_answer_and_sums_up(
         r"example.com: challenge request no. 2, from 127.0.0.1 over IPv4, answered in \d+\.\d ms", told[1]
     )
     assert told[2] == "example.com: challenge requests answered: 2; sources: 1; answers acknowledged: 2"
-
-
-def test_the_choices_of_options_are_those_there_are() -> None:
-    """They are written out where the options are, as nothing is imported there for speed."""
-    parser = argparse.ArgumentParser()
-    Authenticator.inject_parser_options(parser, "standalone-nfq")
-    choices = {action.dest: action.choices for action in parser._actions if action.choices}
-    assert choices == {
-        "standalone_nfq_firewall": list(choice.CHOICES),
-        "standalone_nfq_queue_client": list(claim.QUEUE_CLIENTS),
-        "standalone_nfq_selection": list(claim.SELECTIONS),
-    }
 
 
 def test_options_reach_the_rules(host: Host) -> None:

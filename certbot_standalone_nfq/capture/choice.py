@@ -10,13 +10,9 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
 from certbot_standalone_nfq.capture.nftables import backend as nftables
-from certbot_standalone_nfq.settings import AUTO
+from certbot_standalone_nfq.settings import AUTO, FIREWALLS
 
 logger = logging.getLogger(__name__)
-
-BACKENDS = (*iptables.VARIANTS, nftables.NAME)
-"""In the order in which they are tried: the administrator's own choice of iptables first."""
-CHOICES = (AUTO, *BACKENDS)
 
 
 class Firewall(Protocol):
@@ -50,7 +46,7 @@ class Firewall(Protocol):
 
 def available(choice: str = AUTO) -> Iterator[Firewall]:
     """Yield the backends to try in turn. Raises errors.NoFirewallTool if there is none."""
-    names = BACKENDS if choice == AUTO else (choice,)
+    names = FIREWALLS if choice == AUTO else (choice,)
     missing: list[errors.NoFirewallTool] = []
     for name in names:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from certbot_standalone_nfq.settings import DEFAULT_PORT
+
 
 def port(text: str) -> int:
     """Read the number of a TCP port, for argparse. Raises ValueError or argparse.ArgumentTypeError."""
@@ -11,3 +13,8 @@ def port(text: str) -> int:
     if not 0 < number <= 0xFFFF:
         raise argparse.ArgumentTypeError(f"{number} is not a number from 1 to 65535")
     return number
+
+
+def add_port(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option `--port`, described by what it is."""
+    parser.add_argument("--port", type=port, default=DEFAULT_PORT, help=f"{what} (default: %(default)s)")

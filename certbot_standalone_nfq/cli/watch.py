@@ -156,7 +156,7 @@ def printable(octets: bytes) -> str:
 def add_parser(commands: Any) -> None:
     """Add this subcommand to a program's."""
     parser = commands.add_parser("watch", help="show validation requests as they arrive", description=__doc__)
-    parser.add_argument("--port", type=arguments.port, default=80, help="the TCP port to look at (default: 80)")
+    arguments.add_port(parser, "the TCP port to look at")
     parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
     parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
     parser.set_defaults(run=run)

@@ -30,9 +30,7 @@ from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
 
-QUEUE_CLIENTS = (AUTO, "netlink", "fnfqueue")
 _MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
-SELECTIONS = (AUTO, *(selection.value for selection in Selection))
 
 
 @dataclass

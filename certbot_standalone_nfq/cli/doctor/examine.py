@@ -28,9 +28,7 @@ _SECONDS_FOR_NAMES = 3.0
 def add_parser(commands: Any) -> None:
     """Add this subcommand to a program's."""
     parser = commands.add_parser("doctor", help="check what a validation will need", description=__doc__)
-    parser.add_argument(
-        "--port", type=arguments.port, default=80, help="the TCP port that clients address (default: 80)"
-    )
+    arguments.add_port(parser, "the TCP port that clients address")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     parser.add_argument(
         "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
