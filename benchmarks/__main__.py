@@ -1,6 +1,7 @@
 """Measure everything: `scripts/benchmark`, or as root `python -m benchmarks` where all that is needed is installed.
 
 Prints one table, in Markdown, and writes the figures to a file as JSON. Ends with status 1 if a limit is not kept.
+With --against, measures another checkout of this project in turn with this one, and prints what changed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import bystanders, challenges, endurance, start_and_stop, table
+from benchmarks import bystanders, challenges, comparison, endurance, start_and_stop, table
 from benchmarks.bystanders import Limits
 from benchmarks.site import Effort, site
 from benchmarks.table import Row
@@ -80,13 +81,14 @@ PARTS = {part.__name__: part for part in (prefilter, untracked, fallback, pendin
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--pairs", type=int, default=11, help="measurements of each kind (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=1, help="seconds for each of them (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=1_000_000, help="in the long run (default: %(default)s)")
     parser.add_argument("--cycles", type=int, default=1_000, help="of the rules (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("benchmarks.json"), help="file (default: %(default)s)")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout whose .venv can run its benchmark")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:
@@ -109,10 +111,8 @@ def _machine() -> dict[str, object]:
     }
 
 
-def main() -> int:
-    """Measure, print, write; return the exit status."""
-    options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that hosts and processes are taken down
+def _measure(options: argparse.Namespace) -> bool:
+    """Measure, print, write; return whether all limits are kept."""
     rows: list[Row] = []
     data = {"machine": _machine(), "effort": dataclasses.asdict(options.effort)}
     for part in options.parts:
@@ -123,7 +123,28 @@ def main() -> int:
         # Written after each part, so that a long run that is broken off has not been for nothing.
         options.output.write_text(json.dumps({**data, "rows": [table.as_data(row) for row in rows]}, indent=1) + "\n")
     print(f"\n{data['machine']}; {options.pairs} pairs of {options.seconds} seconds; figures in {options.output}")
-    return 0 if all(row.kept for row in rows) else 1
+    return all(row.kept for row in rows)
+
+
+def _compare(options: argparse.Namespace) -> bool:
+    """Measure both trees, print; return whether nothing is worse."""
+    effort = [f"--{name}={getattr(options, name)}" for name in ("seconds", "requests", "cycles")]
+    worse = 0
+    for part in options.parts:
+        print(f"\n{PARTS[part].__doc__}\n\n{comparison.HEADER}", flush=True)
+        for compared in comparison.against(options.against.resolve(), part, options.pairs, effort):
+            worse += compared.change == "worse"
+            print(compared.line(), flush=True)
+    print(f"\n{_machine()}; {options.pairs} pairs of {options.seconds} seconds")
+    return not worse
+
+
+def main() -> int:
+    """Measure, or compare; return the exit status."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that hosts and processes are taken down
+    good = _compare(options) if options.against else _measure(options)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

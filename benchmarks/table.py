@@ -66,7 +66,7 @@ def line(row: Row) -> str:
         limit = f"≤ {row.at_most:g}"
     kept = ("yes" if row.kept else "NO") if limit else ""
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    cells = [row.name, row.unit, _figure(row.without), _figure(row.value), ratio, limit, kept]
+    cells = [row.name, row.unit, figure(row.without), figure(row.value), ratio, limit, kept]
     return f"| {' | '.join(cells)} |"
 
 
@@ -75,7 +75,8 @@ def as_data(row: Row) -> dict[str, object]:
     return {**dataclasses.asdict(row), "kept": row.kept}
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """Return a number as the table shows it."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
