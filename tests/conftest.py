@@ -19,15 +19,18 @@ signal.signal(
 settings.register_profile("untimed", deadline=None)  # no test is one of time, on whatever machine
 settings.load_profile("untimed")
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces, which needs root")
-_NEED_ROOT = {"lonely_host", "pair", "netns", "e2e"}
+_MAKE_NAMESPACES = {"lonely_host", "pair", "netns", "e2e"}
+_without_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, most for network namespaces")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks which marks it was asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a network namespace as needing root, by fixtures or by folders."""
+    """Mark what makes namespaces as needing root, by fixtures or folders; without root, skip all that is so marked."""
     for item in items:
-        if _NEED_ROOT & {*getattr(item, "fixturenames", ()), *item.path.parts}:
-            item.add_marker(needs_root)
+        if _MAKE_NAMESPACES & {*getattr(item, "fixturenames", ()), *item.path.parts}:
+            item.add_marker("root")
+        if item.get_closest_marker("root"):
+            item.add_marker(_without_root)
 
 
 @pytest.fixture

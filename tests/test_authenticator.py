@@ -26,7 +26,6 @@ from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.wire.tcp import Connection
 from lab.hosts import Host
 from lab.http import ask, request
-from tests.conftest import needs_root
 
 KEY = JWKRSA(key=rsa.generate_private_key(65537, 2048))
 
@@ -271,7 +270,7 @@ def test_without_iptables_and_nft_it_says_so_when_prepared(
         authenticator.prepare()
 
 
-@needs_root
+@pytest.mark.root
 def test_what_it_did_not_foresee_is_an_error_that_certbot_lives_with(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

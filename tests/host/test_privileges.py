@@ -9,7 +9,6 @@ from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
 from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES
 from certbot_standalone_nfq.host import privileges
 from lab.hosts import Host
-from tests.conftest import needs_root
 
 REPORT = "from certbot_standalone_nfq.host import privileges; print(privileges.missing_capabilities())"
 
@@ -19,18 +18,18 @@ def missing(*setpriv: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@needs_root
+@pytest.mark.root
 def test_root_lacks_nothing() -> None:
     assert privileges.missing_capabilities() == []
 
 
-@needs_root
+@pytest.mark.root
 def test_root_in_a_container_may_lack_either_capability() -> None:
     assert missing("--bounding-set=-net_admin") == "['CAP_NET_ADMIN']"
     assert missing("--bounding-set=-net_raw") == "['CAP_NET_RAW']"
 
 
-@needs_root
+@pytest.mark.root
 def test_another_user_lacks_both_unless_given_them() -> None:
     def as_nobody(capabilities: str) -> str:
         # One more than meant, as the user might not be allowed to read this folder.
@@ -62,7 +61,7 @@ def test_modules_that_cannot_be_loaded_are_no_error(monkeypatch: pytest.MonkeyPa
     privileges.load_modules("no_such_module_anywhere")
 
 
-@needs_root
+@pytest.mark.root
 def test_root_may_make_namespaces_unless_a_container_forbids_it() -> None:
     report = REPORT.replace("missing_capabilities", "may_make_namespaces")
     assert privileges.may_make_namespaces()

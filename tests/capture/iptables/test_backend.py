@@ -247,6 +247,7 @@ def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> No
         IptablesFirewall()
 
 
+@pytest.mark.root  # as iptables is installed for these tests
 def test_the_sbin_folders_are_searched_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert IptablesFirewall().name == "iptables"

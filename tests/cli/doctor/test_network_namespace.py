@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
-from tests.conftest import needs_root
 
-pytestmark = needs_root
+pytestmark = pytest.mark.root
 
 
 def namespace() -> str:
