@@ -7,6 +7,8 @@ import functools
 import json
 import shutil
 import socket
+import socketserver
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +20,9 @@ from lab.processes import running, wait_until
 
 _ADDRESS = "127.0.0.1"
 _MANAGEMENT = 8056
+
+Answer = Callable[[bytes], bytes]
+"""What a nameserver makes of a query."""
 
 
 @dataclass
@@ -54,14 +59,14 @@ class Dns:
 
 
 @contextlib.contextmanager
-def resolving(host: Host, nameserver: str = _ADDRESS) -> Iterator[None]:
-    """Let programs that are run on a host ask a certain nameserver, as `ip netns exec` arranges it."""
+def resolving(host: Host, nameserver: str = _ADDRESS) -> Iterator[str]:
+    """Let programs that are run on a host ask a certain nameserver, as `ip netns exec` arranges it; yield the file."""
     folder = Path("/etc/netns") / host.name
     parent_was_there = folder.parent.exists()
     folder.mkdir(parents=True)
     try:
         (folder / "resolv.conf").write_text(f"nameserver {nameserver}\n")
-        yield
+        yield str(folder / "resolv.conf")
     finally:
         shutil.rmtree(folder)
         if not parent_was_there:
@@ -88,24 +93,52 @@ def dns(host: Host) -> Iterator[Dns]:
 
 
 @contextlib.contextmanager
-def answering(host: Host, answer: Callable[[bytes], bytes]) -> Iterator[None]:
-    """Let a host's nameserver be one that makes its answers of the queries' bytes."""
+def answering(host: Host, answer: Answer, over_tcp: Answer | None = None, address: str = _ADDRESS) -> Iterator[str]:
+    """Let a host's nameserver make its answers of the queries' bytes, over TCP only if told how; yield resolv.conf."""
+    with host.inside(), resolving(host, address) as resolv_conf, contextlib.ExitStack() as stack:
+        stack.enter_context(_serving(_Udp((address, 53), answer)))
+        if over_tcp:
+            stack.enter_context(_serving(_Tcp((address, 53), over_tcp)))
+        yield resolv_conf
 
-    def serve() -> None:
-        while True:
-            query, client = nameserver.recvfrom(4096)
-            if not query:
-                return
-            nameserver.sendto(answer(query), client)
 
-    with host.inside(), resolving(host):
-        nameserver, stopper = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        with nameserver, stopper:
-            nameserver.bind(("127.0.0.1", 53))
-            thread = threading.Thread(target=serve, name="nameserver")
-            thread.start()
-            try:
-                yield
-            finally:
-                stopper.sendto(b"", nameserver.getsockname())
-                thread.join()
+@contextlib.contextmanager
+def _serving(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="nameserver")
+    with server:
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Udp(socketserver.UDPServer):
+    def __init__(self, address: tuple[str, int], answer: Answer) -> None:
+        self.answer = answer
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Datagram)
+
+
+class _Tcp(socketserver.TCPServer):
+    def __init__(self, address: tuple[str, int], answer: Answer) -> None:
+        self.answer = answer
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Stream)
+
+
+class _Datagram(socketserver.BaseRequestHandler):
+    server: _Udp
+
+    def handle(self) -> None:
+        query, udp = self.request
+        udp.sendto(self.server.answer(query), self.client_address)
+
+
+class _Stream(socketserver.StreamRequestHandler):
+    server: _Tcp
+
+    def handle(self) -> None:
+        reply = self.server.answer(self.rfile.read(int.from_bytes(self.rfile.read(2), "big")))
+        self.wfile.write(struct.pack("!H", len(reply)) + reply)

@@ -18,12 +18,12 @@ def test_a_module_fits_on_a_few_screens(source: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", ["prepare", "import"])
-def test_neither_loading_nor_preparing_the_plugin_loads_scapy(entry: str) -> None:
+def test_neither_loading_nor_preparing_the_plugin_loads_scapy_or_dnspython(entry: str) -> None:
     program = "import sys; import certbot_standalone_nfq.authenticator;"
     if entry == "prepare":
         program += (
             "from certbot_standalone_nfq.capture import choice; from certbot_standalone_nfq.host import privileges;"
         )
         program += "from certbot_standalone_nfq.capture.nfqueue import setup;"
-    program += "sys.exit('scapy' in sys.modules or 'fnfqueue' in sys.modules)"
+    program += "sys.exit(not {'dns', 'fnfqueue', 'scapy'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

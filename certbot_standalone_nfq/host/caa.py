@@ -1,24 +1,26 @@
-"""Asking the first nameserver of /etc/resolv.conf for CAA records (RFC 8659).
-
-Only what the system's resolver does not do is done here. Answers are anybody's bytes: whatever is wrong with one is
-an Unreadable.
-"""
+"""The CAA records that hold for a name (RFC 8659), asked by dnspython of the nameservers in /etc/resolv.conf."""
 
 from __future__ import annotations
 
-import secrets
-import socket
-import struct
 from dataclasses import dataclass
-from pathlib import Path
 
-from scapy.layers.dns import DNS, DNSQR
+import dns.exception
+import dns.message
+import dns.name
+import dns.resolver
+from dns.rdtypes.ANY.CAA import CAA
 
-_CAA = 257
-_NO_ERROR, _NO_SUCH_NAME = 0, 3
-_PORT = 53
-_MAX_DATAGRAM = 0xFFFF
-_RESOLV_CONF = Path("/etc/resolv.conf")
+from certbot_standalone_nfq.host.command import Deadline
+
+_RESOLV_CONF = "/etc/resolv.conf"
+_TRIES = 3
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (dns.exception.Timeout, "not in time"),
+    (dns.message.Truncated, "truncated"),
+    (dns.exception.DNSException, "malformed"),
+    (EOFError, "connection closed"),
+)
+"""What is wrong with an answer, by the error that dnspython makes of it. The first that fits counts."""
 
 
 class Unreadable(Exception):
@@ -33,87 +35,63 @@ class Caa:
     value: str
 
 
-def caa_records(name: str, seconds: float) -> tuple[str, list[Caa]]:
+def caa_records(name: str, seconds: float, resolv_conf: str = _RESOLV_CONF) -> tuple[str, list[Caa]]:
     """Return the CAA records that hold for a name, and the name they were found at: it, or the nearest parent.
 
-    Waits so many seconds for each answer. Raises Unreadable.
+    Waits so many seconds at most. Reading a hostile answer can take longer, minutes with dnspython 2.7: call this on
+    a thread that can be left behind. Raises Unreadable.
     """
-    try:
-        labels = name.rstrip(".").encode("idna").decode("ascii").split(".")
-        nameserver = _nameserver()
-        for first in range(len(labels)):
-            owner = ".".join(labels[first:])
-            records = _ask(nameserver, owner, seconds)
-            if records:
-                return owner, records
-    except socket.timeout as error:  # not an alias of TimeoutError before Python 3.10
-        raise Unreadable("the nameserver did not answer in time") from error
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from error
-    except UnicodeError as error:
-        raise Unreadable("it is no name") from error
+    resolver = _resolver(resolv_conf)
+    resolver.timeout = seconds / _TRIES
+    deadline = Deadline(seconds)
+    owner = _absolute(name)
+    while owner != dns.name.root:
+        records = _ask(resolver, owner, deadline)
+        if records:
+            return owner.to_text(omit_final_dot=True), records
+        owner = owner.parent()
     return "", []
 
 
-def _nameserver() -> str:
-    for line in _RESOLV_CONF.read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            return words[1]
-    return "127.0.0.1"  # what resolv.conf(5) says of a file that names none
-
-
-def _ask(nameserver: str, name: str, seconds: float) -> list[Caa]:
-    identifier = secrets.randbelow(1 << 16)
-    query = bytes(DNS(id=identifier, rd=1, qd=DNSQR(qname=name, qtype=_CAA)))
-    answer = _over_udp(nameserver, query, seconds)
-    truncated, records = _read(answer, identifier, name)
-    if truncated:
-        _, records = _read(_over_tcp(nameserver, query, seconds), identifier, name)
-    return records
-
-
-def _over_udp(nameserver: str, query: bytes, seconds: float) -> bytes:
-    family, _, _, _, address = socket.getaddrinfo(nameserver, _PORT, flags=socket.AI_NUMERICHOST)[0]
-    with socket.socket(family, socket.SOCK_DGRAM) as udp:
-        udp.settimeout(seconds)
-        udp.connect(address)
-        udp.send(query)
-        return udp.recv(_MAX_DATAGRAM)
-
-
-def _over_tcp(nameserver: str, query: bytes, seconds: float) -> bytes:
-    with socket.create_connection((nameserver, _PORT), timeout=seconds) as tcp, tcp.makefile("rb") as stream:
-        tcp.sendall(struct.pack("!H", len(query)) + query)
-        length = int.from_bytes(stream.read(2), "big")
-        answer = stream.read(length)
-        if not length or len(answer) < length:
-            raise Unreadable("the nameserver closed the connection")
-        return answer
-
-
-def _read(answer: bytes, identifier: int, name: str) -> tuple[bool, list[Caa]]:
-    """Return whether an answer is truncated, and its CAA records. Raises Unreadable, whatever the octets are."""
+def _resolver(resolv_conf: str) -> dns.resolver.Resolver:
     try:
-        message = DNS(answer)
-        question = bytes(message.qd[0].qname).decode("ascii").rstrip(".")
-        ours = message.id == identifier and message.qr == 1 and question.lower() == name.lower()
-        code = int(message.rcode)
-        records = [] if message.tc else [message.an[index] for index in range(message.ancount)]
-        found = [_record(bytes(record.rdata)) for record in records if record.type == _CAA]
-    except Exception as error:
-        raise Unreadable("the nameserver's answer makes no sense") from error
-    if not ours:
-        raise Unreadable("the nameserver answered another question")
-    if code not in (_NO_ERROR, _NO_SUCH_NAME):
-        raise Unreadable(f"the nameserver could not answer (code {code})")
-    return bool(message.tc), found
+        return dns.resolver.Resolver(resolv_conf)
+    except dns.resolver.NoResolverConfiguration:
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers = ["127.0.0.1"]  # what resolv.conf(5) says of a file that names none
+        return resolver
+    except (dns.exception.DNSException, ValueError) as error:
+        raise Unreadable(f"{resolv_conf} cannot be used ({error})") from error
 
 
-def _record(data: bytes) -> Caa:
-    """Read a record's data: an octet of flags, the tag's length, the tag, the value."""
-    length = data[1]
-    tag, value = data[2 : 2 + length], data[2 + length :]
-    if len(tag) < length or not tag:
-        raise ValueError("a CAA record without its tag")
-    return Caa(tag.decode("ascii").lower(), value.decode("ascii", errors="backslashreplace"))
+def _absolute(name: str) -> dns.name.Name:
+    try:
+        return dns.name.Name([*name.rstrip(".").encode("idna").split(b"."), b""])
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise Unreadable("it is not a domain name") from error
+
+
+def _ask(resolver: dns.resolver.Resolver, owner: dns.name.Name, deadline: Deadline) -> list[Caa]:
+    """Return the records at one name, or at what its CNAME records lead to."""
+    try:
+        answer = resolver.resolve(owner, "CAA", raise_on_no_answer=False, lifetime=deadline.remaining())
+    except dns.resolver.NXDOMAIN:
+        return []
+    except dns.exception.DNSException as error:
+        servers = ", ".join(map(str, resolver.nameservers))
+        failures = [failure[3] for failure in error.kwargs.get("errors", ())] or [error]
+        reasons = ", ".join(dict.fromkeys(map(_reason, failures)))
+        raise Unreadable(f"no usable answer from {servers} ({reasons})") from error
+    return [_caa(record) for record in answer if isinstance(record, CAA)]
+
+
+def _reason(failure: Exception | str) -> str:
+    """Return what was wrong with one answer, for which dnspython has an error or the name of a response code."""
+    for kind, reason in _REASONS:
+        if isinstance(failure, kind):
+            return reason
+    return (failure.strerror if isinstance(failure, OSError) else str(failure)) or type(failure).__name__
+
+
+def _caa(record: CAA) -> Caa:
+    return Caa(record.tag.decode("ascii").lower(), record.value.decode("ascii", errors="backslashreplace"))

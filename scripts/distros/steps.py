@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.distros.rootfs import Root
 from scripts.distros.trial import NAMES, Distribution, Firewall, Trial, Unexpected, undisturbed
 
-_PACKAGES = ("certbot", "python3-scapy", "python3-pip")
+_PACKAGES = ("certbot", "python3-dnspython", "python3-scapy", "python3-pip")
 _COMPILERS = ("cc", "tcc", "*gcc*", "*clang*")
 
 DISTRIBUTIONS = (

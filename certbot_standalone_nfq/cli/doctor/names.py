@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
-from certbot_standalone_nfq.host import caa, resolver
+from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.service import Service
 
-_DNS_SECONDS = 1.0
+_DNS_SECONDS = 2.0
 _NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 Answer = Callable[[Service], Iterator[Finding]]
@@ -131,6 +131,10 @@ def _loopback(seen: str, named: bool) -> Finding:
 
 
 def _caa(name: str) -> Answer:
+    try:
+        from certbot_standalone_nfq.host import caa
+    except ImportError as error:  # pip's --no-deps leaves it out
+        return _always(warned("CAA", f"{name}: dnspython cannot be loaded: {error}.", "Install dnspython."))
     try:
         owner, records = caa.caa_records(name[2:] if name.startswith("*.") else name, _DNS_SECONDS)
     except caa.Unreadable as error:
