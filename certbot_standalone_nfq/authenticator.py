@@ -6,14 +6,16 @@ not loaded already; scapy and what needs it come in when challenges are performe
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from acme import challenges
 from certbot import achallenges, interfaces
+from certbot import errors as certbot_errors
 from certbot.plugins import common
 
 from certbot_standalone_nfq import errors
@@ -26,6 +28,22 @@ if TYPE_CHECKING:
     from certbot_standalone_nfq.session.witness import Witness
 
 logger = logging.getLogger(__name__)
+
+errors.add_interruption(certbot_errors.SignalExit)
+_CERTBOTS: dict[type[errors.Error], type[certbot_errors.PluginError]] = {
+    errors.BadOption: certbot_errors.MisconfigurationError,
+    errors.NotInstalled: certbot_errors.NoInstallationError,
+}
+
+
+@contextlib.contextmanager
+def _as_certbots_errors() -> Iterator[None]:
+    """Turn the package's errors into those that Certbot takes from a plugin."""
+    try:
+        yield
+    except errors.Error as error:
+        theirs = next((theirs for ours, theirs in _CERTBOTS.items() if isinstance(error, ours)), None)
+        raise (theirs or certbot_errors.PluginError)(str(error)) from error
 
 
 class Authenticator(common.Plugin, interfaces.Authenticator):
@@ -58,6 +76,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             "Certbot."
         )
 
+    @_as_certbots_errors()
     def prepare(self) -> None:
         """Check what can be checked without changing anything; Certbot calls this for listings, too."""
         try:
@@ -65,14 +84,16 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         except errors.Error:
             raise
         except Exception as error:  # any other would keep Certbot from listing and preparing other plugins
-            raise errors.Unforeseen(error) from error
+            errors.raise_interruption(error)
+            raise errors.unexpected(error) from error
 
     def get_chall_pref(self, identifier: str) -> Iterable[type[challenges.Challenge]]:
         """Return the one type of challenge that is answered, for names and addresses alike."""
         return [challenges.HTTP01]
 
+    @_as_certbots_errors()
     def perform(self, achalls: list[achallenges.AnnotatedChallenge]) -> list[challenges.ChallengeResponse]:
-        """Answer the challenges from now until `cleanup`. Raises one of the package's errors."""
+        """Answer the challenges from now until `cleanup`. Raises Certbot's PluginError."""
         interception = self._interception or self._intercept()
         responses = []
         for achall in achalls:
@@ -117,11 +138,10 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
             witness = self._witness or Witness(self.config.http01_port, observe=False)
             return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
-        except errors.SignalExit:
-            raise
-        except Exception as error:  # Certbot has yet to print what the authority said
+        except Exception as error:  # Certbot has yet to print what the CA said
+            errors.raise_interruption(error)
             logger.debug("The failure could not be explained: %s", error, exc_info=True)
-            return "What arrived at this machine could not be told; Certbot's log says why."
+            return "The failure could not be analysed; see Certbot's log."
 
     def _check(self) -> None:
         from certbot_standalone_nfq.capture import choice
@@ -132,7 +152,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         privileges.require_capabilities()
         next(iter(choice.available(settings.firewall)))
         if not importlib.util.find_spec("scapy"):
-            raise errors.PackageUnusable("scapy", "it is not installed")
+            raise errors.package_unusable("scapy", "it is not installed")
 
     def _intercept(self) -> Interception:
         _load_scapy()
@@ -156,10 +176,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         try:
             witness.stop()
         except Exception as error:  # the certificate does not depend on it
+            errors.raise_interruption(error)
             logger.debug("The evidence could not be summed up: %s", error, exc_info=True)
 
     def _settings(self) -> Settings:
-        """Return what the options say. Raises errors.InvalidOption."""
+        """Return what the options say. Raises errors.BadOption."""
         return Settings.chosen(self.config.http01_port, self.config.http01_address, self.conf)
 
 
@@ -169,12 +190,11 @@ def _load_scapy() -> None:
 
     try:
         importlib.import_module("scapy.layers.inet6")
-    except errors.SignalExit:
-        raise
     except (Exception, SystemExit) as error:
+        errors.raise_interruption(error)
         # It looks at the interfaces as it is loaded.
         refusal = privileges.refusal("netlink", error) if isinstance(error, OSError) else None
-        raise (refusal or errors.PackageUnusable("scapy", f"{type(error).__name__}: {error}")) from error
+        raise (refusal or errors.package_unusable("scapy", f"{type(error).__name__}: {error}")) from error
 
 
 def _token(achall: achallenges.AnnotatedChallenge) -> str:

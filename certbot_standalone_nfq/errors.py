@@ -1,19 +1,16 @@
-"""What can go wrong, as Certbot's errors: one sentence of cause, one of cure."""
+"""What can go wrong, as errors for the user: a sentence that says what, and one that says what to do about it.
+
+Errors that some code catches are classes of their own; the functions make the others. Certbot's part is to turn them
+into its own errors (authenticator.py), so that everything else works without it.
+"""
 
 from __future__ import annotations
 
 import enum
 
-from certbot import errors
-
-Error = errors.Error
-"""Whatever Certbot raises on purpose."""
-SignalExit = errors.SignalExit
-"""What Certbot raises, wherever the program is, when a signal is to end it: never to be taken for a failure."""
-
 
 class Place(enum.Enum):
-    """Where Certbot runs, as far as another place takes another cure."""
+    """Where Certbot runs, if what to do depends on it."""
 
     MACHINE = "a machine"
     CONTAINER = "a container"
@@ -21,215 +18,235 @@ class Place(enum.Enum):
     WSL2 = "WSL 2"
 
 
-class NotLinux(errors.PluginError):
-    """The operating system is another one."""
+class Error(Exception):
+    """Something that the user has to know."""
 
-    def __init__(self, system: str) -> None:
-        super().__init__(
-            f"The standalone-nfq plugin takes packets from Linux's netfilter, which this system, {system}, has not. "
-            "Use another authenticator here, such as webroot, or run Certbot on Linux."
-        )
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(cause, cure)
+        self.cause = cause
+        """What is wrong, in a sentence."""
+        self.cure = cure
+        """What to do about it, in a sentence."""
 
-
-class NoPacketFilter(errors.PluginError):
-    """There is no Linux kernel under this Linux."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The standalone-nfq plugin takes packets from Linux's netfilter, which WSL 1 has not. "
-            "Use WSL 2, which 'wsl --set-version' converts to, or another authenticator, such as webroot."
-        )
+    def __str__(self) -> str:
+        return f"{self.cause} {self.cure}"
 
 
-class NotPrivileged(errors.PluginError):
-    """The process may not change the firewall or send forged packets."""
-
-    def __init__(self, missing: str) -> None:
-        super().__init__(
-            f"The standalone-nfq plugin cannot put rules into the firewall without {missing}. "
-            "Run Certbot as root, or with both CAP_NET_ADMIN and CAP_NET_RAW."
-        )
+_interruptions: list[type[Exception]] = []
 
 
-class RootConfined(errors.PluginError):
-    """The process is root's, and may not do so all the same."""
-
-    def __init__(self, missing: str, place: Place = Place.MACHINE) -> None:
-        if place is Place.CONTAINER:
-            cure = "Start the container with --cap-add=NET_ADMIN --cap-add=NET_RAW, or run Certbot on its host."
-        else:
-            cure = "Start Certbot without what takes that from root, such as a systemd unit's CapabilityBoundingSet."
-        super().__init__(
-            f"The standalone-nfq plugin cannot put rules into the firewall without {missing}, which root lacks here. "
-            f"{cure}"
-        )
+def add_interruption(kind: type[Exception]) -> None:
+    """Let exceptions of a class through wherever `raise_interruption` is called."""
+    _interruptions.append(kind)
 
 
-class NetworkOfOthers(errors.PluginError):
-    """The process has its capabilities in a user namespace that the network namespace does not belong to."""
+def raise_interruption(error: BaseException) -> None:
+    """Raise an exception again if it means that the program is to end.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "This process is root in a user namespace that has no power over its network, as in a rootless container "
-            "that uses its host's. Run Certbot as root outside of that container."
-        )
-
-
-class SocketRefused(errors.PluginError):
-    """Something other than a missing capability keeps the process from a socket."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(
-            f"This process may not use a {kind} socket, though it has the capabilities: {reason}. "
-            "Allow it where Certbot is started: in a systemd unit's RestrictAddressFamilies and SystemCallFilter, in a "
-            "container's seccomp profile, or in the policy of SELinux or AppArmor."
-        )
+    Certbot's SignalExit does, which is an ordinary Exception and may be raised at any point of the main thread: it
+    says nothing about the code that it interrupts. So whatever handles all exceptions calls this first.
+    """
+    if isinstance(error, tuple(_interruptions)):
+        raise error
 
 
-class NoFirewallTool(errors.NoInstallationError):
-    """There is no program that the rules could be put into the kernel with."""
+class NotPermitted(Error):
+    """This process may not do what it takes."""
+
+
+class NotInstalled(Error):
+    """A program or a package is missing or broken."""
+
+
+class ResourceInUse(Error):
+    """Another program has what is needed."""
+
+
+class BadOption(Error):
+    """What the user chose by an option cannot be used."""
+
+
+class NoFirewallTool(NotInstalled):
+    """There is no program to add rules with."""
 
     def __init__(self, program: str, package: str) -> None:
         super().__init__(
-            f"The standalone-nfq plugin found no program {program}, neither on PATH nor in the sbin folders. "
-            f"Install your distribution's {package} package."
+            f"The standalone-nfq plugin found no program {program} in PATH or the sbin directories.",
+            f"Install your distribution's {package} package.",
         )
 
 
-class KernelSupportMissing(errors.PluginError):
+class KernelSupportMissing(Error):
     """The kernel lacks something that the rules or the queue need."""
 
     def __init__(self, feature: str, module: str, option: str, place: Place = Place.MACHINE) -> None:
-        if place is Place.CONTAINER:
-            cure = f"Load it on the container's host with 'modprobe {module}', or boot a kernel there that has it."
-        elif place is Place.WSL2:
-            cure = (
-                "Update WSL's kernel from Windows with 'wsl --update' and 'wsl --shutdown', or name one that has it "
-                "in .wslconfig."
-            )
-        else:
-            cure = (
-                f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all its modules "
-                "installed."
-            )
-        super().__init__(f"This kernel has no {feature}: module {module}, kernel option {option}. {cure}")
+        super().__init__(
+            f"This kernel has no {feature}: module {module}, kernel option {option}.", _kernel_cure(module, place)
+        )
 
 
-class FirewallRefused(errors.PluginError):
+class FirewallRefused(Error):
     """The firewall tool failed for a reason of its own."""
 
     def __init__(self, program: str, reason: str) -> None:
         self.said = f"{program}: {reason}."
+        """The tool's own words."""
         super().__init__(
-            f"{program} could not put the rules for the challenge in place: {reason}. "
-            "Nothing was changed; Certbot's log has the details, and "
-            "--standalone-nfq-firewall chooses another tool: iptables-nft, iptables-legacy or nftables."
+            f"{program} could not add the rules for the challenge, and nothing was changed: {reason}.",
+            "See Certbot's log for details, or choose another tool with --standalone-nfq-firewall: iptables-nft, "
+            "iptables-legacy or nftables.",
         )
 
 
-class FirewallLocked(errors.PluginError):
-    """Another program holds the firewall's lock."""
-
-    def __init__(self, program: str, seconds: int) -> None:
-        super().__init__(
-            f"{program} waited {seconds} seconds for another program to release the xtables lock, and gave up. "
-            "Find the one that holds it with 'fuser /run/xtables.lock', then try again."
-        )
-
-
-class FirewallHangs(errors.PluginError):
-    """The firewall tool does not end."""
-
-    def __init__(self, program: str, seconds: float) -> None:
-        super().__init__(
-            f"{program} did not end within {seconds:g} seconds. "
-            "Find out what holds it up by running it by hand, then try again."
-        )
-
-
-class FirewallLockDenied(errors.PluginError):
+class FirewallLockDenied(NotPermitted):
     """This user may not take the firewall's lock."""
 
     def __init__(self, program: str) -> None:
         super().__init__(
-            f"{program} may not open /run/xtables.lock, which is root's. "
-            "Run Certbot as root, or use --standalone-nfq-firewall=iptables-nft, which needs no lock."
+            f"{program} may not open /run/xtables.lock, which belongs to root.",
+            "Run Certbot as root, or use --standalone-nfq-firewall=iptables-nft, which needs no lock.",
         )
 
 
-class MarkInUse(errors.MisconfigurationError):
-    """Another rule uses the mark's bits."""
-
-    def __init__(self, mark: int, rule: str) -> None:
-        super().__init__(
-            f"The bits {mark:#x} of the packet and connection mark are in use by another firewall rule: {rule}. "
-            "Choose two bits that are free with --standalone-nfq-mark."
-        )
-
-
-class QueueInUse(errors.MisconfigurationError):
-    """The queue number that was asked for belongs to another program."""
-
-    def __init__(self, queue: int) -> None:
-        super().__init__(
-            f"Queue number {queue} is in use by another program or firewall rule. "
-            "Choose a free one with --standalone-nfq-queue-num, or leave the option away."
-        )
-
-
-class MarksInUse(errors.PluginError):
-    """Other rules use all bits of the marks that there are to choose from, most likely by having no mask."""
+class MarksInUse(ResourceInUse):
+    """Other rules use all mark bits that there are to choose from, most likely because they have no mask."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(
-            f"All bits of the packet and connection mark that could be used are in use by other rules: {rule}. "
-            "Give these a mask, such as 0xff, or choose two bits that are free with --standalone-nfq-mark."
+            f"Other firewall rules use every mark bit that this plugin tries: {rule}.",
+            "Give these rules a mask, such as 0xff, or choose two free bits with --standalone-nfq-mark.",
         )
 
 
-class NoFreeQueue(errors.PluginError):
-    """As many runs as there are marks for are under way."""
+def not_linux(system: str) -> Error:
+    """Return the error for another operating system."""
+    return Error(
+        f"The standalone-nfq plugin needs Linux netfilter, which {system} does not have.",
+        "Use another authenticator here, such as webroot, or run Certbot on Linux.",
+    )
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"No packet queue with free mark bits was found: {reason}. "
-            "Wait until other runs of this plugin have ended, or choose with --standalone-nfq-queue-num and "
-            "--standalone-nfq-mark."
+
+def wsl1() -> Error:
+    """Return the error for a Linux that has no Linux kernel."""
+    return Error(
+        "The standalone-nfq plugin needs Linux netfilter, which WSL 1 does not have.",
+        "Convert to WSL 2 with 'wsl --set-version', or use another authenticator, such as webroot.",
+    )
+
+
+def not_privileged(missing: str) -> NotPermitted:
+    """Return the error for a user without some capabilities, named in words."""
+    return NotPermitted(
+        f"The standalone-nfq plugin cannot add firewall rules without {missing}.",
+        "Run Certbot as root, or with both CAP_NET_ADMIN and CAP_NET_RAW.",
+    )
+
+
+def root_confined(missing: str, place: Place = Place.MACHINE) -> NotPermitted:
+    """Return the error for a root without some capabilities, named in words."""
+    if place is Place.CONTAINER:
+        cure = "Start the container with --cap-add=NET_ADMIN --cap-add=NET_RAW, or run Certbot on its host."
+    else:
+        cure = "Start Certbot without the restriction that removes it, such as CapabilityBoundingSet in a systemd unit."
+    return NotPermitted(
+        f"The standalone-nfq plugin cannot add firewall rules without {missing}, which root lacks here.", cure
+    )
+
+
+def foreign_network() -> NotPermitted:
+    """Return the error for a process whose user namespace does not own its network namespace."""
+    return NotPermitted(
+        "This process is root only inside a user namespace that does not own the network namespace, as in a rootless "
+        "container with host networking.",
+        "Run Certbot as root outside that container.",
+    )
+
+
+def socket_refused(kind: str, reason: str) -> NotPermitted:
+    """Return the error for a socket that is refused though no capability is missing."""
+    return NotPermitted(
+        f"This process may not open a {kind} socket although it has the capabilities: {reason}.",
+        "Allow it where Certbot is started: RestrictAddressFamilies and SystemCallFilter of a systemd unit, the "
+        "seccomp profile of a container, or the policy of SELinux or AppArmor.",
+    )
+
+
+def firewall_locked(program: str, seconds: int) -> ResourceInUse:
+    """Return the error for a firewall's lock that another program holds."""
+    return ResourceInUse(
+        f"{program} waited {seconds} seconds for the xtables lock, which another program holds.",
+        "Find that program with 'fuser /run/xtables.lock', then try again.",
+    )
+
+
+def firewall_hangs(program: str, seconds: float) -> Error:
+    """Return the error for a firewall tool that does not end."""
+    return Error(
+        f"{program} did not end within {seconds:g} seconds.",
+        "Run it by hand to see what blocks it, then try again.",
+    )
+
+
+def no_free_queue(reason: str) -> ResourceInUse:
+    """Return the error for as many runs at once as there are marks for."""
+    return ResourceInUse(
+        f"No packet queue with free mark bits was found: {reason}",
+        "Wait until other runs of this plugin have ended, or choose with --standalone-nfq-queue-num and "
+        "--standalone-nfq-mark.",
+    )
+
+
+def mark_in_use(mark: int, rule: str) -> BadOption:
+    """Return the error for mark bits that were asked for and that another rule uses."""
+    return BadOption(
+        f"Another firewall rule uses the bits {mark:#x} of the packet or connection mark: {rule}.",
+        "Choose two free bits with --standalone-nfq-mark.",
+    )
+
+
+def queue_in_use(queue: int) -> BadOption:
+    """Return the error for a queue number that was asked for and that is not free."""
+    return BadOption(
+        f"Queue number {queue} is in use by another program or firewall rule.",
+        "Choose a free one with --standalone-nfq-queue-num, or omit the option.",
+    )
+
+
+def invalid_option(option: str, value: object, wanted: str) -> BadOption:
+    """Return the error for a value that an option cannot have."""
+    return BadOption(f"--standalone-nfq-{option} cannot be {value}.", f"Give {wanted}.")
+
+
+def queue_client_missing() -> NotInstalled:
+    """Return the error for an fnfqueue package that was asked for and is not there."""
+    return NotInstalled(
+        "The Python package fnfqueue, asked for with --standalone-nfq-queue-client, is not installed.",
+        "Install certbot-standalone-nfq[fnfqueue], or omit the option.",
+    )
+
+
+def package_unusable(package: str, reason: str) -> NotInstalled:
+    """Return the error for a Python package that is missing or broken."""
+    return NotInstalled(
+        f"The standalone-nfq plugin cannot load the Python package {package}: {reason}.",
+        f"Reinstall {package} into Certbot's Python environment, the same way Certbot was installed.",
+    )
+
+
+def unexpected(error: Exception) -> Error:
+    """Return the error for an exception that nobody thought of."""
+    return Error(
+        f"Unexpected error while checking this machine: {type(error).__name__}: {error}.",
+        "Report it, please, with the traceback from Certbot's log.",
+    )
+
+
+def _kernel_cure(module: str, place: Place) -> str:
+    if place is Place.CONTAINER:
+        return f"Load it on the container host with 'modprobe {module}', or boot that host with a kernel that has it."
+    if place is Place.WSL2:
+        return (
+            "Update the WSL kernel from Windows with 'wsl --update' and 'wsl --shutdown', or name a kernel that has it "
+            "in .wslconfig."
         )
-
-
-class InvalidOption(errors.MisconfigurationError):
-    """An option's value cannot be used."""
-
-    def __init__(self, option: str, value: object, wanted: str) -> None:
-        super().__init__(f"--standalone-nfq-{option} cannot be {value}. Give {wanted}.")
-
-
-class QueueClientMissing(errors.NoInstallationError):
-    """The fnfqueue package was asked for and is not there."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The Python package fnfqueue, asked for with --standalone-nfq-queue-client, is not installed. "
-            "Install certbot-standalone-nfq[fnfqueue], or leave the option away."
-        )
-
-
-class PackageUnusable(errors.NoInstallationError):
-    """A Python package that the plugin needs is missing or broken."""
-
-    def __init__(self, package: str, reason: str) -> None:
-        super().__init__(
-            f"The Python package {package}, which the standalone-nfq plugin needs, cannot be loaded: {reason}. "
-            f"Install {package} anew next to Certbot, from where Certbot itself is from."
-        )
-
-
-class Unforeseen(errors.PluginError):
-    """Something happened that should not."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(
-            f"The standalone-nfq plugin cannot tell whether it works here: {type(error).__name__}: {error}. "
-            "Look into Certbot's log for where this comes from, and report it."
-        )
+    return f"Load it with 'modprobe {module}', or boot your distribution's own kernel with all its modules installed."

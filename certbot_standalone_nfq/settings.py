@@ -55,9 +55,9 @@ class Option:
         return {"help": self.help, "default": False, "action": "store_true"}
 
     def check(self, value: Any) -> None:
-        """Raise errors.InvalidOption if a value that the parser has read cannot be used."""
+        """Raise errors.BadOption if a value that the parser has read cannot be used."""
         if value is not None and not self.allows(value):
-            raise errors.InvalidOption(self.name, self.show(value), self.wanted)
+            raise errors.invalid_option(self.name, self.show(value), self.wanted)
 
 
 OPTIONS = (
@@ -127,7 +127,7 @@ class Settings:
     def chosen(cls, port: int, address: str | None, value_of: Callable[[str], Any]) -> Settings:
         """Return what the options say, given a function from an option's name to its value.
 
-        Raises errors.InvalidOption.
+        Raises errors.BadOption.
         """
         values = {option.name: value_of(option.name) for option in OPTIONS}
         for option in OPTIONS:

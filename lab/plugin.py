@@ -15,7 +15,7 @@ WORKS = "It works.\n"
 
 
 def try_out(host: Host, *wrapper: str) -> str:
-    """Run the plugin on a host, inside what limits its powers; return WORKS, or the class and words of its error."""
+    """Run the plugin on a host, inside what limits its powers; return WORKS, or our class and words of its error."""
     command = host.command(*wrapper, sys.executable, "-m", "lab.plugin")
     finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert not finished.returncode, finished.stderr
@@ -33,7 +33,7 @@ def _main() -> None:
         authenticator.perform([])
         authenticator.cleanup([])
     except errors.PluginError as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error.__cause__).__name__}: {error}")
     else:
         print(WORKS, end="")
 

@@ -14,7 +14,9 @@ from lab.hosts import Host
 from lab.plugin import WORKS, try_out
 
 BOTH = "+net_admin,+net_raw,+dac_override"
-CONFINED_ROOT = r", which root lacks here\. Start (the container with --cap-add=NET_ADMIN|Certbot without what takes)"
+CONFINED_ROOT = (
+    r", which root lacks here\. Start (the container with --cap-add=NET_ADMIN|Certbot without the restriction)"
+)
 
 
 def refusing(error: int, family: int, protocol: int = -1) -> tuple[str, ...]:
@@ -55,8 +57,8 @@ def test_another_user_is_told_to_be_root(lonely_host: Host) -> None:
 
 def test_a_user_namespace_without_power_over_its_network_is_told_from_a_lack_of_capabilities(lonely_host: Host) -> None:
     said = try_out(lonely_host, "unshare", "--user", "--map-root-user")
-    assert "root in a user namespace that has no power over its network" in said
-    assert "Run Certbot as root outside of that container." in said
+    assert "root only inside a user namespace that does not own the network namespace" in said
+    assert "Run Certbot as root outside that container." in said
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_filter_of_system_calls_is_told_from_a_lack_of_capabilities(
     lonely_host: Host, error: int, family: int, protocol: int, kind: str
 ) -> None:
     said = try_out(lonely_host, *refusing(error, family, protocol))
-    assert f"may not use a {kind} socket, though it has the capabilities" in said
+    assert f"may not open a {kind} socket although it has the capabilities" in said
     assert "RestrictAddressFamilies" in said
 
 

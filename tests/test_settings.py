@@ -49,5 +49,5 @@ def test_any_two_of_32_bits_can_be_chosen(mask: int) -> None:
 
 @pytest.mark.parametrize("mask", [-3, 0, 1, 7, 0x1_8000_0000])
 def test_any_other_mask_is_refused(mask: int) -> None:
-    with pytest.raises(errors.InvalidOption, match="Give a mask of exactly two of 32 bits"):
+    with pytest.raises(errors.BadOption, match="Give a mask of exactly two of 32 bits"):
         Settings.chosen(80, "", {"mark": mask}.get)

@@ -43,14 +43,14 @@ class Tap:
     def __init__(self, port: int, *, replies: bool = False, thorough: bool = False) -> None:
         """Begin to look at what comes in; with `thorough` or `replies`, at its precise time and at what goes out, too.
 
-        Raises errors.NotPrivileged or OSError.
+        Raises errors.NotPermitted or OSError.
         The kernel clones every outgoing packet of the machine for a socket that is to see them, and times every packet
         that comes in if one wants to know when: both cost bystanders something, and are done only if asked for.
         """
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         except PermissionError as error:
-            raise errors.NotPrivileged("CAP_NET_RAW") from error
+            raise errors.not_privileged("CAP_NET_RAW") from error
         _attach(self._socket, _program(port, replies=replies))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         thorough = thorough or replies

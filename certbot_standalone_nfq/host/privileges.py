@@ -39,22 +39,22 @@ def missing_capabilities() -> list[str]:
 
 
 def require_linux() -> None:
-    """Raise errors.NotLinux or errors.NoPacketFilter where there can be no netfilter."""
+    """Raise errors.Error where there can be no netfilter."""
     if environment.system() != "linux":
-        raise errors.NotLinux(environment.system())
+        raise errors.not_linux(environment.system())
     if environment.place() is errors.Place.WSL1:
-        raise errors.NoPacketFilter
+        raise errors.wsl1()
 
 
 def require_capabilities() -> None:
     """Raise one of the package's errors if a capability is missing, or counts for nothing here."""
     missing = " and ".join(missing_capabilities())
     if missing and os.geteuid() == 0:
-        raise errors.RootConfined(missing, environment.place())
+        raise errors.root_confined(missing, environment.place())
     if missing:
-        raise errors.NotPrivileged(missing)
+        raise errors.not_privileged(missing)
     if not _capabilities_count():
-        raise errors.NetworkOfOthers
+        raise errors.foreign_network()
 
 
 def _effective_capabilities() -> int:
@@ -93,7 +93,7 @@ def refusal(kind: str, error: OSError) -> errors.Error | None:
         require_capabilities()
     except errors.Error as reason:
         return reason
-    return errors.SocketRefused(kind, os.strerror(error.errno))
+    return errors.socket_refused(kind, os.strerror(error.errno))
 
 
 def lack(feature: Feature) -> errors.KernelSupportMissing:

@@ -113,15 +113,10 @@ class FallbackListener:
         """Inodes of others' sockets that leave us the addresses we have."""
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._give_way, daemon=True)
-        try:
-            found = listeners(port)
-            for version in _unserved(found, port, address):
-                self._listen(version, address, found)
-        except errors.SignalExit:
-            self.stop()
-            raise
-        except Exception as error:  # most machines have a web server, and then it makes no difference
-            logger.warning("Whether a web server listens on port %d could not be found out: %s", port, error)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
+            self._begin(address)
+            undo.pop_all()
         if self._servers:
             logger.info(
                 "Nothing else listens at %s, so Certbot accepts connections there until the validation is over.",
@@ -140,6 +135,15 @@ class FallbackListener:
             self._watcher.join()
         while self._servers:
             self._servers.pop().end()
+
+    def _begin(self, address: str) -> None:
+        try:
+            found = listeners(self._port)
+            for version in _unserved(found, self._port, address):
+                self._listen(version, address, found)
+        except Exception as error:  # most machines have a web server, and then it makes no difference
+            errors.raise_interruption(error)
+            logger.warning("Cannot determine whether a web server listens on port %d: %s", self._port, error)
 
     def _listen(self, version: int, address: str, others: list[Listener]) -> None:
         """Listen at all addresses of an IP version, or at each that is free if somebody has one of them."""

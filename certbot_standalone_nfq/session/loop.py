@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.capture.nfqueue.setup import Claim, claim
 from certbot_standalone_nfq.engine.engine import Engine
@@ -107,6 +108,7 @@ class Interception:
         try:
             self._handle_until_stopped()
         except Exception as error:
+            errors.raise_interruption(error)
             self._claim.queue.close()
             logger.warning("Challenge requests go to the web server from here on: %s", error, exc_info=True)
 
@@ -136,7 +138,8 @@ class Interception:
                 packet.payload, began, packet.interface, packet.length, verified=packet.verified
             )
             replacement = write(reaction.reset) if reaction.reset else None
-        except Exception:
+        except Exception as error:
+            errors.raise_interruption(error)
             self._warn_once("handling a packet failed, and it passes")
             reaction, replacement = _PASS, None
         if reaction.verdict is not Verdict.PASS:
@@ -173,6 +176,7 @@ class Interception:
                 if self._record:
                     self._record(write(segment))
             except Exception as error:
+                errors.raise_interruption(error)
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")
 
     def _note(self, packet: QueuedPacket, verdict: Verdict) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 
@@ -26,7 +27,7 @@ class Observation:
     """Looks on at one port, from its making until `stop`."""
 
     def __init__(self, port: int, evidence: Evidence, *, thorough: bool = False) -> None:
-        """Begin, at once with all that Edge can show if it is to be thorough. Raises errors.NotPrivileged or OSError.
+        """Begin, at once with all that Edge can show if it is to be thorough. Raises errors.NotPermitted or OSError.
 
         The evidence is told of each segment in turn, by a thread of the observation's or by `catch_up`.
         """
@@ -57,6 +58,7 @@ class Observation:
                 with self._reading:
                     self._read(_PACKETS)
             except Exception as error:
+                errors.raise_interruption(error)
                 logger.debug("The machine's edge is not looked at any more: %s", error, exc_info=True)
                 self.missed += 1
                 return

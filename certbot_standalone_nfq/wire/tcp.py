@@ -19,6 +19,8 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.utils import checksum
 
+from certbot_standalone_nfq import errors
+
 _IPPROTO_TCP = 6
 _IPV4_HEADER = 20
 _IPV6_HEADER = 40
@@ -159,6 +161,7 @@ def read(packet: bytes, layout: Layout, interface: int = 0) -> Segment:
             interface=interface,
         )
     except Exception as error:  # whatever scapy makes of hostile options, it is one malformed packet
+        errors.raise_interruption(error)
         raise MalformedPacket(str(error)) from error
 
 

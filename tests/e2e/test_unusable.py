@@ -100,16 +100,14 @@ def test_without_what_it_takes_of_the_machine(two_lineages: Certbot, launcher: t
 def test_without_scapy(two_lineages: Certbot, tmp_path: Path) -> None:
     which, output = renewed(two_lineages, *without(tmp_path, "scapy"))
     assert which == {OTHER}
-    assert (
-        "scapy, which the standalone-nfq plugin needs, cannot be loaded: it is not installed. Install scapy" in output
-    )
+    assert "cannot load the Python package scapy: it is not installed. Reinstall scapy into Certbot's" in output
 
 
 @pytest.mark.parametrize("outbreak", ["1 / 0", "raise SystemExit(3)", "not Python", "VERSION = '1.0'  # and no more"])
 def test_with_a_scapy_that_cannot_be_loaded(two_lineages: Certbot, tmp_path: Path, outbreak: str) -> None:
     which, output = renewed(two_lineages, *broken(tmp_path, "scapy", outbreak))
     assert which == {OTHER}
-    assert "scapy, which the standalone-nfq plugin needs, cannot be loaded:" in output
+    assert "The standalone-nfq plugin cannot load the Python package scapy:" in output
 
 
 @pytest.mark.parametrize("outbreak", ["1 / 0", "raise SystemExit(3)"])

@@ -69,8 +69,11 @@ def at(monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
     ("place", "cure"),
     [
         (Place.MACHINE, "Load it with 'modprobe nfnetlink_queue', or boot your distribution's own kernel"),
-        (Place.CONTAINER, "Load it on the container's host with 'modprobe nfnetlink_queue', or boot a kernel there"),
-        (Place.WSL2, "Update WSL's kernel from Windows with 'wsl --update' and 'wsl --shutdown', or name one"),
+        (
+            Place.CONTAINER,
+            "Load it on the container host with 'modprobe nfnetlink_queue', or boot that host with a kernel",
+        ),
+        (Place.WSL2, "Update the WSL kernel from Windows with 'wsl --update' and 'wsl --shutdown', or name a kernel"),
     ],
 )
 def test_what_the_kernel_lacks_is_cured_where_the_kernel_is_from(
@@ -84,14 +87,14 @@ def test_what_the_kernel_lacks_is_cured_where_the_kernel_is_from(
 
 def test_wsl_1_cannot_do_it_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     at(monkeypatch, Place.WSL1)
-    with pytest.raises(errors.NoPacketFilter, match=r"which WSL 1 has not\. Use WSL 2"):
+    with pytest.raises(errors.Error, match=r"which WSL 1 does not have\. Convert to WSL 2"):
         privileges.require_linux()
 
 
 @pytest.mark.parametrize("system", ["darwin", "freebsd14"])
 def test_another_operating_system_cannot_either(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
     monkeypatch.setattr(environment, "system", lambda: system)
-    with pytest.raises(errors.NotLinux, match=rf"this system, {system}, has not\. Use another authenticator here"):
+    with pytest.raises(errors.Error, match=rf"which {system} does not have\. Use another authenticator here"):
         privileges.require_linux()
 
 

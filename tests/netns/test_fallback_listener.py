@@ -13,6 +13,7 @@ import pytest
 from acme.standalone import HTTP01Server
 from certbot.errors import SignalExit
 
+import certbot_standalone_nfq.authenticator  # noqa: F401 - says what a SignalExit is
 from certbot_standalone_nfq.host.sockets import Listener, listeners
 from certbot_standalone_nfq.session import listener
 from certbot_standalone_nfq.session.listener import FallbackListener

@@ -114,7 +114,7 @@ def test_without_the_privilege_the_error_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr("os.geteuid", lambda: 65534)
     monkeypatch.setattr(privileges, "missing_capabilities", lambda: ["CAP_NET_RAW"])
-    with pytest.raises(errors.NotPrivileged, match="without CAP_NET_RAW"):
+    with pytest.raises(errors.NotPermitted, match="without CAP_NET_RAW"):
         Sender()
 
 

@@ -154,7 +154,7 @@ class IptablesFirewall:
         program = command[0]
         result = run(command, seconds=_TIMEOUT, stdin=script, pass_fds=self._hold_open)
         if result.timed_out:
-            raise errors.FirewallHangs(program, _TIMEOUT)
+            raise errors.firewall_hangs(program, _TIMEOUT)
         if result.status is None:
             raise errors.FirewallRefused(program, result.failure)
         if result.stderr:
@@ -178,7 +178,7 @@ def _resource_problem(program: str, complaint: str) -> errors.Error:
     if "lock file" in complaint and "ermission denied" in complaint:
         return errors.FirewallLockDenied(program)
     if "xtables lock" in complaint:
-        return errors.FirewallLocked(program, _LOCK_SECONDS)
+        return errors.firewall_locked(program, _LOCK_SECONDS)
     return errors.FirewallRefused(program, _first_line(complaint))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import fnfqueue
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue import messages
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.capture.nfqueue.queue import Configuration, bind_error, enlarge_receive_buffer, open_error
@@ -110,6 +111,7 @@ class FnfqueueQueue:
                 logger.debug("Packet queue %d: more packets came than the receive buffer holds", self.number)
                 self._connection.reset()
             except Exception as error:  # fnfqueue's word for a verdict that the kernel refused
+                errors.raise_interruption(error)
                 logger.debug("Packet queue %d: %s", self.number, error)
 
     def _take(self, packet: Any) -> None:

@@ -113,26 +113,26 @@ def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) ->
 def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tuple[Allocation, PacketQueue]:
     """Return the first plan whose queue and marks are free, its queue bound."""
     configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
-    reasons: list[Exception] = []
+    reasons: list[errors.Error] = []
     conflicts: list[str] = []
     marks = None if settings.mark is None else Marks.from_mask(settings.mark)
     for allocation in candidates(settings.port, settings.queue, marks, selection):
         try:
             queue = _open_queue(allocation.queue, settings.queue_client, configuration)
         except QueueOccupied:
-            reasons.append(errors.QueueInUse(allocation.queue))
+            reasons.append(errors.queue_in_use(allocation.queue))
             continue
         rule = firewall.conflict(allocation)
         if rule is None:
             return allocation, queue
         queue.close()
         conflicts.append(rule)
-        reasons.append(errors.MarkInUse(allocation.marks.both, rule))
+        reasons.append(errors.mark_in_use(allocation.marks.both, rule))
     if marks is None and conflicts:
         raise errors.MarksInUse(conflicts[-1])
     if settings.queue is not None or marks is not None:
         raise reasons[0]
-    raise errors.NoFreeQueue(str(reasons[0]))
+    raise errors.no_free_queue(reasons[0].cause)
 
 
 def _remove_leftovers(firewall: Firewall, settings: Settings) -> None:
@@ -155,19 +155,18 @@ def _open_queue(number: int, client: str, configuration: Configuration = FOR_CHA
     """Become a queue's listener. Raises QueueOccupied, or one of the package's errors."""
     installed = importlib.util.find_spec("fnfqueue") is not None
     if client == "fnfqueue" and not installed:
-        raise errors.QueueClientMissing
+        raise errors.queue_client_missing()
     # fnfqueue hands packets on from thread to thread, which a whole port's bystanders would have to wait for.
     prefer_netlink = client == AUTO and configuration is FOR_WHOLE_PORT
     if client == "netlink" or prefer_netlink or not installed:
         return NetlinkQueue(number, configuration)
     try:
         from certbot_standalone_nfq.capture.nfqueue.fnfqueue_client import FnfqueueQueue
-    except errors.SignalExit:
-        raise
     except (Exception, SystemExit) as error:  # whatever a damaged or unfit package raises
+        errors.raise_interruption(error)
         reason = f"{type(error).__name__}: {error}"
         if client == "fnfqueue":
-            raise errors.PackageUnusable("fnfqueue", reason) from error
+            raise errors.package_unusable("fnfqueue", reason) from error
         logger.debug("The fnfqueue package cannot be loaded, and is done without: %s", reason)
         return NetlinkQueue(number, configuration)
     return FnfqueueQueue(number, configuration)

@@ -40,7 +40,7 @@ def run(program: str, *arguments: str, commands: Sequence[str] = (), hold_open: 
         pass_fds=hold_open,
     )
     if result.timed_out:
-        raise errors.FirewallHangs(program, _TIMEOUT)
+        raise errors.firewall_hangs(program, _TIMEOUT)
     if result.status is None:
         raise errors.FirewallRefused(program, result.failure)
     if result.status:
@@ -99,7 +99,7 @@ class Session:
         while not any(line.startswith(_REPLY) for line in said.splitlines()):
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
-                raise errors.FirewallHangs(self._program, _TIMEOUT)
+                raise errors.firewall_hangs(self._program, _TIMEOUT)
             octets = os.read(self._process.stdout.fileno(), 1 << 16)
             if not octets:
                 raise refusal(self._program, said.decode(errors="replace"))

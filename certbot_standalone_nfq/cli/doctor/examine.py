@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.cli.doctor import machine, port
 from certbot_standalone_nfq.cli.doctor.finding import Finding, Status, warned
@@ -81,6 +82,7 @@ def _guarded(check: str, find: Callable[[], Iterable[Finding]]) -> Iterator[Find
     try:
         yield from find()
     except Exception as error:
+        errors.raise_interruption(error)
         yield warned(check, f"Could not be found out: {error!r}.", "Look into it by hand, and report this.")
 
 

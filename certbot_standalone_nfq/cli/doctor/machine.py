@@ -26,8 +26,7 @@ def capabilities() -> Iterator[Finding]:
         privileges.require_linux()
         privileges.require_capabilities()
     except errors.Error as error:
-        cause, _, cure = str(error).partition(". ")
-        yield failed("privileges", f"{cause}.", cure)
+        yield failed("privileges", error.cause, error.cure)
         return
     yield passed("privileges", "CAP_NET_ADMIN and CAP_NET_RAW are in effect.")
 
@@ -169,15 +168,16 @@ def self_test_result(test: SelfTest, seconds: float) -> Iterator[Finding]:
         )
         return
     except Failed as error:
-        yield failed("self-test", f"No interception was possible: {error}", "See the lines above, and the message.")
+        yield failed("self-test", f"No interception was possible. {error.cause}", error.cure or "See the lines above.")
         return
     for exchange in outcome.exchanges:
         yield _exchange(exchange)
-    if outcome.fallback:
+    if outcome.lack:
+        cause, cure = outcome.lack
         yield warned(
             "self-test",
-            f"Worked only with the selection {outcome.selection}: {outcome.fallback}",
-            "Certbot answers all the same, and slows the port down while it validates.",
+            f"Worked only with the selection {outcome.selection}: {cause}",
+            f"{cure} Until then, Certbot slows the port down while it validates.",
         )
 
 

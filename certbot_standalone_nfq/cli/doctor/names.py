@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.command import Deadline
@@ -142,6 +143,7 @@ def _caa(name: str) -> Answer:
             warned("CAA", f"{name}: could not be read: {error}.", "See whether the nameserver answers for type CAA.")
         )
     except Exception as error:
+        errors.raise_interruption(error)
         return _always(warned("CAA", f"{name}: could not be read: {error!r}.", "Ask for it with dig."))
     if not records:
         return _always(passed("CAA", f"{name} has no CAA records: every authority may issue."))

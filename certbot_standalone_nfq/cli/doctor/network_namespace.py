@@ -14,6 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from certbot_standalone_nfq import errors
+
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _PR_CAPBSET_DROP = 24  # include/uapi/linux/prctl.h
 _CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
@@ -24,6 +26,10 @@ _REQUEST = "16sh14x"
 
 class Failed(Exception):
     """The function raised an exception, or its process ended before it returned."""
+
+    def __init__(self, cause: str, cure: str = "") -> None:
+        super().__init__(cause)
+        self.cause, self.cure = cause, cure
 
 
 class PrivateRun:
@@ -48,12 +54,12 @@ class PrivateRun:
                 raise TimeoutError
             succeeded, value = self._results.recv()
         except EOFError as error:
-            raise Failed("its process ended early") from error
+            raise Failed("Its process ended early.") from error
         finally:
             self._results.close()
             self._process.join()
         if not succeeded:
-            raise Failed(value)
+            raise Failed(*value)
         return value
 
 
@@ -61,8 +67,11 @@ def _run(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) 
     try:
         enter()
         outcome = True, function(*arguments)
+    except errors.Error as error:
+        outcome = False, (error.cause, error.cure)
     except Exception as error:
-        outcome = False, str(error) or type(error).__name__
+        errors.raise_interruption(error)
+        outcome = False, (f"{type(error).__name__}: {error}.",)
     sender.send(outcome)
 
 

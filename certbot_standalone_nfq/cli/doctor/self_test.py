@@ -31,10 +31,11 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the self-test: which packets were looked at, and why not the fewest, and each exchange."""
+    """What came of the self-test."""
 
     selection: str
-    fallback: str
+    lack: tuple[str, str] | None
+    """Why no better selection was possible, and what to do about it."""
     exchanges: tuple[Exchange, ...]
 
 
@@ -48,12 +49,12 @@ def intercept(firewall: str) -> Outcome:
     """Intercept on the loopback interface, by one firewall tool. Raises one of the package's errors."""
     versions = (4, 6) if privileges.has_ipv6() else (4,)
     with _listening(versions) as port:
-        interception, selection, fallback = _start(port, firewall)
+        interception, selection, lack = _start(port, firewall)
         try:
             exchanges = tuple(_exchange(interception, version, port) for version in versions)
         finally:
             interception.stop()
-    return Outcome(selection.value, fallback, exchanges)
+    return Outcome(selection.value, (lack.cause, lack.cure) if lack else None, exchanges)
 
 
 @contextlib.contextmanager
@@ -70,16 +71,16 @@ def _listening(versions: tuple[int, ...]) -> Iterator[int]:
         yield port
 
 
-def _start(port: int, firewall: str) -> tuple[Interception, Selection, str]:
+def _start(port: int, firewall: str) -> tuple[Interception, Selection, errors.Error | None]:
     """Intercept with the first selection that the kernel can do; return it, and why not the one before it."""
-    fallback: errors.KernelSupportMissing | None = None
+    lack: errors.KernelSupportMissing | None = None
     for selection in Selection:
         settings = Settings(port, firewall=firewall, selection=selection.value)
         try:
-            return Interception(settings, lambda _: None), selection, str(fallback or "")
+            return Interception(settings, lambda _: None), selection, lack
         except errors.KernelSupportMissing as error:
-            fallback = error
-    raise fallback or AssertionError("no selection, and no error either")
+            lack = error
+    raise lack or AssertionError("no selection, and no error either")
 
 
 def _exchange(interception: Interception, version: int, port: int) -> Exchange:

@@ -236,5 +236,5 @@ def test_a_kernel_that_will_not_bind_a_free_number_refuses_the_socket(
     with contextlib.ExitStack() as stack:
         stack.enter_context(lonely_host.inside())
         stack.enter_context(contextlib.closing(claims._open_queue(NUMBER, client)))
-        with pytest.raises(errors.SocketRefused, match=r"netlink socket.*Operation not permitted"):
+        with pytest.raises(errors.NotPermitted, match=r"netlink socket.*Operation not permitted"):
             claims._open_queue(NUMBER, client)

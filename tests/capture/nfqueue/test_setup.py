@@ -48,7 +48,7 @@ def test_claims_at_one_time_take_other_queues_and_marks(host: Host) -> None:
     before = host.rules()
     held = [claim(Settings(80)) for _ in range(4)]
     assert len({each.allocation.queue for each in held}) == 4
-    with pytest.raises(errors.NoFreeQueue, match="Queue number 28080 is in use"):
+    with pytest.raises(errors.ResourceInUse, match="Queue number 28080 is in use"):
         claim(Settings(80))
     for each in held:
         each.release()
@@ -81,14 +81,14 @@ def test_where_a_rule_copies_whole_connection_marks_no_connection_is_marked(
 def test_a_mark_that_the_user_chose_and_a_rule_uses_is_an_error(host: Host) -> None:
     host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x4")
     before = host.rules()
-    with pytest.raises(errors.MarkInUse, match=r"0x6 .*--set-xmark 0x4/0xffffffff.*--standalone-nfq-mark"):
+    with pytest.raises(errors.BadOption, match=r"0x6 .*--set-xmark 0x4/0xffffffff.*--standalone-nfq-mark"):
         claim(Settings(80, mark=6))
     assert host.rules() == before
 
 
 def test_a_queue_that_the_user_chose_and_another_has_is_an_error(host: Host) -> None:
     held = claim(Settings(80, queue=5))
-    with pytest.raises(errors.QueueInUse, match="Queue number 5 "):
+    with pytest.raises(errors.BadOption, match="Queue number 5 "):
         claim(Settings(80, queue=5))
     held.release()
 
@@ -220,7 +220,7 @@ def test_the_guards_commands_remove_the_rules_of_every_selection(
 def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certbot_standalone_nfq.host.privileges.missing_capabilities", lambda: ["CAP_NET_RAW"])
     monkeypatch.setattr("os.geteuid", lambda: 65534)
-    with pytest.raises(errors.NotPrivileged, match=r"without CAP_NET_RAW.*Run Certbot as root"):
+    with pytest.raises(errors.NotPermitted, match=r"without CAP_NET_RAW.*Run Certbot as root"):
         claim(Settings(80))
 
 
@@ -229,13 +229,13 @@ def test_an_fnfqueue_that_cannot_be_loaded_is_missed_only_if_asked_for(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: "there")
     monkeypatch.setitem(sys.modules, "certbot_standalone_nfq.capture.nfqueue.fnfqueue_client", None)
-    with pytest.raises(errors.PackageUnusable, match=r"package fnfqueue, .* cannot be loaded: ModuleNotFoundError"):
+    with pytest.raises(errors.NotInstalled, match=r"cannot load the Python package fnfqueue: ModuleNotFoundError"):
         claims._open_queue(28080, "fnfqueue")
     claims._open_queue(28080, "auto").close()
 
 
 def test_fnfqueue_is_missed_only_if_asked_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(errors.QueueClientMissing, match="not installed"):
+    with pytest.raises(errors.NotInstalled, match="not installed"):
         claims._open_queue(28080, "fnfqueue")
     claims._open_queue(28080, "auto").close()

@@ -164,7 +164,7 @@ def test_an_nft_that_never_answers_is_an_error(tmp_path: Path, monkeypatch: pyte
     silent.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
     silent.chmod(0o755)
     session = Session(str(silent), ())
-    with pytest.raises(errors.FirewallHangs, match=r"did not end within 0.2 seconds"):
+    with pytest.raises(errors.Error, match=r"did not end within 0.2 seconds"):
         session.run(["add table inet t"])
     session.close()
 
@@ -180,7 +180,9 @@ def test_the_users_history_of_commands_is_left_alone(
 
 
 def test_without_nft_the_error_says_what_to_install(empty_path: Path) -> None:
-    with pytest.raises(errors.NoFirewallTool, match=r"no program nft,.* Install your distribution's nftables package"):
+    with pytest.raises(
+        errors.NoFirewallTool, match=r"no program nft in .* Install your distribution's nftables package"
+    ):
         NftablesFirewall()
 
 

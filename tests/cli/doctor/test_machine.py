@@ -48,7 +48,7 @@ def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> No
 def test_power_over_other_networks_than_this_is_none(server: Host) -> None:
     report = doctor.examine(server, wrapper=("unshare", "--user", "--map-root-user"))
     assert report.status == 1
-    assert "has no power over its network" in report.seen("privileges", "fail")
+    assert "does not own the network namespace" in report.seen("privileges", "fail")
 
 
 def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: Host) -> None:
