@@ -169,7 +169,7 @@ def test_the_hint_goes_by_what_the_authority_says(authenticator: Authenticator, 
         {"type": "urn:ietf:params:acme:error:caa", "detail": "CAA record prevents issuance"}
     )
     assert authenticator.auth_hint([achall(1, problem=problem)]).startswith(
-        "example.com: the authority may not certify it: a CAA record"
+        "example.com: a CAA record of the name or of a parent domain forbids"
     )
     authenticator.cleanup([achall(1)])
 

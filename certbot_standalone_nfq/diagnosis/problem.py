@@ -1,4 +1,4 @@
-"""What the authority says of a failure: its problem document, read as far as its words are known to us."""
+"""What the CA says about a failure: its problem document, read by the words of CAs that we know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """The authority's problem document (RFC 7807), as far as it is of use: RFC 8555, 6.7."""
+    """The CA's problem document (RFC 7807; RFC 8555, 6.7)."""
 
     kind: str = ""
     """The last part of its type, such as `connection`, `dns`, `caa`."""
@@ -17,18 +17,18 @@ class Problem:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses that the authority says it spoke to, as far as its words are known to us."""
+        """The addresses that the CA says it connected to, if its words are known to us."""
         found = (match for pattern in _SPOKEN_TO for match in pattern.findall(self.detail))
         return tuple(dict.fromkeys(address for address in found if _is_address(address)))
 
     def is_of_the_name(self, name: str) -> bool:
-        """Whether the authority could not look a name up, or may not certify it whatever it finds."""
+        """Whether the CA could not look a name up, or may not certify it whatever it finds."""
         if self.other_name(name):
             return False
         return self.kind in ("dns", "caa", "dnssec") or _NOT_LOOKED_UP.search(self.detail) is not None
 
     def other_name(self, name: str) -> str | None:
-        """Return the name that it could not look up, if that is neither this one nor a parent: a redirection's."""
+        """Return the name that the CA could not look up, if neither this one nor a parent: a redirect's target."""
         found = _LOOKED_UP.search(self.detail)
         other = found.group(1).lower().strip(".") if found else ""
         name = name.lower().strip(".")
@@ -36,17 +36,17 @@ class Problem:
 
     @property
     def waited_for_an_answer(self) -> bool:
-        """Whether the authority says that it had a connection, and got nothing over it in time."""
+        """Whether the CA says that it had a connection, and received nothing over it in time."""
         return _NO_RESPONSE.search(self.detail) is not None
 
     @property
     def was_refused(self) -> bool:
-        """Whether the authority says that a connection was refused."""
+        """Whether the CA says that a connection was refused."""
         return _REFUSED.search(self.detail) is not None
 
     @property
     def was_redirected(self) -> bool:
-        """Whether the authority speaks of a redirection, or of another scheme than it begins with."""
+        """Whether the CA mentions a redirect, or another scheme than the one it begins with."""
         return _ELSEWHERE.search(self.detail) is not None
 
 

@@ -1,6 +1,6 @@
-"""Why a validation failed, as far as the evidence carries: a cause, and the facts it rests on. No words here.
+"""Why a validation failed: the cause that the evidence shows, and the facts behind it. No words here.
 
-The rules are asked in turn, the most specific first; what none of them knows leaves 'nothing arrived'.
+The rules are asked in turn, the most specific first. If none applies, nothing arrived.
 """
 
 from __future__ import annotations
@@ -18,77 +18,77 @@ from certbot_standalone_nfq.diagnosis.problem import Problem
 
 
 class Cause(enum.Enum):
-    """What can be told apart."""
+    """What the evidence can tell apart."""
 
     NAME_TROUBLE = enum.auto()
-    """The authority could not look the name up, or may not certify it."""
+    """The CA could not look the name up, or may not certify it."""
     UNACKNOWLEDGED = enum.auto()
-    """Requests were answered, and no answer arrived."""
+    """Requests were answered, and no answer was acknowledged."""
     BEHIND_PROXY = enum.auto()
     """Requests were answered, and had come through a proxy."""
     OTHER_PERSPECTIVE = enum.auto()
-    """Requests were answered, and that is all that can be seen from here."""
+    """Requests were answered and acknowledged; nothing else can be seen from here."""
     OTHER_PROGRAM = enum.auto()
-    """Requests came to this machine, and the plugin did not get them."""
+    """Requests reached this machine, and not the plugin."""
     REDIRECTED = enum.auto()
-    """The authority was redirected by something that is not this machine's server."""
+    """The CA was redirected by something other than this machine's server."""
     NOT_THIS_MACHINE = enum.auto()
-    """The authority spoke to an address that is not this machine's."""
+    """The CA connected to an address that this machine does not have."""
     REFUSED = enum.auto()
     """Connections were refused by this machine."""
     DROPPED = enum.auto()
-    """Connection attempts got no answer of this machine."""
+    """This machine did not answer connection attempts."""
     RETURN_PATH = enum.auto()
     """This machine's answers to connection attempts did not arrive."""
     NO_REQUEST = enum.auto()
     """Connections were opened, and no request came over them."""
     ONE_FAMILY = enum.auto()
-    """One IP version brings connections; the one that the authority used does not."""
+    """Connections arrive over one IP version, and none over the one that the CA used."""
     NOTHING = enum.auto()
     """No request came."""
 
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What is known of the machine and of the name, apart from packets."""
+    """What is known about the machine and the name, apart from packets."""
 
     port: int
     addresses: tuple[str, ...] = ()
     """The name's, as looked up from here."""
     own: frozenset[str] = frozenset()
-    """Those of the name's and the authority's that are this machine's."""
+    """Those that this machine has, of the name's addresses and of those that the CA used."""
     translated: bool = False
-    """Whether this machine's addresses are private, so that others may stand for them outside."""
+    """Whether this machine's addresses are private, so that a router may translate others to them."""
     watched: bool = True
-    """Whether the edge was looked at, and nothing missed."""
+    """Whether incoming segments were watched, and none missed."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A cause on one name's failure, and what it rests on."""
+    """Why one name's validation failed, and the facts that show it."""
 
     cause: Cause
     name: str
     port: int
     count: int = 0
-    """Of requests or connections that the cause is about."""
+    """How many requests or connections the cause is about."""
     peers: tuple[str, ...] = ()
     """Where they came from."""
     addresses: tuple[str, ...] = ()
-    """What the authority spoke to, or the name leads to."""
+    """Those that the CA used, or that the name has."""
     headers: tuple[str, ...] = ()
     families: tuple[int, ...] = ()
     """The IP versions concerned."""
     kind: str = ""
-    """The authority's kind of problem."""
+    """The kind of problem that the CA reports."""
     arrived: int = 0
-    """Connection attempts that arrived from anybody over the IP version that works."""
+    """How many connection attempts arrived over the IP version that works, from any peer."""
     watched: bool = True
     translated: bool = False
 
     @property
     def is_of_address(self) -> bool:
-        """Whether what was to be certified is an address and no name (RFC 8738)."""
+        """Whether the certificate is for an address, not for a name (RFC 8738)."""
         try:
             ipaddress.ip_address(self.name)
         except ValueError:
@@ -98,25 +98,25 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Case:
-    """All there is to go by for one failed challenge. Attempts and counts are of this machine's addresses only."""
+    """The evidence about one failed challenge. Attempts and counts are of this machine's addresses only."""
 
     name: str
     seen: Seen
     attempts: Sequence[Attempt]
     arrivals: Counter[str]
-    """Connection attempts of others, by the address they were for."""
+    """How many connection attempts arrived, by the address they were for."""
     served: Counter[str]
-    """Those of them that brought data, likewise."""
+    """How many of them sent data, by the same address."""
     problem: Problem
     host: HostFacts
 
     def arrived(self, *versions: int) -> int:
-        """Return how many connection attempts of others came over these IP versions."""
+        """Return how many connection attempts arrived over these IP versions."""
         return sum(count for address, count in self.arrivals.items() if _version(address) in versions)
 
     @property
     def spoken_to(self) -> tuple[str, ...]:
-        """The addresses that the authority used, or may have used."""
+        """The addresses that the CA used, or may have used."""
         return self.problem.addresses or self.host.addresses
 
     def conclude(self, cause: Cause, **facts: Any) -> Diagnosis:
@@ -134,7 +134,7 @@ class Case:
 
 
 def diagnose(case: Case) -> Diagnosis:
-    """Return the first cause that the evidence carries."""
+    """Return the first cause that the evidence shows."""
     for rule in _RULES:
         found = rule(case)
         if found:
@@ -172,7 +172,7 @@ def _redirected(case: Case) -> Diagnosis | None:
 
 
 def _elsewhere(case: Case) -> Diagnosis | None:
-    """Tell that the authority spoke to another machine, where no translation of addresses can be the reason."""
+    """Diagnose that the CA connected to another machine, which no translation of addresses can explain."""
     return None if case.host.translated else _not_this_machine(case)
 
 
@@ -187,15 +187,15 @@ def _not_this_machine(case: Case) -> Diagnosis | None:
 
 
 def _failed_attempts(case: Case) -> Diagnosis | None:
-    """Tell what most of the attempts came to that the authority may have made."""
+    """Diagnose how most of the attempts ended that the CA may have made."""
     families = {_version(address) for address in case.problem.addresses} or {4, 6}
     kinds: dict[Cause, list[Attempt]] = {}
     for attempt in case.attempts:
-        cause = outcome(attempt) or _met_by_the_authority(attempt, case)
+        cause = outcome(attempt) or _reported_by_ca(attempt, case)
         if cause and _version(attempt.connection.peer) in families:
             kinds.setdefault(cause, []).append(attempt)
     if not case.host.watched:
-        kinds.pop(Cause.DROPPED, None)  # it may have been answered, and that missed
+        kinds.pop(Cause.DROPPED, None)  # its answer may have been missed
     if not kinds:
         return None
     cause = max(kinds, key=lambda each: len(kinds[each]))
@@ -229,7 +229,7 @@ _RULES: tuple[Callable[[Case], Diagnosis | None], ...] = (
 
 
 def outcome(attempt: Attempt) -> Cause | None:
-    """Say how an attempt failed, if its packets show that it did."""
+    """Return how an attempt failed, if its packets show that it did."""
     if attempt.refused:
         return Cause.REFUSED
     if attempt.observed_syns and not attempt.accepted:
@@ -237,10 +237,10 @@ def outcome(attempt: Attempt) -> Cause | None:
     return Cause.RETURN_PATH if attempt.accepted and attempt.syns > 1 else None
 
 
-def _met_by_the_authority(attempt: Attempt, case: Case) -> Cause | None:
-    """Say what an attempt was that may be anybody's open connection, going by what the authority says it met.
+def _reported_by_ca(attempt: Attempt, case: Case) -> Cause | None:
+    """Return how an attempt failed that may be any client's open connection, judged by what the CA reports.
 
-    It was refused only if nobody else was served at the address that the authority names.
+    It was refused only if no other client was served at the address that the CA names.
     """
     if case.problem.waited_for_an_answer:
         return Cause.NO_REQUEST

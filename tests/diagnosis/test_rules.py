@@ -1,4 +1,4 @@
-"""Verdicts that take no network to tell apart, and the words for all of them. tests/e2e has those that do."""
+"""Causes that can be told apart without a network, and the words for all of them. tests/e2e has the others."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def case(**facts: Any) -> Case:
         ("", ()),
     ],
 )
-def test_the_addresses_that_the_authority_names_are_read_out_of_its_words(
-    detail: str, addresses: tuple[str, ...]
-) -> None:
+def test_the_addresses_that_the_ca_names_are_read_out_of_its_words(detail: str, addresses: tuple[str, ...]) -> None:
     assert Problem("connection", detail).addresses == addresses
 
 
@@ -63,12 +61,12 @@ def test_the_addresses_that_the_authority_names_are_read_out_of_its_words(
         ("connection", 'could not resolve URL "http://example.com"'),
     ],
 )
-def test_trouble_with_the_name_is_told_even_if_requests_were_answered(kind: str, detail: str) -> None:
+def test_a_problem_of_the_name_is_reported_even_if_requests_were_answered(kind: str, detail: str) -> None:
     seen = Seen([Request(Connection("198.51.100.1", 1, OWN, 80), 0.001, acknowledged=True)], 1)
     for there in (Seen(), seen):
         assert diagnose(case(seen=there, problem=Problem(kind, detail))).cause is Cause.NAME_TROUBLE
     text = words(diagnose(case(seen=seen, problem=Problem(kind, detail))))
-    assert "(1 challenge request came here and got an answer all the same)" in text
+    assert "(1 challenge request did arrive here and was answered)" in text
 
 
 def test_an_address_that_is_not_ours_is_the_reason_unless_addresses_are_translated() -> None:
@@ -79,23 +77,23 @@ def test_an_address_that_is_not_ours_is_the_reason_unless_addresses_are_translat
     assert diagnose(case(host=translated, attempts=dropped)).cause is Cause.DROPPED
     alone = diagnose(case(host=translated))
     assert alone.cause is Cause.NOT_THIS_MACHINE
-    assert "have whatever has that address forward TCP port 80" in words(alone)
+    assert "Forward TCP port 80 of that address" in words(alone)
 
 
-def test_attempts_over_the_other_ip_version_than_the_authoritys_are_not_blamed() -> None:
+def test_attempts_over_another_ip_version_than_the_cas_are_not_blamed() -> None:
     problem = Problem("connection", f"{OWN}: Fetching http://example.com: Timeout during connect")
     found = diagnose(case(problem=problem, attempts=[attempt("2001:db8::1", "2001:db8::80", refused=True)]))
     assert found.cause is Cause.NOTHING
 
 
-def test_an_open_connection_counts_only_if_the_authority_says_it_had_one() -> None:
+def test_an_open_connection_counts_only_if_the_ca_says_it_had_one() -> None:
     silent = [attempt(syns=1)]
     assert diagnose(case(attempts=silent)).cause is Cause.NOTHING
     waited = Problem("connection", "Timeout after connect (your server may be slow or overloaded)")
     assert diagnose(case(attempts=silent, problem=waited)).cause is Cause.NO_REQUEST
 
 
-def test_an_attempt_counts_as_refused_if_the_authority_says_so_and_nobody_was_served_there() -> None:
+def test_an_attempt_counts_as_refused_if_the_ca_says_so_and_no_client_was_served_there() -> None:
     refused = Problem("connection", f"dial tcp {OWN}:80: connect: connection refused")
     silent = [attempt(syns=1)]
     assert diagnose(case(attempts=silent, problem=refused)).cause is Cause.REFUSED
@@ -119,7 +117,7 @@ def test_a_probe_that_opens_and_closes_is_not_blamed_for_a_timeout_during_connec
         ("DNS problem: NXDOMAIN looking up A for example.com - check that a DNS record exists", False),
     ],
 )
-def test_a_redirection_is_told_by_the_authoritys_words_for_it_alone(detail: str, redirected: bool) -> None:
+def test_a_redirect_is_recognised_by_the_cas_words_for_it_alone(detail: str, redirected: bool) -> None:
     cause = diagnose(case(problem=Problem("connection", detail))).cause
     assert (cause is Cause.REDIRECTED) == redirected
 
@@ -140,7 +138,7 @@ def test_most_of_the_attempts_decide() -> None:
 
 @pytest.mark.parametrize("name", ["example.com", OWN, "2001:db8::80"])
 @pytest.mark.parametrize("cause", Cause)
-def test_every_verdict_has_words_that_end_in_a_full_stop(cause: Cause, name: str) -> None:
+def test_every_cause_has_words_that_end_in_a_full_stop(cause: Cause, name: str) -> None:
     text = words(Diagnosis(cause, name, 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,)))
     assert text.endswith(".")
     assert "{" not in text
@@ -162,4 +160,4 @@ def test_names_that_failed_alike_share_a_line_and_there_are_never_more_than_six(
     different = [Diagnosis(Cause.NOTHING, f"{number}.example.com", number) for number in range(9)]
     lines = hint(different).splitlines()
     assert len(lines) == MAX_LINES
-    assert lines[-1] == "And 4 more names, for other reasons: they are in Certbot's log."
+    assert lines[-1] == "And 4 more names, for other reasons; see Certbot's log."

@@ -24,17 +24,17 @@ from lab.processes import wait_until
 from tests.e2e.conftest import Internet
 
 TELLTALES = {
-    Cause.NAME_TROUBLE: "matter of its DNS zone",
+    Cause.NAME_TROUBLE: "Correct its DNS zone",
     Cause.UNACKNOWLEDGED: "no answer was acknowledged",
     Cause.BEHIND_PROXY: "proxy or CDN at",
-    Cause.OTHER_PERSPECTIVE: "Authorities ask from several places",
-    Cause.OTHER_PROGRAM: "did not get to this plugin",
-    Cause.REDIRECTED: "the authority was redirected",
-    Cause.NOT_THIS_MACHINE: "of this machine: correct its A and AAAA",
+    Cause.OTHER_PERSPECTIVE: "CAs validate from several places",
+    Cause.OTHER_PROGRAM: "did not reach this plugin",
+    Cause.REDIRECTED: "the CA was redirected",
+    Cause.NOT_THIS_MACHINE: "of this machine. Correct its A and AAAA",
     Cause.REFUSED: "refused by this machine",
-    Cause.DROPPED: "got no answer of it",
-    Cause.RETURN_PATH: "answer did not arrive there",
-    Cause.NO_REQUEST: "but no challenge request came that way",
+    Cause.DROPPED: "but it did not answer",
+    Cause.RETURN_PATH: "but the answer did not arrive",
+    Cause.NO_REQUEST: "but no challenge request followed",
     Cause.ONE_FAMILY: "or remove that record",
     Cause.NOTHING: "provider blocks the port on the way",
 }
@@ -168,7 +168,7 @@ SCENARIOS = {
     "a firewall here drops connections": Scenario(
         rules(server, "filter INPUT -p tcp --dport 80 -j DROP"),
         Cause.DROPPED,
-        says=("over IPv4 (from 198.51.100.1)", "allow TCP port 80 in"),
+        says=("over IPv4 (from 198.51.100.1)", "Allow incoming connections to TCP port 80"),
     ),
     "a firewall here rejects connections": Scenario(
         rules(server, "filter INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset"),
@@ -211,7 +211,7 @@ SCENARIOS = {
             " -j REJECT --reject-with tcp-reset",
         ),
         Cause.OTHER_PERSPECTIVE,
-        says=("2 challenge requests from 198.51.100.1 arrived and were answered", "the web server is not the reason"),
+        says=("2 challenge requests from 198.51.100.1 arrived and were answered", "The web server is not the cause"),
     ),
     "the name does not exist": Scenario(nobody, Cause.NAME_TROUBLE, lambda _: (), says=("could not look it up",)),
     "a proxy in front changes the answer": Scenario(
@@ -224,7 +224,7 @@ SCENARIOS = {
         lambda world: impostor(world.client, world.other4, redirect),
         Cause.REDIRECTED,
         lambda world: (world.other4,),
-        says=("without a redirection",),
+        says=("without a redirect.",),
     ),
     "another program takes the requests": Scenario(
         rules(server, "raw PREROUTING -p tcp --dport 80 -j CT --notrack"),
