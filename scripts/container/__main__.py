@@ -106,7 +106,7 @@ def _try(built: image.Image, folder: Path) -> None:
 
 def main() -> int:
     """Build and try; return the exit status."""
-    parser = argparse.ArgumentParser(prog="test-container", description=scripts.container.__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/test-container", description=scripts.container.__doc__)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what was downloaded here, for other runs")
     keep = parser.parse_args().keep
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -76,7 +76,7 @@ def _distribution(name: str) -> Distribution:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="test-distros", description=scripts.distros.__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/test-distros", description=scripts.distros.__doc__)
     add = parser.add_argument
     add("distributions", nargs="*", type=_distribution, default=DISTRIBUTIONS, metavar="NAME", help=f"any of {_KNOWN}")
     add("--keep", type=Path, metavar="FOLDER", help="keep what was downloaded here, for other runs")
