@@ -1,0 +1,82 @@
+"""The documents name what is there: links, files, names, options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certbot_standalone_nfq.settings import OPTIONS
+from scripts import picture
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "certbot_standalone_nfq"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+QUOTED = re.compile(r"`([^`\n]+)`")
+NAMES_A_FILE = re.compile(r"(?!/)[\w./-]+(?:/|\.(?:cfg|ini|md|py|svg|toml|txt))")
+PLACEHOLDER = re.compile(r"\b[A-Z]+/|NNNN")
+OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z-]+)[^|]*\|", re.MULTILINE)
+GLOSSARY_ROW = re.compile(r"^\| `(\w+)` \|.*\| `([\w/.]+)` \|$", re.MULTILINE)
+
+
+def each_document() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what a document's headings are called in links, as GitHub derives it."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(document: Path) -> Iterator[str]:
+    for link in LINK.findall(document.read_text()):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if link.startswith(("http:", "https:")):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+def missing_files(document: Path) -> Iterator[str]:
+    folders = (ROOT, PACKAGE, document.parent)
+    for quoted in QUOTED.findall(document.read_text()):
+        if not NAMES_A_FILE.fullmatch(quoted) or PLACEHOLDER.search(quoted):
+            continue
+        if not any((folder / quoted).exists() for folder in folders):
+            yield quoted
+
+
+@each_document()
+def test_a_relative_link_leads_to_a_file_and_a_heading_that_exist(document: Path) -> None:
+    assert list(broken_links(document)) == []
+
+
+@each_document()
+def test_a_file_that_a_document_names_exists(document: Path) -> None:
+    assert list(missing_files(document)) == []
+
+
+def test_the_glossary_names_what_the_code_defines() -> None:
+    rows = GLOSSARY_ROW.findall((ROOT / "docs/glossary.md").read_text())
+    assert len(rows) > 20
+    definition = r"^\s*(?:class |def )?{}\b(?:[(:]| =)"
+    assert [
+        name
+        for name, file in rows
+        if not re.search(definition.format(name), (PACKAGE / file).read_text(), re.MULTILINE)
+    ] == []
+
+
+def test_the_readme_lists_the_options_that_the_parser_takes_with_their_choices() -> None:
+    readme = (ROOT / "README.md").read_text()
+    described = {match[1]: set(QUOTED.findall(match[0])[1:]) for match in OPTION_ROW.finditer(readme)}
+    assert described == {option.name: set(option.choices) for option in OPTIONS}
+
+
+def test_the_picture_is_what_its_source_draws() -> None:
+    assert picture.TARGET.read_text() == picture.svg()
