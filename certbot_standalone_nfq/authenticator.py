@@ -103,7 +103,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
                 self._witness.expect(token, _name(achall))
             if self._fallback_listener:
                 self._fallback_listener.answer(achall.chall, response, key_authorization)
-            interception.answer(token, key_authorization)
+            interception.answer(achall.chall.typ, token, key_authorization)
             self._pending.add(token)
             responses.append(response)
         return responses
@@ -114,7 +114,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             token = _token(achall)
             self._pending.discard(token)
             if self._interception:
-                self._interception.withdraw(token)
+                self._interception.withdraw(achall.chall.typ, token)
         if self._pending or not self._interception:
             return
         interception, self._interception = self._interception, None

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.session.loop import Interception
 from certbot_standalone_nfq.session.witness import Witness
@@ -38,12 +39,12 @@ def intercepting(
     with host.inside():
         interception = Interception(Settings(**{**_DEFAULTS, **settings}), lambda event: _keep(event, answered))
     for token, key_authorization in (answers or {TOKEN: KEY_AUTHORIZATION}).items():
-        interception.answer(token, key_authorization)
+        interception.answer(Http01Solver.typ, token, key_authorization)
     try:
         yield interception, answered
     finally:
         for token in answers or [TOKEN]:
-            interception.withdraw(token)
+            interception.withdraw(Http01Solver.typ, token)
         with host.inside():
             interception.stop()
 
@@ -80,9 +81,9 @@ def _main() -> None:
     others = settings.pop("others")
     witness = Witness(settings["port"])
     interception = Interception(Settings(**settings), witness.tell)
-    interception.answer(TOKEN, KEY_AUTHORIZATION)
+    interception.answer(Http01Solver.typ, TOKEN, KEY_AUTHORIZATION)
     for _ in range(others):
-        interception.answer(secrets.token_urlsafe(32), KEY_AUTHORIZATION)
+        interception.answer(Http01Solver.typ, secrets.token_urlsafe(32), KEY_AUTHORIZATION)
     print("ready", flush=True)
     sys.stdin.read()
     interception.stop()

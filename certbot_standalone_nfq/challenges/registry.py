@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.engine.protocols import StreamSolver
 
-SOLVERS = (Http01Solver,)
+SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver,)
 """Asked in this order what a stream is."""
 
 

@@ -1,92 +1,93 @@
-"""The TCP endpoint of one taken-over connection: RFC 9293 as far as answering one request needs it.
+"""The TCP endpoint of one taken-over connection: the parts of RFC 9293 that a short dialogue needs.
 
-It begins when the request's segment arrives; the handshake was the web server's. So what was negotiated
-is known only as far as segments show it: timestamps are in use if the peer's segments carry them, and the peer's
-window is read as if it were unscaled, which is never more than it really is. The peer reads ours with
-the web server's scale, so more may come than we asked for; what does not fit is not acknowledged.
+It begins with the segment that shows what the stream is; the handshake was the server's. So only what segments show
+is known of what was negotiated: timestamps are in use if the peer's segments carry them, and the peer's window is
+read as if it were unscaled, which is never more than it really is. The peer reads ours with the server's scale, so
+more may come than we asked for; what does not fit is not acknowledged.
 
-The FIN follows the answer at once. After both sides have closed, the endpoint lingers as in TIME-WAIT, to
-acknowledge a FIN that comes again.
+What to say is the conversation's business, and when to close. After both sides have closed, the endpoint lingers as
+in TIME-WAIT, to acknowledge a FIN that comes again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from certbot_standalone_nfq.challenges.http01.solver import Challenge
+from certbot_standalone_nfq.engine.protocols import Conversation
 from certbot_standalone_nfq.engine.receive_buffer import WINDOW, ReceiveBuffer
 from certbot_standalone_nfq.engine.send_buffer import Piece, SendBuffer
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance, distance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
+from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment, Timestamps
 
 LINGER = 60.0
 """Seconds to acknowledge a repeated FIN after both sides have closed."""
 LIFETIME = 120.0
-"""Seconds after which a connection is given up, whatever state it is in."""
+"""Seconds after which a connection is forgotten, in whatever state it is."""
+
+
+_SILENCE = Reaction(Verdict.DROP)
 
 
 class Endpoint:
-    """One connection from its request on. Times are seconds on the caller's monotonic clock."""
+    """One connection from its takeover on. Times are seconds on the caller's monotonic clock."""
 
-    def __init__(self, segment: Segment, request: ReceiveBuffer, challenge: Challenge, now: float) -> None:
-        """Take over at the segment that shows what the request is, which has been added to the request."""
-        self._connection = segment.connection
+    def __init__(
+        self, connection: Connection, segment: Segment, incoming: ReceiveBuffer, conversation: Conversation, now: float
+    ) -> None:
+        """Take over at the segment that shows what the stream is, which has been added to what is incoming."""
+        self._connection = connection
         self._interface = segment.interface
-        self._request = request
-        self._challenge = challenge
+        self._incoming = incoming
         self._outgoing = SendBuffer(segment.ack, segment.window)
+        self._conversation = conversation
         self._clock = TimestampClock(segment.timestamps, now) if segment.timestamps else None
         self._expires_at = now + LIFETIME
         self._closed = False
+        self._answered = False
+        self.settled = False
+        """Whether the peer has our whole answer. Once that is so, it stays so."""
 
-    def open(self, now: float) -> tuple[Segment, ...]:
-        """Return what to send on taking over: the answer, or an acknowledgment while the head is not whole."""
-        return self._respond(now, must_acknowledge=True)
+    def open(self, start: bytes, now: float) -> Reaction:
+        """React to the beginning of the stream: answer it, or acknowledge it while more of it is needed."""
+        event = self._converse(start)
+        send = self._segments(self._outgoing.advance(now), now) or self._acknowledge(now)
+        return Reaction(Verdict.DROP, send, event=event)
 
     @property
     def deadline(self) -> float:
         """When `tick` is due."""
         return min(self._outgoing.deadline, self._expires_at)
 
-    @property
-    def settled(self) -> bool:
-        """Whether the peer has our whole answer."""
-        return self._outgoing.complete
-
     def is_over(self, now: float) -> bool:
-        """Tell whether there is nothing left to do for this connection."""
+        """Whether there is nothing left to do for this connection."""
         return now >= self._expires_at
 
     def is_older_than(self, segment: Segment) -> bool:
-        """Tell whether a segment belongs to a later connection between the same ports.
+        """Whether a segment belongs to a later connection between the same ports.
 
         A later connection begins with a higher sequence number (RFC 9293, 3.4.1): a SYN with a lower one is this
         connection's own, late or doubled. Its SYN may not have come to us, but nothing new can follow the peer's FIN.
         """
-        beyond = distance(self._request.next_seq, segment.seq)
-        return beyond >= 0 if segment.flags & Flags.SYN else self._request.closed and beyond > 0
+        beyond = distance(self._incoming.next_seq, segment.seq)
+        return beyond >= 0 if segment.flags & Flags.SYN else self._incoming.closed and beyond > 0
 
-    def receive(self, segment: Segment, now: float) -> tuple[Segment, ...]:
-        """Take a segment of the peer; return what to send to it."""
+    def receive(self, segment: Segment, now: float) -> Reaction:
+        """Take a segment of the peer."""
         if segment.flags & Flags.RST:
-            self._take_reset(segment, now)
-            return ()
-        if segment.flags & Flags.SYN:
-            return self._acknowledge(now)  # RFC 9293, 3.10.7.4: so a peer that means it can reset us
+            return self._take_reset(segment, now)
+        if segment.flags & Flags.SYN:  # RFC 9293, 3.10.7.4: so a peer that means it can reset us
+            return Reaction(Verdict.DROP, self._acknowledge(now))
         if not segment.flags & Flags.ACK:
-            return ()  # RFC 9293, 3.10.7.4: dropped
+            return _SILENCE  # RFC 9293, 3.10.7.4: dropped
         if not self._outgoing.acknowledge(segment.ack, segment.window, now):
-            return self._acknowledge(now)  # likewise: it acknowledges what was never sent
-        repeated = self._request.repeats(segment)
-        if self._clock and segment.timestamps and distance(self._request.next_seq, segment.seq) <= 0:
-            self._clock.take(segment.timestamps)
-        self._request.add(segment)
+            return Reaction(Verdict.DROP, self._acknowledge(now))  # likewise: it acknowledges what was never sent
+        settled = self._settle()
+        repeated = self._incoming.repeats(segment)
+        self._keep_time(segment)
+        answered = self._take(segment)
         self._linger_if_closed(segment, now)
-        if repeated and segment.payload:
-            # The peer repeats what it thinks we have not got, so it has not got our answer either.
-            return self._segments(self._outgoing.repeat(now), now) or self._acknowledge(now)
-        must_acknowledge = bool(repeated or segment.payload or segment.flags & Flags.FIN)
-        return self._respond(now, must_acknowledge=must_acknowledge)
+        return Reaction(Verdict.DROP, self._reply(segment, now, repeated=repeated), event=settled or answered)
 
     def tick(self, now: float) -> tuple[Segment, ...]:
         """Send again what is due to be sent again."""
@@ -94,24 +95,58 @@ class Endpoint:
             return ()
         return self._segments(self._outgoing.on_timeout(now), now)
 
-    def _take_reset(self, segment: Segment, now: float) -> None:
+    def _take_reset(self, segment: Segment, now: float) -> Reaction:
         # Any reset within the window ends it (RFC 9293, 3.5.3): a forged one costs no more than one answer.
-        if 0 <= distance(self._request.next_seq, segment.seq) < WINDOW:
-            if segment.flags & Flags.ACK:  # it may have read the answer all the same
-                self._outgoing.acknowledge(segment.ack, segment.window, now)
-            self._expires_at = now
+        if not 0 <= distance(self._incoming.next_seq, segment.seq) < WINDOW:
+            return _SILENCE
+        self._expires_at = now
+        if not segment.flags & Flags.ACK:
+            return _SILENCE
+        self._outgoing.acknowledge(segment.ack, segment.window, now)  # it may have read the answer before
+        return Reaction(Verdict.DROP, event=self._settle())
 
-    def _respond(self, now: float, *, must_acknowledge: bool) -> tuple[Segment, ...]:
-        if self._request.whole and not self._outgoing.begun:
-            self._outgoing.begin(self._challenge.respond(self._request.head))
-        segments = self._segments(self._outgoing.advance(now), now)
-        return segments or (self._acknowledge(now) if must_acknowledge else ())
+    def _keep_time(self, segment: Segment) -> None:
+        if self._clock and segment.timestamps and distance(self._incoming.next_seq, segment.seq) <= 0:
+            self._clock.take(segment.timestamps)
+
+    def _take(self, segment: Segment) -> Answered | None:
+        """Take a segment's bytes and FIN, and let the conversation have what is new."""
+        ended = self._incoming.closed
+        self._incoming.add(segment)
+        data = self._incoming.read()
+        if self._outgoing.closed or not (data or (self._incoming.closed and not ended)):
+            return None
+        return self._converse(data)
+
+    def _converse(self, data: bytes) -> Answered | None:
+        output = self._conversation.receive(data, ended=self._incoming.closed)
+        self._outgoing.write(output.data)
+        if output.close:
+            self._outgoing.close()
+        if output.answer is None:
+            return None
+        self._answered = True
+        return Answered(output.answer.challenge, self._connection, output.answer.forwarded_by)
+
+    def _settle(self) -> Acknowledged | None:
+        """Note that the peer has our whole answer, if that is so and was not before."""
+        if self.settled or not self._outgoing.idle or not (self._answered or self._outgoing.closed):
+            return None
+        self.settled = True
+        return Acknowledged(self._connection) if self._answered else None
+
+    def _reply(self, segment: Segment, now: float, *, repeated: bool) -> tuple[Segment, ...]:
+        # What the peer repeats with data, it thinks we have not got; so it has not got our answer either.
+        again = repeated and segment.payload
+        pieces = self._outgoing.repeat(now) if again else self._outgoing.advance(now)
+        must_acknowledge = repeated or segment.payload or segment.flags & Flags.FIN
+        return self._segments(pieces, now) or (self._acknowledge(now) if must_acknowledge else ())
 
     def _acknowledge(self, now: float) -> tuple[Segment, ...]:
         return self._segments([Piece(self._outgoing.next_seq, b"", fin=False)], now)
 
     def _linger_if_closed(self, segment: Segment, now: float) -> None:
-        if not (self._request.closed and self._outgoing.complete):
+        if not (self._incoming.closed and self._outgoing.closed and self._outgoing.idle):
             return
         if not self._closed or segment.flags & Flags.FIN:  # a FIN begins the time anew: RFC 9293, 3.10.7.4
             self._closed = True
@@ -122,7 +157,7 @@ class Endpoint:
 
     def _segment(self, piece: Piece, now: float) -> Segment:
         flags = Flags.ACK
-        if piece.octets:
+        if piece.data:
             flags |= Flags.PSH
         if piece.fin:
             flags |= Flags.FIN
@@ -132,17 +167,17 @@ class Endpoint:
             destination=self._connection.peer,
             destination_port=self._connection.peer_port,
             seq=piece.seq,
-            ack=self._request.next_seq,
+            ack=self._incoming.next_seq,
             flags=flags,
             window=WINDOW,
-            payload=piece.octets,
+            payload=piece.data,
             timestamps=self._clock.read(now) if self._clock else None,
             interface=self._interface,
         )
 
 
 class TimestampClock:
-    """Our side of the timestamps option (RFC 7323, 4), continuing the web server's clock."""
+    """Our side of the timestamps option (RFC 7323, 4), continuing the server's clock."""
 
     def __init__(self, first: Timestamps, now: float) -> None:
         """Begin with the peer's option. It echoes the server's last value, below which ours must not go."""

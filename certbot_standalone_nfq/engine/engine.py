@@ -1,24 +1,25 @@
 """Packet or time in, decision out.
 
-The packets come from connections to the http-01 port. Most begin like a challenge request, the rest belong to
-connections that did. A connection is in one of three states: unknown; *watched*, as its first octets may become a
-request for a pending token; *taken over*, as they have. Everything else is let go.
+The packets come from connections to the ports of challenges. Most begin like one, the rest belong to connections
+that did. A connection is in one of three states: unknown; *watched*, as its first bytes may become a pending
+challenge; *taken over*, as they have. Everything else is let go. What a challenge looks like, the solvers know.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from certbot_standalone_nfq.challenges.http01.solver import Challenge, Finding, Http01Solver, forwarded_by
 from certbot_standalone_nfq.engine.endpoint import Endpoint
-from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, Recognition, StreamSolver
+from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffer
 from certbot_standalone_nfq.engine.timers import Timers
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.engine.verdicts import Reaction, Verdict
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from certbot_standalone_nfq.wire.tcp import (
     Connection,
     Flags,
-    Layout,
     MalformedPacket,
     Segment,
     connection_of,
@@ -33,14 +34,17 @@ MAX_TAKEN_OVER = 4096
 """Connections; beyond it, the one taken over first is forgotten."""
 
 _PASS = Reaction(Verdict.PASS)
+_WATCH = Reaction(Verdict.WATCH)
+_DROP = Reaction(Verdict.DROP)
 
 
 class Engine:
     """What to do with each packet. Times are seconds on the caller's monotonic clock."""
 
-    def __init__(self) -> None:
-        self.pending = Http01Solver()
-        self._watched: OrderedDict[Connection, ReceiveBuffer] = OrderedDict()
+    def __init__(self, solvers: Sequence[StreamSolver]) -> None:
+        """Ask these solvers, in this order, what a stream is. What is pending in them may change at any time."""
+        self._solvers = tuple(solvers)
+        self._watched: OrderedDict[Connection, _Watched] = OrderedDict()
         self._taken_over: OrderedDict[Connection, Endpoint] = OrderedDict()
         self._timers: Timers[Connection] = Timers()
 
@@ -49,54 +53,53 @@ class Engine:
     ) -> Reaction:
         """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
 
-        Of a packet of `length` octets only the first need to be given. Unless its checksum is `verified`, it is looked
-        at here, if all of the packet is there. Nothing in the packet can make this raise.
+        Of a packet of `length` bytes only the first need to be given. Unless its checksum is `verified`, it is checked
+        here, if all of the packet is there. Nothing in the packet can make this raise.
         """
         try:
             layout = locate(packet, length)
         except MalformedPacket:
             return _PASS
-        if not self._concerns_us(packet, layout):
+        # Most packets of a port that is queued as a whole are of no concern: they go after a few comparisons.
+        connection = connection_of(packet, layout) if self._taken_over or self._watched else None
+        known = connection in self._taken_over or connection in self._watched
+        recognition = None if known else self._recognise(packet[layout.payload : layout.end])
+        if not known and recognition is None:
             return _PASS
+        connection = connection or connection_of(packet, layout)
+        if not verified and layout.whole and not is_intact(packet, layout):
+            return self._pass_over(connection)
         try:
-            if not verified and layout.whole and not is_intact(packet, layout):
-                raise MalformedPacket("checksum")
-            return self.decide(read(packet, layout, interface), now)
+            segment = read(packet, layout, connection, interface)
         except MalformedPacket:
-            return self._pass_over(connection_of(packet, layout))
+            return self._pass_over(connection)
+        return self._decide(connection, segment, now) if known else self._begin(connection, segment, recognition, now)
 
     def _pass_over(self, connection: Connection) -> Reaction:
         """Leave a packet that cannot be trusted to the kernel's TCP, which discards it; its connection stays ours."""
         if connection in self._taken_over:
-            return Reaction(Verdict.DROP)
-        return Reaction(Verdict.WATCH) if connection in self._watched else _PASS
-
-    def _concerns_us(self, packet: bytes, layout: Layout) -> bool:
-        """Tell by a few comparisons whether a packet is worth reading, as most of those of a whole port are not."""
-        payload = packet[layout.payload : layout.end]
-        if payload and self.pending.recognise(without_header(payload)).finding is not Finding.UNRELATED:
-            return True
-        if not self._taken_over and not self._watched:
-            return False
-        connection = connection_of(packet, layout)
-        return connection in self._taken_over or connection in self._watched
+            return _DROP
+        return _WATCH if connection in self._watched else _PASS
 
     def decide(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment."""
-        endpoint = self._taken_over.get(segment.connection)
-        if endpoint and endpoint.is_older_than(segment):
-            self._forget(segment.connection)
-            endpoint = None
-        if not endpoint:
-            return self._examine(segment, now)
-        settled = endpoint.settled
-        send = endpoint.receive(segment, now)
-        self._keep(segment.connection, endpoint, now)
-        event = Acknowledged(segment.connection) if endpoint.settled and not settled else None
-        return Reaction(Verdict.DROP, send, event=event)
+        return self._decide(segment.connection, segment, now)
+
+    def _decide(self, connection: Connection, segment: Segment, now: float) -> Reaction:
+        endpoint = self._taken_over.get(connection)
+        if endpoint and not endpoint.is_older_than(segment):
+            reaction = endpoint.receive(segment, now)
+            self._keep(connection, endpoint, now)
+            return reaction
+        if endpoint:
+            self._forget(connection)
+        stream = self._watched.pop(connection, None)
+        if stream:
+            return self._go_on(stream, segment, now)
+        return self._begin(connection, segment, self._recognise(segment.payload), now)
 
     def tick(self, now: float) -> tuple[Segment, ...]:
-        """Return the segments that are due by now; connections whose time is over are forgotten."""
+        """Return the segments that are due; connections whose time is over are forgotten."""
         send: list[Segment] = []
         for connection in self._timers.due(now):
             endpoint = self._taken_over[connection]
@@ -109,7 +112,7 @@ class Engine:
         return self._timers.next()
 
     def settled(self) -> bool:
-        """Tell whether every answer that was begun has been acknowledged."""
+        """Whether every answer that was begun has been acknowledged."""
         return all(endpoint.settled for endpoint in self._taken_over.values())
 
     def _keep(self, connection: Connection, endpoint: Endpoint, now: float) -> None:
@@ -123,45 +126,81 @@ class Engine:
         del self._taken_over[connection]
         self._timers.forget(connection)
 
-    def _examine(self, segment: Segment, now: float) -> Reaction:
-        """Decide on a segment of a connection that is the web server's so far."""
-        request = self._watched.pop(segment.connection, None)
-        if request and segment.flags & Flags.SYN and request.repeats(segment):
-            self._watched[segment.connection] = request  # the connection's own SYN, late or doubled
-            return Reaction(Verdict.WATCH)
-        if segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
-            return _PASS  # a SYN may carry data (RFC 7413), for a connection that is not open yet
-        if request is None and not segment.payload:
+    def _recognise(self, received: bytes) -> Recognition:
+        """Say what a stream is that begins with these bytes, or with what follows a load balancer's header."""
+        if not received:
+            return None
+        start = without_header(received)
+        recognition: Recognition = None
+        for solver in self._solvers:
+            found = solver.recognise(start)
+            if found is not None and found is not UNDECIDED:
+                return found
+            recognition = recognition or found
+        return recognition
+
+    def _begin(self, connection: Connection, segment: Segment, recognition: Recognition, now: float) -> Reaction:
+        """Decide on a segment of a connection that nothing is known of, by what its payload has been recognised as."""
+        if recognition is None or not _is_of_open_connection(segment):
             return _PASS
-        if request is None or not request.can_take(segment):
-            request = ReceiveBuffer(segment.seq)
-        expected_by_server = request.next_seq
-        request.add(segment)
-        recognition = self.pending.recognise(request.head)
-        if recognition.challenge:
-            return self._take_over(segment, request, recognition.challenge, expected_by_server, now)
-        if recognition.finding is Finding.UNRELATED or request.closed:
+        stream = _Watched(connection, ReceiveBuffer(segment.seq))
+        stream.add(segment)
+        return self._judge(stream, segment, recognition, now)
+
+    def _go_on(self, stream: _Watched, segment: Segment, now: float) -> Reaction:
+        """Decide on a further segment of a connection that was watched."""
+        if segment.flags & Flags.SYN and stream.incoming.repeats(segment):
+            return self._watch(stream)  # the connection's own SYN, late or doubled
+        if not _is_of_open_connection(segment):
             return _PASS
-        self._watched[segment.connection] = request
+        if not stream.incoming.can_take(segment):
+            return self._begin(stream.connection, segment, self._recognise(segment.payload), now)
+        stream.add(segment)
+        return self._judge(stream, segment, self._recognise(stream.incoming.unread), now)
+
+    def _judge(self, stream: _Watched, segment: Segment, recognition: Recognition, now: float) -> Reaction:
+        if recognition is None:
+            return _PASS
+        if recognition is UNDECIDED:
+            return self._watch(stream)
+        return self._take_over(stream, segment, recognition, now)
+
+    def _watch(self, stream: _Watched) -> Reaction:
+        if stream.incoming.closed or len(stream.incoming.unread) >= MAX_START:
+            return _PASS
+        self._watched[stream.connection] = stream
         if len(self._watched) > MAX_WATCHED:
             self._watched.popitem(last=False)
-        return Reaction(Verdict.WATCH)
+        return _WATCH
 
-    def _take_over(
-        self, segment: Segment, request: ReceiveBuffer, challenge: Challenge, expected_by_server: int, now: float
-    ) -> Reaction:
-        endpoint = Endpoint(segment, request, challenge, now)
-        self._taken_over[segment.connection] = endpoint
+    def _take_over(self, stream: _Watched, segment: Segment, conversation: Conversation, now: float) -> Reaction:
+        connection = stream.connection
+        endpoint = Endpoint(connection, segment, stream.incoming, conversation, now)
+        opened = endpoint.open(without_header(stream.incoming.read()), now)
+        self._taken_over[connection] = endpoint
         if len(self._taken_over) > MAX_TAKEN_OVER:
             self._forget(next(iter(self._taken_over)))
-        send = endpoint.open(now)
-        self._keep(segment.connection, endpoint, now)
-        return Reaction(
-            Verdict.REPLACE,
-            send=send,
-            reset=_reset_of(segment, expected_by_server),
-            event=Answered(challenge.token, segment.connection, forwarded_by(request.head)),
-        )
+        self._keep(connection, endpoint, now)
+        return Reaction(Verdict.REPLACE, opened.send, _reset_of(segment, stream.expected_by_server), opened.event)
+
+
+@dataclass
+class _Watched:
+    """A stream while the server still has its connection."""
+
+    connection: Connection
+    incoming: ReceiveBuffer
+    expected_by_server: int = 0
+    """The sequence number after all that was let go to the server."""
+
+    def add(self, segment: Segment) -> None:
+        self.expected_by_server = self.incoming.next_seq
+        self.incoming.add(segment)
+
+
+def _is_of_open_connection(segment: Segment) -> bool:
+    """Whether a segment can be part of a dialogue; a SYN may carry data (RFC 7413) before the connection is open."""
+    return bool(segment.flags & Flags.ACK) and not segment.flags & (Flags.SYN | Flags.RST)
 
 
 def _reset_of(segment: Segment, seq: int) -> Segment:

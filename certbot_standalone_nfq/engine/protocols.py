@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Union
+from typing import ClassVar, Final, Protocol, Union
 
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
@@ -88,7 +88,7 @@ class Undecided(enum.Enum):
     UNDECIDED = enum.auto()
 
 
-UNDECIDED = Undecided.UNDECIDED
+UNDECIDED: Final = Undecided.UNDECIDED
 
 Recognition = Union[Conversation, Undecided, None]
 """A conversation to have, or that more is needed, or None: the server's business."""

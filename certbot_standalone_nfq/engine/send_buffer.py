@@ -1,8 +1,8 @@
-"""The sending side of a taken-over connection: one answer and the FIN behind it, until acknowledged.
+"""The sending side of a taken-over connection: what is written, and the FIN after the close, until acknowledged.
 
-The handshake was the web server's, so the scale of the peer's window (RFC 7323, 2.3) is unknown. A window that
-looks smaller than the answer is most likely a larger one, scaled; the answer is sent whole all the same, unless
-the window is closed, and only every second retransmission keeps to the window as it stands.
+The handshake was the server's, so the scale of the peer's window (RFC 7323, 2.3) is unknown. A window that looks
+smaller than what is to be sent is most likely a larger one, scaled. So everything is sent, unless the window is
+closed, and only every second retransmission keeps to the window as it stands.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from typing import NamedTuple
 from certbot_standalone_nfq.wire.sequence import advance, distance
 
 SEGMENT_SIZE = 524
-"""Octets in a segment: RFC 9293, 3.7.1's default of 536, as the peer's option is unknown, less timestamps."""
+"""Bytes in a segment: RFC 9293, 3.7.1's default of 536, as the peer's option is unknown, less timestamps."""
 FIRST_TIMEOUT = 0.3
 """Seconds to the first retransmission: sooner than RFC 6298's one second, as validators give up after ten."""
 MAX_TIMEOUT = 8.0
 
 
 class Piece(NamedTuple):
-    """Part of what is to be sent: where it begins, its octets, and whether the FIN follows them."""
+    """Part of what is to be sent: where it begins, its bytes, and whether the FIN follows them."""
 
     seq: int
-    octets: bytes
+    data: bytes
     fin: bool
 
 
 class SendBuffer:
-    """Positions are octets from the first one of the answer; the FIN is the octet after the last."""
+    """Positions are bytes from the first one that is written; the FIN is the byte after the last."""
 
     def __init__(self, first_seq: int, window: int) -> None:
         """Begin at the sequence number the peer expects; `window` is what it offers."""
         self._first_seq = first_seq
         self._window = window
-        self._answer = b""
-        self._length = 0
+        self._data = b""
+        self.closed = False
+        """Whether nothing more will be written."""
         self._acknowledged = 0
         self._sent = 0
         self._timeout = FIRST_TIMEOUT
@@ -49,19 +50,21 @@ class SendBuffer:
         return advance(self._first_seq, self._sent)
 
     @property
-    def begun(self) -> bool:
-        """Whether there is an answer."""
-        return self._length > 0
+    def idle(self) -> bool:
+        """Whether the peer has acknowledged all that was written, and the FIN if it is closed."""
+        return self._acknowledged == self._end
+
+    def write(self, data: bytes) -> None:
+        """Have bytes sent after those that were written before. Not after `close`."""
+        self._data += data
+
+    def close(self) -> None:
+        """Have the FIN sent after what was written."""
+        self.closed = True
 
     @property
-    def complete(self) -> bool:
-        """Whether the peer has acknowledged the answer and the FIN."""
-        return self.begun and self._acknowledged == self._length
-
-    def begin(self, answer: bytes) -> None:
-        """Take the answer to be sent."""
-        self._answer = answer
-        self._length = len(answer) + 1
+    def _end(self) -> int:
+        return len(self._data) + self.closed
 
     def acknowledge(self, ack: int, window: int, now: float) -> bool:
         """Take the peer's acknowledgment and window; return False if it acknowledges what was never sent."""
@@ -74,24 +77,24 @@ class SendBuffer:
         if acknowledged > self._acknowledged:
             self._acknowledged = acknowledged
             self._timeout = FIRST_TIMEOUT
-            self.deadline = math.inf if self.complete else now + self._timeout
+            self.deadline = math.inf if self.idle else now + self._timeout
         return True
 
     def advance(self, now: float) -> list[Piece]:
         """Return what has not been sent yet and fits the window."""
-        if self._sent == self._length:
+        if self._sent == self._end:
             return []
-        pieces = self._send(self._sent, self._length if self._window else self._sent)
+        pieces = self._send(self._sent, self._end if self._window else self._sent)
         if pieces or self.deadline == math.inf:
             self.deadline = now + self._timeout
         return pieces
 
     def repeat(self, now: float) -> list[Piece]:
         """Return what is not acknowledged, to be sent again."""
-        if not self.begun or self.complete:
+        if self.idle:
             return []
         self.deadline = now + self._timeout
-        end = self._length
+        end = self._end
         if not self._window or self._timeouts % 2 == 0 < self._timeouts:
             end = self._acknowledged + max(1, self._window)  # a closed one is probed: RFC 9293, 3.8.6.1
         return self._send(self._acknowledged, end)
@@ -103,14 +106,14 @@ class SendBuffer:
         return self.repeat(now)
 
     def _send(self, start: int, end: int) -> list[Piece]:
-        end = min(end, self._length)
+        end = min(end, self._end)
         self._sent = max(self._sent, end)
         return list(self._pieces(start, end))
 
     def _pieces(self, start: int, end: int) -> Iterator[Piece]:
         while start < end:
-            octets = self._answer[start : min(start + SEGMENT_SIZE, end)]
-            following = start + len(octets)
-            fin = following == len(self._answer) and end == self._length
-            yield Piece(advance(self._first_seq, start), octets, fin)
+            data = self._data[start : min(start + SEGMENT_SIZE, end)]
+            following = start + len(data)
+            fin = self.closed and following == len(self._data) and end == self._end
+            yield Piece(advance(self._first_seq, start), data, fin)
             start = following + fin

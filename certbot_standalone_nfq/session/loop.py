@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.capture.nfqueue.setup import Claim, claim
+from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.session.injector import Sender
@@ -50,7 +51,8 @@ class Interception:
         """
         self._record = record
         self._tell = tell
-        self._engine = Engine()
+        self._solvers = {solver.typ: solver() for solver in registry.SOLVERS}
+        self._engine = Engine(list(self._solvers.values()))
         self._engine_changed = threading.Condition()
         """Guards the engine; notified when it has handled something."""
         self._warned: set[str] = set()
@@ -71,15 +73,15 @@ class Interception:
             self._thread.start()
             undo.pop_all()
 
-    def answer(self, token: str, key_authorization: str) -> None:
-        """Answer requests for a token from now on. Raises ValueError if it is no token."""
+    def answer(self, typ: str, challenge: str, answer: str) -> None:
+        """Answer a challenge of a type from now on, given its key. Raises ValueError for a bad key."""
         with self._engine_changed:
-            self._engine.pending.add(token, key_authorization)
+            self._solvers[typ].add(challenge, answer)
 
-    def withdraw(self, token: str) -> None:
-        """Leave further requests for a token to the web server; answers under way are seen through."""
+    def withdraw(self, typ: str, challenge: str) -> None:
+        """Leave further requests for a challenge to the server; answers under way are completed."""
         with self._engine_changed:
-            self._engine.pending.remove(token)
+            self._solvers[typ].remove(challenge)
 
     def stop(self) -> None:
         """See answers under way through, and give the machine back.

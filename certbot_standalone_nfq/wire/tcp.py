@@ -135,15 +135,15 @@ def read_control(packet: bytes, layout: Layout) -> tuple[int, Flags]:
 
 def parse(packet: bytes, interface: int = 0, length: int | None = None) -> Segment:
     """Find and read the segment in a packet. Raises MalformedPacket as `locate` does."""
-    return read(packet, locate(packet, length), interface)
+    layout = locate(packet, length)
+    return read(packet, layout, connection_of(packet, layout), interface)
 
 
-def read(packet: bytes, layout: Layout, interface: int = 0) -> Segment:
-    """Read the segment in a packet. Of one that is cut short, it has the payload that is there, and no FIN.
+def read(packet: bytes, layout: Layout, connection: Connection, interface: int = 0) -> Segment:
+    """Read the segment in a packet of this connection. Of one that is cut short, it has what is there, and no FIN.
 
     So the peer will be told that the rest has not come. Raises MalformedPacket if the TCP header makes no sense.
     """
-    connection = connection_of(packet, layout)
     try:
         tcp = TCP(packet[layout.tcp : layout.payload])
         flags = Flags(int(tcp.flags) & 0xFF)

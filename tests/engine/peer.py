@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
 
@@ -14,6 +16,16 @@ KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 
 def request(token: str = TOKEN) -> bytes:
     return f"GET /.well-known/acme-challenge/{token} HTTP/1.1\r\nHost: example.com\r\n\r\n".encode()
+
+
+def engine_for(*tokens: str) -> Engine:
+    """Return an engine that answers for tokens, if any are given, else for TOKEN."""
+    solver = Http01Solver()
+    for token in tokens:
+        solver.add(token, f"{token}.thumbprint")
+    if not tokens:
+        solver.add(TOKEN, KEY_AUTHORIZATION)
+    return Engine([solver])
 
 
 @dataclass

@@ -14,13 +14,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, has_whole_head
-from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.challenges.http01.conversation import has_whole_head
+from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
 from certbot_standalone_nfq.engine.reassembly import Reassembly
 from certbot_standalone_nfq.engine.verdicts import Verdict
 from certbot_standalone_nfq.wire.sequence import advance, distance
 from certbot_standalone_nfq.wire.tcp import Flags, MalformedPacket, Segment, Timestamps, parse, write
-from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, request
+from tests.engine.kept import streams_kept_by
+from tests.engine.peer import KEY_AUTHORIZATION, engine_for, request
 
 CLIENT, SERVER = "192.0.2.1", "192.0.2.80"
 END = 300.0
@@ -207,8 +208,7 @@ class Host:
     """The kernel's rules, the engine and the web server."""
 
     def __init__(self, clock: Clock, link: Link) -> None:
-        self.engine = Engine()
-        self.engine.pending.add(TOKEN, KEY_AUTHORIZATION)
+        self.engine = engine_for()
         self.server = Server(clock, link)
         self._clock, self._link = clock, link
         self._marked = False
@@ -263,7 +263,7 @@ class Outcome:
     @property
     def is_forgotten(self) -> bool:
         """Whether the engine has nothing left of it."""
-        return not self.host.engine._taken_over and not self.host.engine._watched
+        return not streams_kept_by(self.host.engine)
 
 
 def simulate(conditions: Conditions, seed: int) -> Outcome:

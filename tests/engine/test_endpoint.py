@@ -5,12 +5,11 @@ import itertools
 import pytest
 
 from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
-from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
 from certbot_standalone_nfq.engine.verdicts import Answered, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
-from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, request
+from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK
 FIN_ACK = Flags.FIN | Flags.ACK
@@ -21,8 +20,7 @@ class Conversation:
 
     def __init__(self, peer: Peer | None = None) -> None:
         self.peer = peer or Peer()
-        self.engine = Engine()
-        self.engine.pending.add(TOKEN, KEY_AUTHORIZATION)
+        self.engine = engine_for()
         self.now = 100.0
 
     def hear(self, segment: Segment) -> tuple[Segment, ...]:

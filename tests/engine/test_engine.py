@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.challenges.http01.solver import ENOUGH, REQUEST_PREFIX
+from certbot_standalone_nfq.challenges.http01.solver import ENOUGH, REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.engine import engine as engine_module
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
-from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, request
+from tests.engine.kept import streams_kept_by
+from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 from tests.wire.proxies import PROXY_HEADERS
 
 PSH_ACK = Flags.PSH | Flags.ACK
@@ -20,10 +21,15 @@ ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
 @pytest.fixture
-def engine() -> Engine:
-    engine = Engine()
-    engine.pending.add(TOKEN, KEY_AUTHORIZATION)
-    return engine
+def solver() -> Http01Solver:
+    solver = Http01Solver()
+    solver.add(TOKEN, KEY_AUTHORIZATION)
+    return solver
+
+
+@pytest.fixture
+def engine(solver: Http01Solver) -> Engine:
+    return Engine([solver])
 
 
 def handle(engine: Engine, segment: Segment, now: float = 0.0) -> Reaction:
@@ -127,15 +133,17 @@ def test_data_on_a_syn_passes(engine: Engine) -> None:
     assert handle(engine, Peer().segment(request(), Flags.SYN)).verdict is Verdict.PASS
 
 
-def test_a_withdrawn_token_is_the_servers(engine: Engine) -> None:
-    engine.pending.remove(TOKEN)
+def test_a_withdrawn_token_is_the_servers(engine: Engine, solver: Http01Solver) -> None:
+    solver.remove(TOKEN)
     assert handle(engine, Peer().segment(request(), PSH_ACK)).verdict is Verdict.PASS
 
 
-def test_an_answer_under_way_is_seen_through_after_its_token_was_withdrawn(engine: Engine) -> None:
+def test_an_answer_under_way_is_seen_through_after_its_token_was_withdrawn(
+    engine: Engine, solver: Http01Solver
+) -> None:
     peer = Peer()
     handle(engine, peer.send(request(), PSH_ACK))
-    engine.pending.remove(TOKEN)
+    solver.remove(TOKEN)
     peer.take(*engine.tick(1.0))
     assert peer.body == KEY_AUTHORIZATION
     assert not engine.settled()
@@ -235,27 +243,25 @@ def test_watched_and_taken_over_connections_are_bounded(engine: Engine, monkeypa
     monkeypatch.setattr(engine_module, "MAX_TAKEN_OVER", 10)
     for port in range(1, 200):
         handle(engine, Peer(port=port).segment(b"GET ", PSH_ACK))
+    assert len(streams_kept_by(engine)) == 10
+    for port in range(1, 200):
         handle(engine, Peer(port=port + 1000).segment(request(), PSH_ACK))
-    assert len(engine._watched) == 10
-    assert len(engine._taken_over) == 10
+    assert len(streams_kept_by(engine)) == 20
     assert handle(engine, Peer(port=199, seq=1004).segment(request()[4:], PSH_ACK)).verdict is Verdict.REPLACE
 
 
 @settings(max_examples=300)
 @given(token=st.text(ALPHABET, min_size=22, max_size=64))
 def test_any_token_comes_back_intact(token: str) -> None:
-    engine, peer = Engine(), Peer()
-    engine.pending.add(token, f"{token}.thumbprint")
+    engine, peer = engine_for(token), Peer()
     peer.take(*handle(engine, peer.send(request(token), PSH_ACK)).send)
     assert peer.body == f"{token}.thumbprint"
 
 
 def test_each_character_of_a_token_comes_back_intact_in_each_position() -> None:
-    engine = Engine()
     tokens = ["".join(ALPHABET[(shift + place) % 64] for place in range(64)) for shift in range(64)]
     assert all({token[place] for token in tokens} == set(ALPHABET) for place in range(64))
-    for token in tokens:
-        engine.pending.add(token, f"{token}.thumbprint")
+    engine = engine_for(*tokens)
     for port, token in enumerate(tokens, 1):
         peer = Peer(port=port)
         peer.take(*handle(engine, peer.send(request(token), PSH_ACK)).send)
@@ -281,8 +287,7 @@ def packets(draw: st.DrawFn) -> bytes:
 @given(events=st.lists(packets() | st.binary(max_size=100) | st.floats(0, 5), max_size=30))
 def test_whatever_comes_in_only_peers_of_pending_tokens_are_answered(events: list[bytes | float]) -> None:
     """No exception, one verdict a packet, nothing sent but to connections that asked for a pending token."""
-    engine = Engine()
-    engine.pending.add(TOKEN, KEY_AUTHORIZATION)
+    engine = engine_for()
     now = 0.0
     asked = set()
     for event in events:
@@ -294,11 +299,14 @@ def test_whatever_comes_in_only_peers_of_pending_tokens_are_answered(events: lis
             sent = reaction.send
             assert isinstance(reaction.verdict, Verdict)
             assert (reaction.reset is not None) == (reaction.verdict is Verdict.REPLACE)
+            if reaction.reset:
+                asked.add(reaction.reset.connection)
             if isinstance(reaction.event, Answered):
-                asked.add(reaction.event.connection)
+                assert reaction.event.connection in asked
         for segment in sent:
             to = (segment.destination, segment.destination_port, segment.source, segment.source_port)
             assert to in asked
             assert len(segment.payload) < 1000
-    assert len(engine._watched) + len(engine._taken_over) <= len(events)
-    assert all(len(request_.head) <= len(request()) for request_ in engine._watched.values())
+    streams = streams_kept_by(engine)
+    assert len(streams) <= len(events)
+    assert all(len(stream.unread) <= len(request()) for stream in streams)

@@ -19,13 +19,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certbot_standalone_nfq.challenges.http01.conversation import MAX_HEAD
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
 from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
-from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.receive_buffer import MAX_HEAD
 from certbot_standalone_nfq.engine.verdicts import Answered, Verdict
+from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from certbot_standalone_nfq.wire.tcp import Connection
-from tests.engine.peer import KEY_AUTHORIZATION, TOKEN
+from tests.engine.kept import bytes_kept_by, streams_kept_by
+from tests.engine.peer import TOKEN, engine_for
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 CASES = [path.read_bytes() for path in CORPUS]
@@ -42,8 +43,7 @@ def packets(case: bytes) -> Iterator[bytes]:
 
 def check(case: bytes) -> set[Verdict]:
     """Hold the engine to the invariant over one case; return the verdicts there were."""
-    engine, now, asked = Engine(), 0.0, set[Connection]()
-    engine.pending.add(TOKEN, KEY_AUTHORIZATION)
+    engine, now, asked = engine_for(), 0.0, set[Connection]()
     verdicts = set()
     for packet in packets(case):
         if packet:
@@ -52,8 +52,10 @@ def check(case: bytes) -> set[Verdict]:
             assert isinstance(reaction.verdict, Verdict)
             assert (reaction.reset is not None) == (reaction.verdict is Verdict.REPLACE)
             verdicts.add(reaction.verdict)
+            if reaction.reset:
+                asked.add(reaction.reset.connection)
             if isinstance(reaction.event, Answered):
-                asked.add(reaction.event.connection)
+                assert reaction.event.connection in asked
         else:
             now += 1
             sent = engine.tick(now)
@@ -61,8 +63,9 @@ def check(case: bytes) -> set[Verdict]:
             assert (
                 Connection(segment.destination, segment.destination_port, segment.source, segment.source_port) in asked
             )
-    assert all(len(request.head) <= len(REQUEST_PREFIX) + len(TOKEN) for request in engine._watched.values())
-    assert all(len(endpoint._request.head) <= MAX_HEAD for endpoint in engine._taken_over.values())
+    beginnings = [without_header(stream.unread) for stream in streams_kept_by(engine)]
+    assert all(len(beginning) <= len(REQUEST_PREFIX) + len(TOKEN) for beginning in beginnings)
+    assert all(len(kept) <= MAX_HEAD for kept in bytes_kept_by(engine))
     engine.tick(now + LIFETIME + LINGER)
     assert engine.deadline() is None
     return verdicts

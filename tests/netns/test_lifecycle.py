@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.session import loop as interceptions
 from lab.hosts import Host
@@ -163,7 +164,7 @@ def test_a_failure_in_handling_a_packet_lets_it_pass_and_is_told_once(
         raise ZeroDivisionError
 
     with intercepting(lab.server):
-        monkeypatch.setattr(Engine, "_examine", fail)
+        monkeypatch.setattr(Http01Solver, "recognise", fail)
         for _ in range(3):
             assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
         monkeypatch.undo()

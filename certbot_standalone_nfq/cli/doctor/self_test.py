@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.session.loop import Interception
@@ -86,14 +87,14 @@ def _start(port: int, firewall: str) -> tuple[Interception, Selection, errors.Er
 def _exchange(interception: Interception, version: int, port: int) -> Exchange:
     token = secrets.token_urlsafe(32)
     key_authorization = f"{token}.{secrets.token_urlsafe(32)}"
-    interception.answer(token, key_authorization)
+    interception.answer(Http01Solver.typ, token, key_authorization)
     begin = time.monotonic()
     try:
         answer = _ask(version, port, token)
     except OSError as error:
         return Exchange(version, 0, f"the request was not answered ({error.strerror or error})")
     finally:
-        interception.withdraw(token)
+        interception.withdraw(Http01Solver.typ, token)
     milliseconds = (time.monotonic() - begin) * 1000
     if not answer.endswith(b"\r\n\r\n" + key_authorization.encode()):
         return Exchange(version, milliseconds, "the answer is not the key authorization")

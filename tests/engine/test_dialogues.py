@@ -1,0 +1,237 @@
+"""Dialogues that are not one request and one answer: several writes, a late close, an answer before the close."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import pytest
+
+from certbot_standalone_nfq.engine.endpoint import LINGER
+from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, Output, Recognition, Selector
+from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
+from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.wire.sequence import advance
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
+from tests.engine.peer import Peer, engine_for, request
+from tests.wire.proxies import PROXY_HEADERS
+
+PSH_ACK = Flags.PSH | Flags.ACK
+FIN_ACK = Flags.FIN | Flags.ACK
+
+
+class Script:
+    """A conversation that says what it was given to say, one output for each thing that it hears."""
+
+    def __init__(self, *outputs: Output) -> None:
+        self._outputs = list(outputs)
+        self.heard: list[tuple[bytes, bool]] = []
+
+    def receive(self, data: bytes, *, ended: bool) -> Output:
+        self.heard.append((data, ended))
+        return self._outputs.pop(0) if self._outputs else Output()
+
+
+class Greeting:
+    """A solver for streams that begin with a word, with a conversation to have about it."""
+
+    typ: ClassVar[str] = "greeting"
+
+    def __init__(self, script: Script, word: bytes = b"HELLO") -> None:
+        self._script = script
+        self._word = word
+
+    @staticmethod
+    def selectors(port: int) -> Sequence[Selector]:
+        return ()
+
+    @staticmethod
+    def challenge_in(start: bytes) -> str | None:
+        return None
+
+    def add(self, challenge: str, answer: str) -> None: ...
+
+    def remove(self, challenge: str) -> None: ...
+
+    def recognise(self, start: bytes) -> Recognition:
+        if start.startswith(self._word):
+            return self._script
+        return UNDECIDED if self._word.startswith(start[: len(self._word)]) else None
+
+
+class Exchange:
+    """A peer, and an engine that knows greetings; the time is what the test says."""
+
+    def __init__(self, *outputs: Output) -> None:
+        self.script = Script(*outputs)
+        self.engine = Engine([Greeting(self.script)])
+        self.peer = Peer()
+        self.now = 100.0
+
+    def hear(self, segment: Segment) -> Reaction:
+        reaction = self.engine.handle(write(segment), self.now)
+        self.peer.take(*reaction.send)
+        return reaction
+
+    def say(self, data: bytes = b"", flags: Flags = PSH_ACK) -> Reaction:
+        return self.hear(self.peer.send(data, flags))
+
+    def wait(self, seconds: float) -> tuple[Segment, ...]:
+        self.now += seconds
+        sent = self.engine.tick(self.now)
+        self.peer.take(*sent)
+        return sent
+
+
+def test_each_write_follows_what_was_written_before_and_the_fin_only_the_close() -> None:
+    exchange = Exchange(Output(b"one "), Output(b"two "), Output(b"three", close=True))
+    for word in (b"HELLO", b"again"):
+        (written,) = exchange.say(word).send
+        assert written.flags == PSH_ACK
+        assert not exchange.peer.saw_fin
+    (last,) = exchange.say(b"bye").send
+    assert last.flags == Flags.PSH | FIN_ACK
+    assert exchange.peer.received == b"one two three"
+
+
+def test_the_timer_is_off_while_all_that_was_sent_is_acknowledged() -> None:
+    exchange = Exchange(Output(b"one"), Output(b"two"))
+    exchange.say(b"HELLO")
+    assert exchange.say().send == ()
+    assert exchange.wait(60) == ()
+    exchange.say(b"again")
+    (again,) = exchange.wait(FIRST_TIMEOUT)
+    assert again.payload == b"two"
+
+
+def test_all_that_is_not_acknowledged_is_sent_again_over_the_bounds_of_writes() -> None:
+    exchange = Exchange(Output(b"one"), Output(b"two", close=True))
+    before = exchange.peer.ack
+    exchange.say(b"HELLO")
+    exchange.hear(exchange.peer.send(b"again", PSH_ACK, ack=before))
+    (again,) = exchange.wait(FIRST_TIMEOUT)
+    assert (again.seq, again.payload) == (before, b"onetwo")
+    assert again.flags & Flags.FIN
+
+
+def test_a_close_without_a_word_is_a_fin_alone() -> None:
+    exchange = Exchange(Output(b"one"), Output(close=True))
+    exchange.say(b"HELLO")
+    (fin,) = exchange.say(b"bye").send
+    assert (fin.flags, fin.payload) == (FIN_ACK, b"")
+    assert exchange.peer.saw_fin
+    assert exchange.wait(FIRST_TIMEOUT) == (fin,)
+
+
+def test_while_there_is_nothing_to_say_what_comes_is_acknowledged() -> None:
+    exchange = Exchange()
+    for word in (b"HELLO", b"is there", b"anybody?"):
+        (acknowledgment,) = exchange.say(word).send
+        assert (acknowledgment.flags, acknowledgment.payload, acknowledgment.ack) == (Flags.ACK, b"", exchange.peer.seq)
+
+
+def test_the_conversation_hears_each_byte_once_and_in_order_and_the_end_once() -> None:
+    exchange = Exchange()
+    first, second, third = (exchange.peer.send(word, PSH_ACK) for word in (b"HELLO", b" dear", b" friend"))
+    fin = exchange.peer.send(flags=FIN_ACK)
+    for segment in (first, third, first, second, third, fin, fin, second):
+        exchange.hear(segment)
+    assert exchange.script.heard == [(b"HELLO", False), (b" dear friend", False), (b"", True)]
+
+
+def test_after_the_close_the_conversation_hears_nothing_more() -> None:
+    exchange = Exchange(Output(b"bye", close=True))
+    exchange.say(b"HELLO")
+    exchange.say(b"wait")
+    exchange.say(flags=FIN_ACK)
+    assert exchange.script.heard == [(b"HELLO", False)]
+
+
+def test_an_answer_is_told_when_it_is_given_with_what_a_proxy_added() -> None:
+    exchange = Exchange(Output(b"one"), Output(b"two", answer=Answer("key", ("a proxy's word",))))
+    connection = exchange.peer.segment().connection
+    taken_over, answered = exchange.say(b"HELLO"), exchange.say(b"again")
+    assert (taken_over.verdict, taken_over.event) == (Verdict.REPLACE, None)
+    assert (answered.verdict, answered.event) == (Verdict.DROP, Answered("key", connection, ("a proxy's word",)))
+
+
+def test_that_an_answer_arrived_is_told_once_whatever_is_said_and_closed_later() -> None:
+    exchange = Exchange(Output(b"the answer", answer=Answer("key")), Output(b"more"), Output(close=True))
+    exchange.say(b"HELLO")
+    assert not exchange.engine.settled()
+    arrived = exchange.say()
+    assert arrived.event == Acknowledged(exchange.peer.segment().connection)
+    later = [exchange.say(b"more"), exchange.say(), exchange.say(b"bye"), exchange.say(flags=FIN_ACK)]
+    later += [exchange.hear(exchange.peer.segment(seq=advance(exchange.peer.seq, -1), flags=FIN_ACK))]
+    assert [reaction.event for reaction in later] == [None] * 5
+    assert exchange.engine.settled()
+
+
+def test_what_was_said_without_an_answer_is_not_told() -> None:
+    exchange = Exchange(Output(b"no such thing", close=True))
+    assert exchange.say(b"HELLO").event is None
+    assert exchange.say(flags=FIN_ACK).event is None
+    assert exchange.engine.settled()
+
+
+def test_the_connection_lingers_only_after_both_sides_have_closed() -> None:
+    exchange = Exchange(Output(b"one"), Output(close=True))
+    exchange.say(b"HELLO")
+    fin = exchange.peer.send(flags=FIN_ACK)
+    exchange.hear(fin)
+    exchange.say()
+    exchange.wait(LINGER - 1)
+    (acknowledgment,) = exchange.hear(fin).send
+    assert acknowledgment.flags == Flags.ACK
+    exchange.wait(LINGER)
+    assert exchange.engine.deadline() is None
+
+
+@pytest.mark.parametrize("header", [b"", *PROXY_HEADERS.values()])
+def test_the_conversation_does_not_hear_a_proxys_header(header: bytes) -> None:
+    exchange = Exchange()
+    exchange.say(header + b"HEL")
+    exchange.say(b"LO")
+    assert exchange.script.heard == [(b"HELLO", False)]
+
+
+def test_solvers_are_asked_in_order_and_one_that_needs_more_keeps_the_connection_watched() -> None:
+    first, second = Script(), Script()
+    engine = Engine([Greeting(Script(), b"HELLO WORLD"), Greeting(first, b"HELP"), Greeting(second, b"HELP")])
+    assert engine.handle(write(Peer(port=1).segment(b"HEL", PSH_ACK)), 0.0).verdict is Verdict.WATCH
+    assert engine.handle(write(Peer(port=2).segment(b"HELLO", PSH_ACK)), 0.0).verdict is Verdict.WATCH
+    assert engine.handle(write(Peer(port=3).segment(b"HELP", PSH_ACK)), 0.0).verdict is Verdict.REPLACE
+    assert engine.handle(write(Peer(port=4).segment(b"HALT", PSH_ACK)), 0.0).verdict is Verdict.PASS
+    assert (first.heard, second.heard) == ([(b"HELP", False)], [])
+
+
+def test_a_stream_that_stays_undecided_is_not_watched_beyond_a_bound() -> None:
+    engine, peer = Engine([Greeting(Script(), b"x" * (2 * MAX_START))]), Peer()
+    verdicts = [engine.handle(write(peer.send(b"x" * WINDOW, PSH_ACK)), 0.0).verdict for _ in range(2)]
+    assert verdicts == [Verdict.WATCH, Verdict.PASS]
+
+
+def test_a_solver_that_fails_leaves_the_connection_to_the_server() -> None:
+    class Failing(Script):
+        def receive(self, data: bytes, *, ended: bool) -> Output:
+            raise ZeroDivisionError
+
+    engine, peer = Engine([Greeting(Failing())]), Peer()
+    with pytest.raises(ZeroDivisionError):
+        engine.handle(write(peer.send(b"HELLO", PSH_ACK)), 0.0)
+    assert engine.handle(write(peer.send(b"anybody?", PSH_ACK)), 0.0).verdict is Verdict.PASS
+    assert engine.deadline() is None
+
+
+def test_a_request_whose_end_comes_together_with_its_beginning_again_is_answered() -> None:
+    """Linux joins segments that it sends again."""
+    engine, peer = engine_for(), Peer()
+    beginning = peer.segment(request()[:60], PSH_ACK)
+    assert engine.handle(write(beginning), 0.0).verdict is Verdict.REPLACE
+    reaction = engine.handle(write(peer.send(request(), PSH_ACK)), 0.0)
+    peer.take(*reaction.send)
+    assert peer.received.startswith(b"HTTP/1.1 200 ")
+    assert peer.saw_fin
+    assert isinstance(reaction.event, Answered)
