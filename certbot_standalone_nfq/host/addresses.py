@@ -23,6 +23,14 @@ def own_addresses(version: int) -> list[str]:
     return []
 
 
+def has_ipv6() -> bool:
+    """Whether any interface of this network namespace has an IPv6 address."""
+    try:
+        return bool((_NET / "if_inet6").read_text(encoding="ascii"))
+    except OSError:
+        return False
+
+
 def _ipv4() -> list[str]:
     listed = _LOCAL_IPV4.findall((_NET / "fib_trie").read_text(encoding="ascii"))
     return [address for address in dict.fromkeys(listed) if not ipaddress.ip_address(address).is_loopback]

@@ -1,7 +1,7 @@
-"""Which kernel modules are there, found out without loading any.
+"""What a kernel may lack: the one table of it, which of it is there, and its loading.
 
-The lists of depmod and the kernel's own configuration are read. Running iptables would tell too, but has the kernel
-load what a rule needs.
+What is there is read from depmod's lists and the kernel's own configuration, as running iptables would make the
+kernel load what a rule needs.
 """
 
 from __future__ import annotations
@@ -9,43 +9,58 @@ from __future__ import annotations
 import contextlib
 import enum
 import gzip
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from certbot_standalone_nfq.host.privileges import Feature
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.host import environment
+from certbot_standalone_nfq.host.command import find_program, run
 
-XTABLES = (
-    Feature("NFQUEUE target", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE"),
-    Feature("mark match and target", "xt_mark", "CONFIG_NETFILTER_XT_MARK"),
-)
-"""Without these, iptables is of no use."""
-PREFERRED = (
-    Feature("conntrack match", "xt_conntrack", "CONFIG_NETFILTER_XT_MATCH_CONNTRACK"),
-    Feature("bpf match", "xt_bpf", "CONFIG_NETFILTER_XT_MATCH_BPF"),
-    Feature("connmark match and target", "xt_connmark", "CONFIG_NETFILTER_XT_CONNMARK"),
-)
-"""Without these, iptables leads all packets of the port through Certbot."""
-NFTABLES = (
-    Feature("nf_tables", "nf_tables", "CONFIG_NF_TABLES"),
-    Feature("connection tracking in nf_tables", "nft_ct", "CONFIG_NFT_CT"),
-    Feature("queue statement in nf_tables", "nft_queue", "CONFIG_NFT_QUEUE"),
-)
-"""Without these, nft is of no use."""
-NF_TABLES = (
-    Feature("nf_tables", "nf_tables", "CONFIG_NF_TABLES"),
-    Feature("iptables' matches in nf_tables", "nft_compat", "CONFIG_NFT_COMPAT"),
-    Feature("counters in nf_tables", "nft_counter", "CONFIG_NFT_COUNTER"),  # within nf_tables since Linux 5.17
-)
-LEGACY = (
-    Feature("legacy iptables", "ip_tables", "CONFIG_IP_NF_IPTABLES"),
-    Feature("mangle table of legacy iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE"),
-)
-LEGACY_IPV6 = (
-    Feature("legacy ip6tables", "ip6_tables", "CONFIG_IP6_NF_IPTABLES"),
-    Feature("mangle table of legacy ip6tables", "ip6table_mangle", "CONFIG_IP6_NF_MANGLE"),
-)
+logger = logging.getLogger(__name__)
+
+_MODPROBE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something a kernel may lack: in words, its module and the kernel option that builds it."""
+
+    name: str
+    module: str
+    option: str
+
+
+QUEUE = Feature("packet queue for user space", "nfnetlink_queue", "CONFIG_NETFILTER_NETLINK_QUEUE")
+
+NFQUEUE_TARGET = Feature("NFQUEUE target", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TARGET_NFQUEUE")
+MARK = Feature("mark match and target", "xt_mark", "CONFIG_NETFILTER_XT_MARK")
+CONNTRACK = Feature("conntrack match", "xt_conntrack", "CONFIG_NETFILTER_XT_MATCH_CONNTRACK")
+BPF = Feature("bpf match", "xt_bpf", "CONFIG_NETFILTER_XT_MATCH_BPF")
+CONNMARK = Feature("connmark match and target", "xt_connmark", "CONFIG_NETFILTER_XT_CONNMARK")
+IP_TABLES = Feature("legacy iptables", "ip_tables", "CONFIG_IP_NF_IPTABLES")
+MANGLE = Feature("mangle table for iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE")
+IP6_TABLES = Feature("legacy ip6tables", "ip6_tables", "CONFIG_IP6_NF_IPTABLES")
+MANGLE_IPV6 = Feature("mangle table for ip6tables", "ip6table_mangle", "CONFIG_IP6_NF_MANGLE")
+
+NF_TABLES = Feature("nftables", "nf_tables", "CONFIG_NF_TABLES")
+NFT_CT = Feature("connection tracking for nftables", "nft_ct", "CONFIG_NFT_CT")
+NFT_QUEUE = Feature("queue statement for nftables", "nft_queue", "CONFIG_NFT_QUEUE")
+NFT_COMPAT = Feature("iptables matches for nftables", "nft_compat", "CONFIG_NFT_COMPAT")
+NFT_COUNTER = Feature("counters for nftables", "nft_counter", "CONFIG_NFT_COUNTER")
+"""Part of nf_tables since Linux 5.17."""
+
+FOR_IPTABLES = (NFQUEUE_TARGET, MARK)
+"""Required by the rules of iptables."""
+FOR_PREFILTER = (CONNTRACK, BPF, CONNMARK)
+"""Without these, iptables sends all packets of the port through Certbot."""
+FOR_NFTABLES = (NF_TABLES, NFT_CT, NFT_QUEUE)
+"""Required by the rules of nft."""
+OF_IPTABLES_NFT = (NF_TABLES, NFT_COMPAT, NFT_COUNTER)
+OF_IPTABLES_LEGACY = (IP_TABLES, MANGLE)
+OF_IP6TABLES_LEGACY = (IP6_TABLES, MANGLE_IPV6)
 
 
 class Presence(enum.Enum):
@@ -132,3 +147,18 @@ def _lines(path: Path) -> list[str] | None:
         text = gzip.decompress(content) if path.suffix == ".gz" else content
         return [line for line in text.decode(errors="replace").splitlines() if line.strip()]
     return None
+
+
+def load(*features: Feature) -> None:
+    """Try to load the modules of features. A failure is not an error: what is missing shows where it is used."""
+    modprobe = find_program("modprobe")
+    if not modprobe:
+        return
+    for module in dict.fromkeys(feature.module for feature in features):
+        result = run([modprobe, "--quiet", module], seconds=_MODPROBE_SECONDS)
+        logger.debug("modprobe %s: %s", module, result.complaint or "succeeded")
+
+
+def lack(feature: Feature) -> errors.KernelSupportMissing:
+    """Return the error for a feature that this kernel lacks."""
+    return errors.KernelSupportMissing(feature.name, feature.module, feature.option, environment.place())

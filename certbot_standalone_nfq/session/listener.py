@@ -207,7 +207,7 @@ def _is_served(found: list[Listener], version: int, address: str) -> bool:
 def _translations(port: int) -> dict[int, Any]:
     """Return the rules that lead the port elsewhere, such as those that publish a container's, by IP version."""
     deadline = Deadline(_SECONDS_FOR_RULES)
-    nf_tables = kernel_modules.inventory().presence(kernel_modules.NF_TABLES[0])
+    nf_tables = kernel_modules.inventory().presence(kernel_modules.NF_TABLES)
     return service.service(port, reader.read_rules(reader.variants(deadline), nf_tables, deadline)).translations
 
 

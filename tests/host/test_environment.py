@@ -8,7 +8,7 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.errors import Place
-from certbot_standalone_nfq.host import environment, privileges
+from certbot_standalone_nfq.host import environment, kernel_modules, privileges
 
 pytestmark = pytest.mark.anywhere
 
@@ -80,7 +80,7 @@ def test_what_the_kernel_lacks_is_cured_where_the_kernel_is_from(
     monkeypatch: pytest.MonkeyPatch, place: Place, cure: str
 ) -> None:
     at(monkeypatch, place)
-    lacking = privileges.lack(privileges.QUEUE)
+    lacking = kernel_modules.lack(kernel_modules.QUEUE)
     assert str(lacking).startswith("This kernel has no packet queue for user space: module nfnetlink_queue")
     assert f". {cure}" in str(lacking)
 

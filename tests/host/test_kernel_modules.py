@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.host.kernel_modules import PREFERRED, XTABLES, Presence, inventory
-from certbot_standalone_nfq.host.privileges import QUEUE
-
-NFQUEUE = XTABLES[0]
-CONNTRACK, BPF, CONNMARK = PREFERRED
+from certbot_standalone_nfq.host import kernel_modules
+from certbot_standalone_nfq.host.kernel_modules import (
+    BPF,
+    CONNMARK,
+    CONNTRACK,
+    NFQUEUE_TARGET,
+    QUEUE,
+    Feature,
+    Presence,
+    inventory,
+)
 
 
 def write(path: Path, text: str) -> None:
@@ -35,7 +41,7 @@ def test_a_module_is_built_in_or_loaded_or_available_or_not_found(debian: Path) 
     found = inventory(debian)
     assert found.presence(QUEUE) is Presence.BUILT_IN
     assert found.presence(CONNTRACK) is Presence.LOADED
-    assert found.presence(NFQUEUE) is Presence.AVAILABLE
+    assert found.presence(NFQUEUE_TARGET) is Presence.AVAILABLE
     assert found.presence(BPF) is Presence.AVAILABLE
     assert found.presence(CONNMARK) is Presence.NOT_FOUND, "it was configured as a module, and is not installed"
 
@@ -53,7 +59,7 @@ def test_without_lists_the_configuration_tells_what_is_built_in_and_what_cannot_
 
 def test_where_nothing_is_shown_nothing_is_known(tmp_path: Path) -> None:
     found = inventory(tmp_path)
-    assert {found.presence(feature) for feature in (*XTABLES, *PREFERRED)} == {Presence.UNKNOWN}
+    assert {found.presence(feature) for feature in (NFQUEUE_TARGET, CONNTRACK, BPF, CONNMARK)} == {Presence.UNKNOWN}
 
 
 def test_a_damaged_configuration_is_none(tmp_path: Path) -> None:
@@ -65,3 +71,18 @@ def test_a_damaged_configuration_is_none(tmp_path: Path) -> None:
 def test_what_would_load_is_told_from_what_is_ready_and_what_never_is() -> None:
     assert [presence for presence in Presence if presence.ready] == [Presence.BUILT_IN, Presence.LOADED]
     assert [presence for presence in Presence if presence.would_load] == [Presence.AVAILABLE, Presence.UNKNOWN]
+
+
+def test_features_that_cannot_be_loaded_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Feature("nothing", "no_such_module_anywhere", "CONFIG_NOTHING")
+    kernel_modules.load(missing)
+    monkeypatch.setattr(kernel_modules, "find_program", lambda name: f"/no/such/{name}")
+    kernel_modules.load(missing)
+    monkeypatch.setattr(kernel_modules, "find_program", lambda _: None)
+    kernel_modules.load(missing)
+
+
+def test_each_module_is_one_feature_with_one_name() -> None:
+    table = [feature for feature in vars(kernel_modules).values() if isinstance(feature, Feature)]
+    for parts in zip(*((feature.name, feature.module, feature.option) for feature in table)):
+        assert len(set(parts)) == len(table)

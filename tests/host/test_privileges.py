@@ -5,10 +5,7 @@ import sys
 
 import pytest
 
-from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
-from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES
 from certbot_standalone_nfq.host import privileges
-from lab.hosts import Host
 
 REPORT = "from certbot_standalone_nfq.host import privileges; print(privileges.missing_capabilities())"
 
@@ -41,35 +38,9 @@ def test_another_user_lacks_both_unless_given_them() -> None:
     assert as_nobody("+net_admin,+net_raw,") == "[]"
 
 
-def test_ipv6_is_there_if_an_interface_has_an_address(lonely_host: Host) -> None:
-    with lonely_host.inside():
-        assert privileges.has_ipv6()
-        lonely_host.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1")
-        assert not privileges.has_ipv6()
-
-
-def test_no_queue_is_bound_on_a_new_host(lonely_host: Host) -> None:
-    with lonely_host.inside():
-        assert privileges.bound_queues() == set()
-
-
-def test_modules_that_cannot_be_loaded_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    privileges.load_modules("no_such_module_anywhere")
-    monkeypatch.setattr(privileges, "find_program", lambda name: f"/no/such/{name}")
-    privileges.load_modules("no_such_module_anywhere")
-    monkeypatch.setattr(privileges, "find_program", lambda _: None)
-    privileges.load_modules("no_such_module_anywhere")
-
-
 @pytest.mark.root
 def test_root_may_make_namespaces_unless_a_container_forbids_it() -> None:
     report = REPORT.replace("missing_capabilities", "may_make_namespaces")
     assert privileges.may_make_namespaces()
     command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", report]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "False\n"
-
-
-def test_there_are_queues_once_one_is_bound(lonely_host: Host) -> None:
-    with lonely_host.inside():
-        NetlinkQueue(7, FOR_CHALLENGES).close()
-        assert privileges.has_queues()

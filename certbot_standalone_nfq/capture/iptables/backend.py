@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import rules
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host import kernel_modules
+from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.command import find_program, run
-from certbot_standalone_nfq.host.privileges import Feature
+from certbot_standalone_nfq.host.kernel_modules import Feature
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +27,14 @@ _TIMEOUT = 30
 _REMOVAL_ATTEMPTS = 10
 _EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
 
-_MANGLE = Feature("mangle table for iptables", "iptable_mangle", "CONFIG_IP_NF_MANGLE")
-_FEATURES = (
-    ("-m conntrack --ctdir ORIGINAL", "conntrack match", "xt_conntrack", "MATCH_CONNTRACK"),
-    ('-m bpf --bytecode "1,6 0 0 0"', "bpf match", "xt_bpf", "MATCH_BPF"),
-    ("-m mark --mark 0x1/0x1", "mark match", "xt_mark", "MARK"),
-    ("-m connmark --mark 0x1/0x1", "connmark match", "xt_connmark", "CONNMARK"),
-    ("-j MARK --set-xmark 0x0/0x1", "MARK target", "xt_mark", "MARK"),
-    ("-j CONNMARK --set-xmark 0x0/0x1", "CONNMARK target", "xt_connmark", "CONNMARK"),
-    ("-j NFQUEUE --queue-num 0 --queue-bypass", "NFQUEUE target", "xt_NFQUEUE", "TARGET_NFQUEUE"),
+_PROBES = (
+    ("-m conntrack --ctdir ORIGINAL", kernel_modules.CONNTRACK),
+    ('-m bpf --bytecode "1,6 0 0 0"', kernel_modules.BPF),
+    ("-m mark --mark 0x1/0x1", kernel_modules.MARK),
+    ("-m connmark --mark 0x1/0x1", kernel_modules.CONNMARK),
+    ("-j MARK --set-xmark 0x0/0x1", kernel_modules.MARK),
+    ("-j CONNMARK --set-xmark 0x0/0x1", kernel_modules.CONNMARK),
+    ("-j NFQUEUE --queue-num 0 --queue-bypass", kernel_modules.NFQUEUE_TARGET),
 )
 
 
@@ -60,7 +60,7 @@ class IptablesFirewall:
         self.name = variant
         self._hold_open: tuple[int, ...] = ()
         self._families = [_find_family(4, variant)]
-        if privileges.has_ipv6():
+        if has_ipv6():
             try:
                 self._families.append(_find_family(6, variant.replace("ip", "ip6", 1)))
             except errors.NoFirewallTool as error:
@@ -108,7 +108,7 @@ class IptablesFirewall:
         try:
             self._restore(family, script)
         except errors.FirewallRefused:
-            privileges.load_modules(*dict.fromkeys(feature.module for _, feature in _probes(script)))
+            kernel_modules.load(*(feature for _, feature in _probes(script)))
             try:
                 self._restore(family, script)
             except errors.FirewallRefused:
@@ -133,7 +133,7 @@ class IptablesFirewall:
             try:
                 self._restore(family, rules.probe_script(allocation, rule))
             except errors.FirewallRefused as error:
-                raise privileges.lack(feature) from error
+                raise kernel_modules.lack(feature) from error
 
     def _saved(self, family: _Family, table: str) -> str:
         """Return the rules as the tool shows them: none, if there is no such table yet or can be none."""
@@ -168,10 +168,8 @@ class IptablesFirewall:
 
 def _probes(script: str) -> Iterator[tuple[str, Feature]]:
     """Yield each feature that a script uses, with a rule that uses nothing else."""
-    yield "", _MANGLE
-    for rule, name, module, option in _FEATURES:
-        if " ".join(rule.split()[:2]) in script:
-            yield rule, Feature(name, module, f"CONFIG_NETFILTER_XT_{option}")
+    yield "", kernel_modules.MANGLE
+    yield from (probe for probe in _PROBES if " ".join(probe[0].split()[:2]) in script)
 
 
 def _resource_problem(program: str, complaint: str) -> errors.Error:

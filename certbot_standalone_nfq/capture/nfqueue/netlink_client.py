@@ -16,7 +16,7 @@ from certbot_standalone_nfq.capture.nfqueue.queue import (
     enlarge_receive_buffer,
     open_error,
 )
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host import kernel_modules
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class NetlinkQueue:
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EBUSY):
                 raise
-            privileges.load_modules(privileges.QUEUE.module)  # the kernel does so itself unless it must not
+            kernel_modules.load(kernel_modules.QUEUE)  # the kernel does so itself unless it must not
             self._ask(messages.bind)
 
     def _ask(self, request: Request) -> None:

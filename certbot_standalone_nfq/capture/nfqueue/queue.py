@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from certbot_standalone_nfq.capture.nfqueue import messages
+from certbot_standalone_nfq.capture.nfqueue import messages, state
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host import kernel_modules, privileges
 
 COPY_OCTETS = 0xFFFF - 4
 """Octets of each packet that we are shown: as many as fit an attribute, so all but of the very longest packets."""
@@ -80,7 +80,7 @@ def bind_error(number: int, error: OSError) -> Exception:
     EPERM is its word for a number that another socket is bound to (nfqnl_recv_config), and for a process without
     CAP_NET_ADMIN over the network namespace (nfnetlink_rcv).
     """
-    occupied = number in (privileges.bound_queues() or ())
+    occupied = number in (state.bound_queues() or ())
     if error.errno == errno.EBUSY or (error.errno == errno.EPERM and occupied):
         return QueueOccupied(number)
     return open_error(error)
@@ -88,7 +88,7 @@ def bind_error(number: int, error: OSError) -> Exception:
 
 def open_error(error: OSError) -> Exception:
     """Return what it means that a socket for packet queues cannot be had, EPROTONOSUPPORT for one."""
-    return privileges.refusal("netlink", error) or privileges.lack(privileges.QUEUE)
+    return privileges.refusal("netlink", error) or kernel_modules.lack(kernel_modules.QUEUE)
 
 
 def enlarge_receive_buffer(netlink: socket.socket) -> None:

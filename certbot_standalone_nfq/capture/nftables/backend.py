@@ -9,22 +9,18 @@ import time
 from collections.abc import Callable
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
 from certbot_standalone_nfq.capture.nftables import program, rules
 from certbot_standalone_nfq.capture.nftables.program import Session
 from certbot_standalone_nfq.capture.nftables.rules import Payload
-from certbot_standalone_nfq.host import privileges
-from certbot_standalone_nfq.host.privileges import Feature
+from certbot_standalone_nfq.host import kernel_modules
 
 logger = logging.getLogger(__name__)
 
 NAME = "nftables"
 
-_FEATURES = {
-    "nf_tables": Feature("nftables", "nf_tables", "CONFIG_NF_TABLES_INET"),
-    "nft_ct": Feature("connection tracking for nftables", "nft_ct", "CONFIG_NFT_CT"),
-    "nft_queue": Feature("queue statement for nftables", "nft_queue", "CONFIG_NFT_QUEUE"),
-}
+_FEATURES = {feature.module: feature for feature in kernel_modules.FOR_NFTABLES}
 _IDLE_SECONDS = 1.0
 
 
@@ -84,7 +80,7 @@ class NftablesFirewall:
     def _install(self, allocation: Allocation, session: Session) -> None:
         refused = _try_each_way(allocation, session)
         if refused:
-            privileges.load_modules(*_FEATURES)
+            kernel_modules.load(*kernel_modules.FOR_NFTABLES)
             refused = _try_each_way(allocation, session)
         if refused:
             self._explain(allocation)
@@ -96,8 +92,7 @@ class NftablesFirewall:
             try:
                 program.run(self._program, commands=commands)
             except errors.FirewallRefused as error:
-                feature = _FEATURES[module]
-                raise privileges.lack(feature) from error
+                raise kernel_modules.lack(_FEATURES[module]) from error
 
     def _delete(self, run_id: RunId) -> None:
         if run_id not in self.installed():
@@ -137,5 +132,5 @@ def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | No
 def _wait_for_empty_queues() -> None:
     """Wait, not for long, until no packet waits in any queue of this network namespace, other programs' included."""
     deadline = time.monotonic() + _IDLE_SECONDS
-    while privileges.waiting_packets() and time.monotonic() < deadline:
+    while state.waiting_packets() and time.monotonic() < deadline:
         time.sleep(0.001)

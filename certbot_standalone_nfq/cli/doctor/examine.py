@@ -17,7 +17,7 @@ from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.cli.doctor import machine, port
 from certbot_standalone_nfq.cli.doctor.finding import Finding, Status, warned
 from certbot_standalone_nfq.cli.doctor.names import Lookups
-from certbot_standalone_nfq.host import kernel_modules, privileges, service
+from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
 
@@ -51,12 +51,12 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     variants = reader.variants(deadline)
     inventory = kernel_modules.inventory()
     if load_modules:
-        privileges.load_modules(*_unloaded(variants, inventory))
+        kernel_modules.load(*_unloaded(variants, inventory))
         inventory = kernel_modules.inventory()
     # Forks, so it comes before the threads that look names up; their results come last.
     self_test = machine.start_self_test(variants, inventory, load_modules)
     lookups = Lookups(names)
-    nf_tables = inventory.presence(kernel_modules.NF_TABLES[0])
+    nf_tables = inventory.presence(kernel_modules.NF_TABLES)
     rules = reader.read_rules(variants, nf_tables, deadline)
     yield from _guarded("privileges", machine.capabilities)
     yield from _guarded("kernel", lambda: machine.kernel(inventory, variants))
@@ -70,11 +70,11 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     yield from _guarded("name", lambda: lookups.findings(served, names_deadline))
 
 
-def _unloaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[str]:
-    """Return the modules that an interception by the first variant that can work would load."""
+def _unloaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[kernel_modules.Feature]:
+    """Return what of the kernel an interception by the first variant that can work would load."""
     variant = next((each for each in variants if machine.works_with(inventory, each)), None)
     needed = machine.needed(variant) if variant else ()
-    return [feature.module for feature in needed if inventory.presence(feature).would_load]
+    return [feature for feature in needed if inventory.presence(feature).would_load]
 
 
 def _guarded(check: str, find: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

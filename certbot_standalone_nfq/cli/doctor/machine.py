@@ -10,9 +10,9 @@ from certbot_standalone_nfq.cli.doctor import self_test
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
 from certbot_standalone_nfq.host import kernel_modules, privileges
+from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.firewall.reader import LEGACY, NF_TABLES, NFT, Rules, Variant
-from certbot_standalone_nfq.host.kernel_modules import Inventory, Presence
-from certbot_standalone_nfq.host.privileges import Feature
+from certbot_standalone_nfq.host.kernel_modules import Feature, Inventory, Presence
 from certbot_standalone_nfq.settings import AUTO
 
 _INSTALL = "Install your distribution's iptables or nftables package."
@@ -35,7 +35,7 @@ def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
     """Look for what an interception needs of the kernel, and for what makes it cost less, with the program at hand."""
     variant = next((each for each in variants if works_with(inventory, each)), variants[0] if variants else None)
     required = _required(variant)
-    preferred = () if variant and variant.backend == NFT else kernel_modules.PREFERRED
+    preferred = () if variant and variant.backend == NFT else kernel_modules.FOR_PREFILTER
     presences = {feature: inventory.presence(feature) for feature in (*required, *preferred)}
     lacking = {feature: presence for feature, presence in presences.items() if presence is Presence.NOT_FOUND}
     for feature in lacking:
@@ -134,10 +134,10 @@ def needed(variant: Variant) -> tuple[Feature, ...]:
     """Return what an interception by a variant uses of the kernel."""
     if variant.backend == NFT:
         return _required(variant)
-    backend: tuple[Feature, ...] = kernel_modules.NF_TABLES
+    backend: tuple[Feature, ...] = kernel_modules.OF_IPTABLES_NFT
     if variant.backend == LEGACY:
-        backend = kernel_modules.LEGACY + (kernel_modules.LEGACY_IPV6 if privileges.has_ipv6() else ())
-    return (*_required(variant), *kernel_modules.PREFERRED, *backend)
+        backend = kernel_modules.OF_IPTABLES_LEGACY + (kernel_modules.OF_IP6TABLES_LEGACY if has_ipv6() else ())
+    return (*_required(variant), *kernel_modules.FOR_PREFILTER, *backend)
 
 
 def works_with(inventory: Inventory, variant: Variant) -> bool:
@@ -147,8 +147,8 @@ def works_with(inventory: Inventory, variant: Variant) -> bool:
 
 def _required(variant: Variant | None) -> tuple[Feature, ...]:
     return (
-        privileges.QUEUE,
-        *(kernel_modules.NFTABLES if variant and variant.backend == NFT else kernel_modules.XTABLES),
+        kernel_modules.QUEUE,
+        *(kernel_modules.FOR_NFTABLES if variant and variant.backend == NFT else kernel_modules.FOR_IPTABLES),
     )
 
 

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
+from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import RunId
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.cli.doctor.finding import Finding, passed, warned
-from certbot_standalone_nfq.host import privileges, processes
+from certbot_standalone_nfq.host import processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Rules
@@ -79,7 +80,7 @@ def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
 
 def queues(rules: list[Rules]) -> Iterator[Finding]:
     """Look for other programs that take packets from queues, and for what dead runs of this plugin left behind."""
-    bound = privileges.bound_queues() if privileges.has_queues() else set()
+    bound = state.bound_queues() if state.has_queues() else set()
     run_ids: set[RunId] = set()
     for shown in rules:
         run_ids |= iptables_rules.run_ids(shown.text) | nftables_rules.run_ids(shown.text)

@@ -13,7 +13,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.session.loop import Interception
 from certbot_standalone_nfq.settings import Settings
 
@@ -48,7 +48,7 @@ def intercept_without_loading(firewall: str) -> Outcome:
 
 def intercept(firewall: str) -> Outcome:
     """Intercept on the loopback interface, by one firewall tool. Raises one of the package's errors."""
-    versions = (4, 6) if privileges.has_ipv6() else (4,)
+    versions = (4, 6) if has_ipv6() else (4,)
     with _listening(versions) as port:
         interception, selection, lack = _start(port, firewall)
         try:

@@ -232,7 +232,7 @@ def test_a_message_that_makes_no_sense_is_passed_over(
 def test_a_kernel_that_will_not_bind_a_free_number_refuses_the_socket(
     client: str, lonely_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("certbot_standalone_nfq.host.privileges.bound_queues", set)
+    monkeypatch.setattr("certbot_standalone_nfq.capture.nfqueue.state.bound_queues", set)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lonely_host.inside())
         stack.enter_context(contextlib.closing(claims._open_queue(NUMBER, client)))

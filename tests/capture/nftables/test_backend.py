@@ -257,7 +257,7 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
 
 def test_the_table_is_deleted_only_when_nothing_waits_in_any_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = iter([2, 1, 0])
-    monkeypatch.setattr("certbot_standalone_nfq.host.privileges.waiting_packets", lambda: next(waiting))
+    monkeypatch.setattr("certbot_standalone_nfq.capture.nfqueue.state.waiting_packets", lambda: next(waiting))
     nftables._wait_for_empty_queues()
     assert list(waiting) == []
 

@@ -11,7 +11,7 @@ from certbot_standalone_nfq.cli.doctor import examine as doctor_package
 from certbot_standalone_nfq.cli.doctor import machine
 from certbot_standalone_nfq.cli.doctor.finding import Status
 from certbot_standalone_nfq.cli.main import main
-from certbot_standalone_nfq.host import kernel_modules, privileges
+from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.firewall.reader import Variant
 from lab import doctor
 from lab.hosts import Host
@@ -21,7 +21,12 @@ VARIANT = Variant("iptables", "/usr/sbin/iptables", "1.8.9", "nf_tables")
 
 def inventory(**differences: bool) -> kernel_modules.Inventory:
     """Return a kernel that has all modules loaded but those given: False for one that is only available."""
-    features = [privileges.QUEUE, *kernel_modules.XTABLES, *kernel_modules.PREFERRED, *kernel_modules.NF_TABLES]
+    features = [
+        kernel_modules.QUEUE,
+        *kernel_modules.FOR_IPTABLES,
+        *kernel_modules.FOR_PREFILTER,
+        *kernel_modules.OF_IPTABLES_NFT,
+    ]
     names = frozenset(feature.module for feature in features)
     available = frozenset(name for name in differences if not differences[name])
     missing = frozenset(name for name in differences if differences[name])
@@ -96,7 +101,7 @@ def test_the_self_test_can_load_modules_only_if_told_to(
 
 def test_what_is_loaded_if_told_to_is_what_an_interception_would_load() -> None:
     unloaded = inventory(xt_bpf=False, nft_compat=False, xt_connmark=True)
-    assert doctor_package._unloaded([VARIANT], unloaded) == ["xt_bpf", "nft_compat"]
+    assert doctor_package._unloaded([VARIANT], unloaded) == [kernel_modules.BPF, kernel_modules.NFT_COMPAT]
     assert doctor_package._unloaded([], unloaded) == []
 
 

@@ -1,0 +1,31 @@
+"""The packet queues of this network namespace, as the kernel lists them in nfnetlink_queue.c."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_TABLE = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
+
+
+def has_queues() -> bool:
+    """Whether the kernel has packet queues yet: before their module is loaded, nothing listens to one."""
+    return _TABLE.exists()
+
+
+def bound_queues() -> set[int] | None:
+    """Return the numbers of the queues that have a listener, or None if the kernel does not say."""
+    rows = _rows()
+    return None if rows is None else {int(row[0]) for row in rows}
+
+
+def waiting_packets() -> int:
+    """Return how many packets wait for a verdict, in all queues together; 0 if the kernel does not say."""
+    return sum(int(row[2]) for row in _rows() or [])
+
+
+def _rows() -> list[list[str]] | None:
+    try:
+        table = _TABLE.read_text(encoding="ascii")
+    except OSError:
+        return None
+    return [line.split() for line in table.splitlines() if line.strip()]
