@@ -10,6 +10,12 @@ from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.engine.verdicts import Verdict
 
 
+def port_of(selectors: Sequence[Selector]) -> int:
+    """Return the port that selectors share. Raises ValueError if they are for several: each takes its own capture."""
+    (port,) = {selector.port for selector in selectors}
+    return port
+
+
 class CapturedPacket(Protocol):
     """A packet that waits for a verdict. Read-only."""
 

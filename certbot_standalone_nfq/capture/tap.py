@@ -1,8 +1,8 @@
-"""The machine's edge: a packet socket that is shown, before any firewall rule, the few segments that tell a story.
+"""A packet socket that sees a port's segments ahead of any firewall rule, if they may explain a failure.
 
-A filter in the kernel passes those of the port that open, refuse or close a connection, and those that begin like a
-challenge request; with `replies`, also those that begin like an HTTP response. It sees packets as they come in and go
-out on every interface; what is forwarded is looked at where it enters and where its answer leaves.
+A filter in the kernel passes those that open, refuse or close a connection, and those that selectors match whole;
+with `replies`, also those that begin like an HTTP response. It sees packets as they come in and go out on every
+interface. What is forwarded is seen where it enters and where its answer leaves.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import ctypes
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble, payload_offset_from_tcp
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.capture.bpf.selector import compare_whole
+from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
+from certbot_standalone_nfq.engine.protocols import Field, Selector
 from certbot_standalone_nfq.wire.tcp import Connection, MalformedPacket, connection_of, locate, read_control
 
 _ETH_P_ALL = 0x0003
@@ -32,35 +35,36 @@ _FRAGMENT_OFFSET = 0x1FFF
 _FIN, _SYN, _RST = 1, 2, 4
 _RECEIVE_BUFFER = 1 << 20
 _LONGEST = 0xFFFF + 40
-"""Octets of the longest packet: of IPv6, whose length does not count the header."""
+"""Bytes of the longest packet: of IPv6, whose length does not count the header."""
 _SNAPSHOT = 2048
-"""Octets that are copied of a packet: a whole frame of Ethernet."""
+"""Bytes that are copied of a packet: a whole frame of Ethernet."""
+_RESPONSE = (Field(0, b"HTTP"),)
 
 
 class Tap:
     """A packet socket for one TCP port, on all interfaces."""
 
-    def __init__(self, port: int, *, replies: bool = False, thorough: bool = False) -> None:
-        """Begin to look at what comes in; with `thorough` or `replies`, at its precise time and at what goes out, too.
+    def __init__(self, selectors: Sequence[Selector], *, replies: bool = False, thorough: bool = False) -> None:
+        """Show what comes in; with `thorough` or `replies`, also what goes out, and the kernel's time of each segment.
 
         Raises errors.NotPermitted or OSError.
-        The kernel clones every outgoing packet of the machine for a socket that is to see them, and times every packet
-        that comes in if one wants to know when: both cost bystanders something, and are done only if asked for.
+        The kernel clones every outgoing packet of the machine for a socket that sees them, and takes the time of every
+        incoming packet if one socket asks for it. Both cost bystanders something, so neither is the default.
         """
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         except PermissionError as error:
             raise errors.not_privileged("CAP_NET_RAW") from error
-        _attach(self._socket, _program(port, replies=replies))
+        _attach(self._socket, program(selectors, replies=replies))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         thorough = thorough or replies
         self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not thorough)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, thorough)
         self._socket.setblocking(False)
-        self._port = port
+        self._port = port_of(selectors)
 
     def look_outside(self) -> None:
-        """Look at what goes out as well, from now on."""
+        """Show what goes out as well, from now on."""
         self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 0)
 
     def fileno(self) -> int:
@@ -68,7 +72,7 @@ class Tap:
         return self._socket.fileno()
 
     def receive(self, limit: int) -> list[TappedSegment]:
-        """Return what has been seen, no more packets than a limit, without waiting."""
+        """Return what has been seen, at most `limit` packets, without waiting."""
         found = []
         for _ in range(limit):
             try:
@@ -81,11 +85,11 @@ class Tap:
         return found
 
     def missed(self) -> int:
-        """Return how many packets did not fit the buffer since the last call."""
+        """Return how many packets have not fitted the buffer since the last call."""
         return int(struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1])
 
     def close(self) -> None:
-        """Look no more."""
+        """Close the socket."""
         self._socket.close()
 
     def _read(self, packet: bytes, address: tuple[str, int, int, int, bytes], when: float) -> TappedSegment | None:
@@ -98,7 +102,7 @@ class Tap:
         if kind == _PACKET_OUTGOING:
             connection = Connection(connection.local, connection.local_port, connection.peer, connection.peer_port)
         if connection.local_port != self._port:
-            return None  # it came in before the filter was there
+            return None  # it arrived between the socket's opening and the filter's
         seq, flags = read_control(packet, layout)
         return TappedSegment(
             connection,
@@ -113,7 +117,7 @@ class Tap:
 
 
 def _time(ancillary: list[tuple[int, int, bytes]]) -> float:
-    """Return when a packet was seen, in seconds since the epoch; if the kernel does not say, that is now."""
+    """Return when a packet was seen, in seconds since the epoch: now, if the kernel does not say."""
     for level, kind, value in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = struct.unpack("ll", value[: struct.calcsize("ll")])
@@ -122,15 +126,17 @@ def _time(ancillary: list[tuple[int, int, bytes]]) -> float:
 
 
 def _attach(to: socket.socket, lines: list[Line]) -> None:
-    """Have the kernel show a socket only what a program accepts."""
+    """Let a socket receive only what a program accepts."""
     program = b"".join(struct.pack("=HBBI", *instruction) for instruction in assemble(lines))
     buffer = ctypes.create_string_buffer(program, len(program))  # the kernel copies it from there
     to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(buffer)))
 
 
-def _program(port: int, *, replies: bool) -> list[Line]:
+def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
     """Return the filter; the packet begins with its IP header."""
-    outgoing_payload = _payload_begins(b"HTTP") if replies else [Instruction(Code.RET, 0)]
+    port = port_of(selectors)
+    beginnings = [alternative for selector in selectors for alternative in selector.any_of]
+    response = [*payload_offset_from_tcp(), *compare_whole([_RESPONSE], _SNAPSHOT)]
     return [
         *_tcp_offset(),
         Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),
@@ -140,13 +146,14 @@ def _program(port: int, *, replies: bool) -> list[Line]:
         Instruction(Code.JEQ, port, "", "other"),
         Instruction(Code.LDB_IND, 13),
         Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
-        *_payload_begins(REQUEST_PREFIX),
+        *payload_offset_from_tcp(),
+        *compare_whole(beginnings, _SNAPSHOT),
         "outgoing",
         Instruction(Code.LDH_IND, 0),
         Instruction(Code.JEQ, port, "", "other"),
         Instruction(Code.LDB_IND, 13),
         Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
-        *outgoing_payload,
+        *(response if replies else [Instruction(Code.RET, 0)]),
         "seen",
         Instruction(Code.RET, _SNAPSHOT),
         "other",
@@ -173,11 +180,3 @@ def _tcp_offset() -> list[Line]:
         Instruction(Code.LDX_MSH, 0),
         "TCP",
     ]
-
-
-def _payload_begins(prefix: bytes) -> list[Line]:
-    """Return the end of a program that accepts a packet if its payload, whose TCP header X is at, begins so."""
-    comparisons: list[Line] = []
-    for index, (word,) in enumerate(struct.iter_unpack("!I", prefix)):
-        comparisons += [Instruction(Code.LD_IND, 4 * index), Instruction(Code.JEQ, word, "", "other")]
-    return [*payload_offset_from_tcp(), *comparisons, Instruction(Code.RET, _SNAPSHOT)]

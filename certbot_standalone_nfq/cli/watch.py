@@ -22,6 +22,7 @@ from typing import Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.registry import challenge_in
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
@@ -169,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
     port: int = options.port
     try:
         recording = Recording(options.pcap) if options.pcap else None
-        edge = Tap(port, replies=True)
+        edge = Tap(Http01Solver.selectors(port), replies=True)
     except (errors.Error, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

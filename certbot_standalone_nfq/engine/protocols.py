@@ -43,14 +43,13 @@ class Selector:
     """Alternatives; all fields of one of them must agree. A stream comes in pieces, so a short payload agrees as long
     as it lasts."""
     after_proxy_header: bool = True
-    """Whether a load balancer's PROXY header may come first; the fields are behind it then."""
+    """Whether a load balancer's PROXY header may come first; the fields are behind it then. A header that nothing
+    follows is not selected: what follows it is, in a segment of its own."""
 
     def matches(self, payload: bytes) -> bool:
         """Whether a segment's payload must be selected."""
-        if not payload:
-            return False
         rest = without_header(payload) if self.after_proxy_header else payload
-        return any(all(field.agrees_with(rest) for field in fields) for fields in self.any_of)
+        return bool(rest) and any(all(field.agrees_with(rest) for field in fields) for fields in self.any_of)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from certbot_standalone_nfq.wire.tcp import Connection, Segment
+if TYPE_CHECKING:  # scapy comes with it, and captures, which are loaded when Certbot lists plugins, need verdicts alone
+    from certbot_standalone_nfq.wire.tcp import Connection, Segment
 
 
 class Verdict(enum.Enum):

@@ -67,7 +67,8 @@ class Interception:
             self._opened = undo.pop_all()
         with contextlib.ExitStack() as undo:
             undo.callback(self._opened.close)
-            self._claim: Claim = claim(settings)
+            selectors = [each for solver in registry.SOLVERS for each in solver.selectors(settings.port)]
+            self._claim: Claim = claim(settings, selectors)
             undo.callback(self._claim.release)
             self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
             self._thread.start()

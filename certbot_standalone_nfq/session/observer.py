@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
+from certbot_standalone_nfq.engine.protocols import Selector
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +28,12 @@ _JOIN_SECONDS = 5.0
 class Observation:
     """Looks on at one port, from its making until `stop`."""
 
-    def __init__(self, port: int, evidence: Evidence, *, thorough: bool = False) -> None:
+    def __init__(self, selectors: Sequence[Selector], evidence: Evidence, *, thorough: bool = False) -> None:
         """Begin, at once with all that Edge can show if it is to be thorough. Raises errors.NotPermitted or OSError.
 
         The evidence is told of each segment in turn, by a thread of the observation's or by `catch_up`.
         """
-        self._edge = Tap(port, thorough=thorough)
+        self._edge = Tap(selectors, thorough=thorough)
         self._evidence = evidence
         self._looks_outside = self._sees_outside = thorough
         self._reading = threading.Lock()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis import hints
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.diagnosis.problem import Problem
@@ -116,7 +117,9 @@ class Witness:
 
     def _look(self) -> None:
         try:
-            self._observation = Observation(self._port, self._evidence, thorough=self.recording is not None)
+            self._observation = Observation(
+                Http01Solver.selectors(self._port), self._evidence, thorough=self.recording is not None
+            )
             self._watched = True
         except (errors.Error, OSError) as error:
             logger.debug("The machine's edge cannot be looked at: %s", error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TEXT_BEGINNING = b"PROXY "
 BINARY_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_LONGEST_TEXT = 107
+_SHORTEST_TEXT, _LONGEST_TEXT = len(b"PROXY UNKNOWN\r\n"), 107
 _BINARY_FIXED = 16
 _LONGEST_BINARY = 4096
 """Octets of a binary header that we wait for; real ones have some dozens, and a few hundred with all extensions."""
@@ -21,7 +21,7 @@ def without_header(received: bytes) -> bytes:
     is, as no proxy does (2.1 and 2.2 have it sent at once).
     """
     if received.startswith(TEXT_BEGINNING):
-        end = received.find(b"\r\n", 0, _LONGEST_TEXT)
+        end = received.find(b"\r\n", _SHORTEST_TEXT - 2, _LONGEST_TEXT)
         if end >= 0:
             return received[end + 2 :]
         return b"" if len(received) < _LONGEST_TEXT else received

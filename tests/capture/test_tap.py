@@ -21,6 +21,7 @@ from lab.nginx import nginx
 from lab.processes import wait_until
 
 S, SA, F, R, P = Flags.SYN, Flags.SYN | Flags.ACK, Flags.FIN | Flags.ACK, Flags.RST | Flags.ACK, Flags.PSH | Flags.ACK
+SELECTORS = Http01Solver.selectors(80)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def edge(host: Host, *, outside: bool = False, replies: bool = False) -> Iterato
     """Collect what the edge shows while the context lasts, and in the moment after, until a connection has ended."""
     seen: list[TappedSegment] = []
     with host.inside():
-        opened = Tap(80, replies=replies)
+        opened = Tap(SELECTORS, replies=replies)
     if outside:
         opened.look_outside()
 
@@ -121,7 +122,7 @@ def test_more_than_can_be_read_is_counted_as_missed_and_holds_up_nobody(served: 
     client, server = served
     evidence = Evidence(Http01Solver.challenge_in)
     with server.inside():
-        observation = Observation(80, evidence)
+        observation = Observation(SELECTORS, evidence)
     try:
         client.run("wrk", "-t1", "-c8", "-d1s", "-H", "Connection: close", f"http://{server.ipv4}/")
         wait_until(lambda: observation.missed, "something was missed")

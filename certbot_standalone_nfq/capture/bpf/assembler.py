@@ -48,6 +48,8 @@ class Instruction:
 
 Line = Union[Instruction, str]
 """An instruction, or the label of the next one."""
+_LONGEST_JUMP = 0xFF
+"""Jumps are forward, their distances a byte each: struct sock_filter, include/uapi/linux/filter.h."""
 
 
 class Assembled(NamedTuple):
@@ -59,8 +61,13 @@ class Assembled(NamedTuple):
     k: int
 
 
+def size(lines: Sequence[Line]) -> int:
+    """Return how many instructions lines assemble to."""
+    return sum(isinstance(line, Instruction) for line in lines)
+
+
 def assemble(lines: Sequence[Line]) -> list[Assembled]:
-    """Replace labels by distances."""
+    """Replace labels by distances. Raises ValueError for a jump that is longer than the kernel's 255 instructions."""
     labels: dict[str, int] = {}
     instructions: list[Instruction] = []
     for line in lines:
@@ -70,7 +77,10 @@ def assemble(lines: Sequence[Line]) -> list[Assembled]:
             instructions.append(line)
 
     def distance(label: str, here: int) -> int:
-        return labels[label] - here - 1 if label else 0
+        found = labels[label] - here - 1 if label else 0
+        if not 0 <= found <= _LONGEST_JUMP:
+            raise ValueError(f"instruction {here} cannot jump by {found} to {label!r}")
+        return found
 
     return [
         Assembled(int(line.code), distance(line.if_true, here), distance(line.if_false, here), line.k)

@@ -1,43 +1,113 @@
-"""The in-kernel prefilter: a classic BPF program, as data for iptables' `-m bpf --bytecode`.
+"""A selector as a classic BPF program, for the kernel to run on each packet of a port.
 
-It matches a TCP segment whose payload begins with `GET /.well-known/acme-challenge/`, or is shorter than that and as
-long as it lasts the same, in whole words of four octets: the one to three octets a shorter payload may have beyond
-its last whole word are left to the engine to compare. Bystanders' requests do not look like that, so their packets
-never leave the kernel.
+`bytecode` is for iptables' `-m bpf`, and meets all that the selector asks for. A payload that ends before the selector
+does matches if its whole words of four bytes are as they must be, or up to three bytes where there is no whole word:
+what it has beyond them is left to the engine to compare. A binary PROXY header is skipped. A text one has no length
+that a program without loops could find, so a segment that begins with one matches, whatever follows.
 
-A binary header of the PROXY protocol ahead of that is skipped. How long a text header is cannot be told by a program
-without loops, so a segment that begins with one matches.
+`compare_whole` is for the tap, to which beginnings that are cut say nothing: only whole ones match, without a header.
 
-xt_bpf gives the program the packet from its IP header on and takes at most 64 instructions
-(include/uapi/linux/netfilter/xt_bpf.h). A load beyond the packet's end ends a program without a match.
+xt_bpf and packet sockets of type SOCK_DGRAM give a program the packet from its IP header on. A load beyond the
+packet's end ends a program without a match.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble, payload_offset_from_tcp
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.capture.bpf.assembler import (
+    Code,
+    Instruction,
+    Line,
+    assemble,
+    payload_offset_from_tcp,
+    size,
+)
+from certbot_standalone_nfq.engine.protocols import Field, Selector
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 MAX_INSTRUCTIONS = 64
+"""XT_BPF_MAX_NUM_INSTR, include/uapi/linux/netfilter/xt_bpf.h."""
 _WORD = 4
 _BINARY_FIXED = 16
 _IPPROTO_TCP = 6
 _MATCH, _NO_MATCH = 1, 0
+_LOADS = {4: Code.LD_IND, 2: Code.LDH_IND, 1: Code.LDB_IND}
+
+Alternative = tuple[Field, ...]
 
 
-def bytecode(family: int) -> str:
-    """Return the program for IP version 4 or 6, in the notation of `-m bpf --bytecode`."""
-    instructions = assemble([*_payload_offset(family), *_skip_proxy_header(), *_compare(REQUEST_PREFIX)])
+class CannotCompile(ValueError):
+    """A selector that xt_bpf cannot run: a fault of the program, not of the user."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one load fetches of a payload, and what it must be under a mask."""
+
+    offset: int
+    size: int
+    value: int
+    mask: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+    def compare(self, otherwise: str) -> list[Line]:
+        """Return the comparison with what is at X, which goes on at a label if they differ."""
+        whole = (1 << 8 * self.size) - 1
+        masked = [] if self.mask == whole else [Instruction(Code.AND, self.mask)]
+        return [
+            Instruction(_LOADS[self.size], self.offset),
+            *masked,
+            Instruction(Code.JEQ, self.value & self.mask, "", otherwise),
+        ]
+
+    def beginning(self, length: int) -> _Piece:
+        """Return the last byte of the first ones."""
+        shift = 8 * (self.size - length)
+        return _Piece(self.offset + length - 1, 1, self.value >> shift & 0xFF, self.mask >> shift & 0xFF)
+
+
+def bytecode(selector: Selector, family: int) -> str:
+    """Return the program for IP version 4 or 6, in the notation of `-m bpf --bytecode`. Raises CannotCompile."""
+    lines = [*_payload_offset(family), *_payload_length(selector)]
+    for number, alternative in enumerate(selector.any_of):
+        last = number == len(selector.any_of) - 1
+        if number:
+            lines += [f"alternative {number}", *_length_of_rest()]
+        lines += _compare(alternative, f"{number}", "other" if last else f"alternative {number + 1}")
+    lines += ["match", Instruction(Code.RET, _MATCH), "other", Instruction(Code.RET, _NO_MATCH)]
+    if size(lines) > MAX_INSTRUCTIONS:
+        raise CannotCompile(f"the selector takes {size(lines)} instructions; xt_bpf runs {MAX_INSTRUCTIONS} at most")
+    instructions = assemble(lines)
     return ",".join([str(len(instructions)), *(f"{code} {jt} {jf} {k}" for code, jt, jf, k in instructions)])
+
+
+def compare_whole(alternatives: Iterable[Alternative], accepted: int) -> list[Line]:
+    """Return the end of a program that accepts a packet if an alternative agrees with the whole of its payload's start.
+
+    X is to be where the payload begins. `accepted` is what the program returns then; otherwise it goes on at the label
+    "other". A load beyond the end ends the program, so the alternatives that need the fewest bytes come first.
+    """
+    lines: list[Line] = []
+    by_length = sorted(map(_pieces, alternatives), key=lambda pieces: pieces[-1].end if pieces else 0)
+    for number, pieces in enumerate(by_length):
+        otherwise = f"whole {number + 1}" if number < len(by_length) - 1 else "other"
+        lines += [line for piece in pieces for line in piece.compare(otherwise)]
+        lines.append(Instruction(Code.RET, accepted))
+        lines += [] if otherwise == "other" else [otherwise]
+    return lines
 
 
 def _payload_offset(family: int) -> list[Line]:
     """Leave where the payload begins in X."""
     if family == 4:
         return [Instruction(Code.LDX_MSH, 0), *payload_offset_from_tcp()]
-    return [  # with extension headers in between, TCP does not begin at octet 40
+    return [  # with extension headers in between, TCP does not begin at byte 40
         Instruction(Code.LDB_ABS, 6),
         Instruction(Code.JEQ, _IPPROTO_TCP, "", "other"),
         Instruction(Code.LDX_IMM, 40),
@@ -45,13 +115,21 @@ def _payload_offset(family: int) -> list[Line]:
     ]
 
 
-def _skip_proxy_header() -> list[Line]:
-    """Move X behind a binary header of the PROXY protocol; leave the length of what is at X in A."""
+def _length_of_rest() -> list[Line]:
+    """Leave the length of what begins at X in A. It is very long, as below zero, if X is beyond the end."""
+    return [Instruction(Code.LD_LEN), Instruction(Code.SUB_X)]
+
+
+def _payload_length(selector: Selector) -> list[Line]:
+    """Move X behind a binary PROXY header, if there can be one; leave the length of what is at X in A."""
+    if not selector.after_proxy_header:
+        return _length_of_rest()
     first, second, third = (word for (word,) in struct.iter_unpack("!I", BINARY_SIGNATURE))
     (text,) = struct.unpack("!I", TEXT_BEGINNING[:_WORD])
+    if any(_agrees(alternative, BINARY_SIGNATURE[:_WORD]) for alternative in selector.any_of):
+        raise CannotCompile("the selector must differ from a binary PROXY header within the first four bytes")
     return [
-        Instruction(Code.LD_LEN),
-        Instruction(Code.SUB_X),
+        *_length_of_rest(),
         Instruction(Code.JGE, _BINARY_FIXED, "", "measured"),
         Instruction(Code.LD_IND, 0),
         Instruction(Code.JEQ, text, "match"),
@@ -65,38 +143,62 @@ def _skip_proxy_header() -> list[Line]:
         Instruction(Code.ADD_X),
         Instruction(Code.TAX),
         "no header",
-        Instruction(Code.LD_LEN),
-        Instruction(Code.SUB_X),  # below zero, so very long, if the header ends later: then no load succeeds
+        *_length_of_rest(),
         "measured",
     ]
 
 
-def _compare(prefix: bytes) -> list[Line]:
-    """Compare the payload at X from its last whole word down to its first; a shorter one octet by octet.
+def _agrees(alternative: Alternative, payload: bytes) -> bool:
+    return all(field.agrees_with(payload) for field in alternative)
 
-    Where to begin follows from the length, and from there each comparison falls through to the one before it.
+
+def _compare(alternative: Alternative, name: str, otherwise: str) -> list[Line]:
+    """Compare the payload at X, whose length is in A, from the last piece that it has down to the first.
+
+    Where to begin follows from the length, and from there each comparison falls through to the one before it. A
+    payload that has not even the first piece is compared byte by byte, if that piece is where the payload begins.
     """
-    words = [number for (number,) in struct.iter_unpack("!I", prefix)]
-    return [
-        *(Instruction(Code.JGE, count * _WORD, f"words {count}") for count in range(len(words), 0, -1)),
-        *(Instruction(Code.JEQ, count, f"octets {count}") for count in range(_WORD - 1, 0, -1)),
-        Instruction(Code.RET, _NO_MATCH),
-        *_descending("octets", Code.LDB_IND, 1, list(prefix[: _WORD - 1])),
-        *_descending("words", Code.LD_IND, _WORD, words),
-        "match",
-        Instruction(Code.RET, _MATCH),
-        "other",
-        Instruction(Code.RET, _NO_MATCH),
-    ]
-
-
-def _descending(label: str, load: Code, size: int, expected: list[int]) -> list[Line]:
-    """Compare the last of the expected values first; the label with a count is where so many are compared."""
-    lines: list[Line] = []
-    for index in range(len(expected) - 1, -1, -1):
-        lines += [
-            f"{label} {index + 1}",
-            Instruction(load, index * size),
-            Instruction(Code.JEQ, expected[index], "", "other"),
-        ]
+    pieces = _pieces(alternative)
+    ends = sorted({piece.end for piece in pieces}, reverse=True)
+    lines: list[Line] = [Instruction(Code.JGE, end, f"{name}: {end} bytes") for end in ends]
+    if not pieces or pieces[0].offset:
+        lines.append(Instruction(Code.JEQ, 0, "other", "match"))
+    else:
+        lines += _compare_less(pieces[0], name, otherwise)
+    for piece in reversed(pieces):
+        if piece.end in ends:
+            lines.append(f"{name}: {piece.end} bytes")
+            ends.remove(piece.end)
+        lines += piece.compare(otherwise)
     return [*lines, Instruction(Code.RET, _MATCH)]
+
+
+def _compare_less(piece: _Piece, name: str, otherwise: str) -> list[Line]:
+    """Compare a payload that ends within the piece it begins with, from the last byte down; an empty one differs."""
+    lengths = range(piece.size - 1, 0, -1)
+    lines: list[Line] = [Instruction(Code.JEQ, length, f"{name}: {length} of a piece") for length in lengths]
+    lines.append(Instruction(Code.RET, _NO_MATCH))
+    for length in lengths:
+        lines += [f"{name}: {length} of a piece", *piece.beginning(length).compare(otherwise)]
+    return [*lines, Instruction(Code.RET, _MATCH)]
+
+
+def _pieces(alternative: Alternative) -> list[_Piece]:
+    """Return what to load, in the order in which a payload that grows comes to have it."""
+    found = [piece for field in alternative for piece in _cut(field) if piece.mask]
+    return sorted(found, key=lambda piece: (piece.end, piece.offset))
+
+
+def _cut(field: Field) -> Iterator[_Piece]:
+    """Yield a field's pieces: words, and what is left at its end."""
+    begin, mask = 0, field.mask or b"\xff" * len(field.value)
+    for length in _LOADS:
+        while len(field.value) - begin >= length:
+            part = slice(begin, begin + length)
+            yield _Piece(
+                field.offset + begin,
+                length,
+                int.from_bytes(field.value[part], "big"),
+                int.from_bytes(mask[part], "big"),
+            )
+            begin += length

@@ -70,10 +70,10 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
     clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
     if allocation.selection is not Selection.PREFILTER:
         return [decided_on, (chain, queue), clear_packet]
-    looks_like_a_challenge = f'-m bpf --bytecode "{selector.bytecode(family)}"'
+    selected = [f'-m bpf --bytecode "{selector.bytecode(each, family)}"' for each in allocation.selectors]
     return [
         decided_on,
-        (chain, f"{looks_like_a_challenge} -j CONNMARK --set-xmark {connection}/{connection}"),
+        *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
         (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
         clear_packet,

@@ -1,31 +1,35 @@
-"""What distinguishes one interception's rules from another's: its port, its queue, its marks.
+"""What distinguishes one run's rules from another's: its queue, its marks, and what it captures.
 
-A plan's queue number is also its lock. The kernel lets one socket listen to a queue, a plan's chains are named
-after its queue, and its two mark bits belong to it as well: so runs at the same time share nothing, and chains
-whose queue nobody listens to are left over from a run that was cut off. The run is in the names, too, as the guard of
-a dead run may still be removing its rules when the next one takes the same queue.
+The queue number is also a lock. The kernel lets one socket listen to a queue, the rules' names contain the number,
+and two mark bits belong to it. So runs at the same time share nothing, and rules whose queue nobody listens to are
+left over from an interrupted run. Their names contain the run as well, as the watchdog of a dead run may still be
+removing its rules when the next run takes the same queue.
 """
 
 from __future__ import annotations
 
 import enum
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from certbot_standalone_nfq.capture.protocols import port_of
+from certbot_standalone_nfq.engine.protocols import Selector
 
 
 @dataclass(frozen=True)
 class Marks:
     """The two bits of ours in packet and connection marks.
 
-    Two, as common rules copy a connection's mark to its packets: what says 'this packet has been decided on' must not
-    be what says 'this connection is of interest'.
+    Two, as common rules copy a connection's mark to its packets: the bit for 'this packet has been decided on' must
+    not be the bit for 'this connection is of interest'.
     """
 
     connection: int
-    """Set in the mark of connections all of whose packets are to be queued."""
+    """Set in the mark of a connection whose packets are to be queued."""
     released: int
-    """Set in the mark of packets that have been decided on, from the verdict to the next pass of our rules."""
+    """Set in the mark of a packet that has been decided on, from the verdict to its next pass through our rules."""
 
     @property
     def both(self) -> int:
@@ -45,15 +49,15 @@ class Selection(enum.Enum):
     """Which packets are queued, the values being the option's. Each needs less of the kernel than the one before."""
 
     PREFILTER = "prefilter"
-    """What begins like a challenge request, and then its connection: picked in the kernel."""
+    """What the selectors match, and then its connection: picked in the kernel."""
     PORT = "port"
     """Every packet of the connections that clients opened to the port."""
     STATELESS_PORT = "stateless-port"
-    """Every packet for this machine that has the port as its destination: that takes no connection tracking."""
+    """Every packet for this machine that has the port as its destination: this needs no connection tracking."""
 
 
 class RunId(NamedTuple):
-    """What a plan's rules are found by: its queue, and four hexadecimal digits for the run."""
+    """What the rules of a run are found by: its queue, and four hexadecimal digits for the run."""
 
     queue: int
     run: str
@@ -61,9 +65,10 @@ class RunId(NamedTuple):
 
 @dataclass(frozen=True)
 class Allocation:
-    """One interception's rules: the TCP port that clients address, the label, the marks, the packets."""
+    """What belongs to one run: its queue, its marks, and the packets to capture."""
 
-    port: int
+    selectors: tuple[Selector, ...]
+    """What to capture, on one port."""
     run_id: RunId
     marks: Marks
     selection: Selection = Selection.PREFILTER
@@ -73,21 +78,27 @@ class Allocation:
         """The queue's number."""
         return self.run_id.queue
 
+    @property
+    def port(self) -> int:
+        """The TCP port that clients address."""
+        return port_of(self.selectors)
+
 
 _FIRST_QUEUE = 28080
 _MASKS = (0x3000_0000, 0xC000_0000, 0x0C00_0000, 0x0300_0000)
 
 
 def candidates(
-    port: int,
+    selectors: Sequence[Selector],
     queue: int | None = None,
     marks: Marks | None = None,
     selection: Selection = Selection.PREFILTER,
 ) -> list[Allocation]:
-    """Return the plans to try in turn; a queue or marks that the user chose stand in each."""
+    """Return the allocations to try in turn; a queue or marks that the user chose are in each of them."""
     run = secrets.token_hex(2)
     run_ids = [RunId(_FIRST_QUEUE + index if queue is None else queue, run) for index in range(len(_MASKS))]
     found = [
-        Allocation(port, run_id, marks or Marks.from_mask(mask), selection) for run_id, mask in zip(run_ids, _MASKS)
+        Allocation(tuple(selectors), run_id, marks or Marks.from_mask(mask), selection)
+        for run_id, mask in zip(run_ids, _MASKS)
     ]
     return list(dict.fromkeys(found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
@@ -25,6 +25,7 @@ from certbot_standalone_nfq.capture.nfqueue.queue import (
     QueueOccupied,
 )
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
+from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.settings import AUTO, Settings
 
@@ -53,14 +54,14 @@ class Claim:
         self.guard.dismiss()
 
 
-def claim(settings: Settings) -> Claim:
+def claim(settings: Settings, selectors: Sequence[Selector]) -> Claim:
     """Take hold. Raises one of the package's errors, with nothing left behind."""
     privileges.require_capabilities()
     refusals: list[errors.Error]
     reason: errors.Error | None = None
     for selection in Selection if settings.selection == AUTO else [Selection(settings.selection)]:
         refusals = []
-        held = _claim_by_any_firewall(selection, settings, refusals)
+        held = _claim_by_any_firewall(selectors, selection, settings, refusals)
         if held and reason:
             logger.warning(
                 "Until the validation is over, every packet to port %d goes through Certbot, which slows "
@@ -76,22 +77,24 @@ def claim(settings: Settings) -> Claim:
     raise refusals[0]  # the first firewall's, which is the administrator's own choice
 
 
-def _claim_by_any_firewall(selection: Selection, settings: Settings, refusals: list[errors.Error]) -> Claim | None:
+def _claim_by_any_firewall(
+    selectors: Sequence[Selector], selection: Selection, settings: Settings, refusals: list[errors.Error]
+) -> Claim | None:
     """Take hold by the first firewall that works; add to the refusals what the others say."""
     for firewall in firewalls.available(settings.firewall):
         if firewall.marks_connections and any(isinstance(refusal, errors.MarksInUse) for refusal in refusals):
             continue  # every variant of iptables does, and sees the same rules
         try:
-            return _claim_with(firewall, selection, settings)
+            return _claim_with(firewall, selectors, selection, settings)
         except (*_MISSING, errors.FirewallRefused, errors.FirewallLockDenied) as error:
             logger.debug("Not using %s: %s", firewall.name, error)
             refusals.append(error)
     return None
 
 
-def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) -> Claim:
+def _claim_with(firewall: Firewall, selectors: Sequence[Selector], selection: Selection, settings: Settings) -> Claim:
     _remove_leftovers(firewall, settings)
-    allocation, queue = _choose(firewall, selection, settings)
+    allocation, queue = _choose(firewall, selectors, selection, settings)
     guard = Watchdog()
     with contextlib.ExitStack() as undo:
         undo.callback(queue.close)
@@ -110,13 +113,15 @@ def _claim_with(firewall: Firewall, selection: Selection, settings: Settings) ->
     return Claim(allocation, queue, firewall, guard)
 
 
-def _choose(firewall: Firewall, selection: Selection, settings: Settings) -> tuple[Allocation, PacketQueue]:
+def _choose(
+    firewall: Firewall, selectors: Sequence[Selector], selection: Selection, settings: Settings
+) -> tuple[Allocation, PacketQueue]:
     """Return the first plan whose queue and marks are free, its queue bound."""
     configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
     reasons: list[errors.Error] = []
     conflicts: list[str] = []
     marks = None if settings.mark is None else Marks.from_mask(settings.mark)
-    for allocation in candidates(settings.port, settings.queue, marks, selection):
+    for allocation in candidates(selectors, settings.queue, marks, selection):
         try:
             queue = _open_queue(allocation.queue, settings.queue_client, configuration)
         except QueueOccupied:

@@ -13,7 +13,7 @@ from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
 from certbot_standalone_nfq.capture.nftables import program, rules
 from certbot_standalone_nfq.capture.nftables.program import Session
-from certbot_standalone_nfq.capture.nftables.rules import Payload
+from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.host import kernel_modules
 
 logger = logging.getLogger(__name__)

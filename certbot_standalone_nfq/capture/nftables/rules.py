@@ -17,13 +17,12 @@ loses it there: no rule of anybody else's sees it.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterator
 
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
-from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
+from certbot_standalone_nfq.capture.nftables import selector
+from certbot_standalone_nfq.capture.nftables.selector import Payload
 
 _TABLE_PREFIX = "certbot-nfq-"
 _OWN_TABLE = re.compile(rf"\b{_TABLE_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
@@ -32,20 +31,8 @@ _SECONDS = 180
 """How long a connection is remembered; the engine gives it up before that."""
 _CONNECTIONS = 65535
 _SETS = {"four": ("ip", "ipv4_addr"), "six": ("ip6", "ipv6_addr")}
-_WORD, _WORDS = 4, len(REQUEST_PREFIX) // 4
-_MAX_LOAD = 16  # NFT_REG_SIZE, include/uapi/linux/netfilter/nf_tables.h
-_TCP_HEADER_WORDS = range(5, 16)
 _QUEUE = re.compile(r"\bqueue\b.*?(?:num|to) (\d+)(?:-(\d+))?")
 _MARK_VALUE = re.compile(r"(?<!& )\b0x[0-9a-f]+")
-
-
-class Payload(enum.Enum):
-    """How a rule finds the TCP payload."""
-
-    INNER_HEADER = enum.auto()
-    """By the kernel: what is behind the TCP header, from Linux 5.16 and nft 1.0.1 on."""
-    TRANSPORT_HEADER = enum.auto()
-    """By one set of rules for each length that a TCP header can have."""
 
 
 def table_name(run_id: RunId) -> str:
@@ -150,15 +137,8 @@ def _chains(allocation: Allocation, payload: Payload) -> Iterator[tuple[str, lis
         return
     yield "found", [*(f"update @{name} {{ {_connection(ip)} }}" for name, ip in _ips()), _queue(allocation)]
     of_interest = [f"{_connection(ip)} @{name} {_queue(allocation)}" for name, ip in _ips()]
-    if payload is Payload.INNER_HEADER:
-        yield "compare", _compare("ih", 0)
-        yield "pick", [decided_on, *of_interest, *_begins("ih", 0, "compare")]
-        return
-    for words in _TCP_HEADER_WORDS:
-        yield f"compare{words}", _compare("th", words * _WORD)
-        yield f"payload{words}", _begins("th", words * _WORD, f"compare{words}")
-    by_length = ", ".join(f"{words} : goto payload{words}" for words in _TCP_HEADER_WORDS)
-    yield "pick", [decided_on, *of_interest, f"tcp doff vmap {{ {by_length} }}"]
+    yield from selector.chains(allocation.selectors, payload)
+    yield "pick", [decided_on, *of_interest, *selector.rules(allocation.selectors, payload)]
 
 
 def _ips() -> Iterator[tuple[str, str]]:
@@ -172,39 +152,6 @@ def _decided_on(allocation: Allocation) -> str:
 
 def _queue(allocation: Allocation) -> str:
     return f"queue num {allocation.queue} bypass"
-
-
-def _compare(header: str, offset: int) -> list[str]:
-    """Return the rules that find a request's beginning in the payload, or a shorter payload that is one's beginning.
-
-    Of a shorter one, whole words are compared, and octets below one word: the engine looks at the rest. A load beyond
-    the packet's end ends a rule without a match, so what is there is tried from the longest down.
-    """
-    rules = [f"{_load(header, offset, REQUEST_PREFIX)} goto found"]
-    lengths = [*(count * _WORD for count in range(_WORDS - 1, 0, -1)), *range(_WORD - 1, 0, -1)]
-    above = len(REQUEST_PREFIX)
-    for length in lengths:
-        rules.append(f"@{header},{(offset + above - 1) * 8},8 >= 0 return")
-        rules.append(f"{_load(header, offset, REQUEST_PREFIX[:length])} goto found")
-        above = length
-    return rules
-
-
-def _begins(header: str, offset: int, compare: str) -> list[str]:
-    """Return the rules for a payload's beginning, which few packets have: those with a payload, and with such a one.
-
-    A header of the PROXY protocol is not skipped: a segment that begins with one is found, whatever follows.
-    """
-    return [
-        f"{_load(header, offset, REQUEST_PREFIX[:1])} goto {compare}",
-        *(f"{_load(header, offset, proxy)} goto found" for proxy in (BINARY_SIGNATURE, TEXT_BEGINNING)),
-    ]
-
-
-def _load(header: str, offset: int, expected: bytes) -> str:
-    """Return the condition that octets are as expected, in as few loads as there can be."""
-    parts = [(begin, expected[begin : begin + _MAX_LOAD]) for begin in range(0, len(expected), _MAX_LOAD)]
-    return " ".join(f"@{header},{(offset + begin) * 8},{len(part) * 8} 0x{part.hex()}" for begin, part in parts)
 
 
 def _additions(table: str, chain: str, rules: list[str]) -> list[str]:

@@ -1,10 +1,7 @@
-"""The program is run by the kernel, as the filter of a Unix socket: there, too, it is given octets and a length."""
+"""What is particular to the program: see tests/capture/test_conformance.py for what holds of every compiler."""
 
 from __future__ import annotations
 
-import ctypes
-import socket
-import struct
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,43 +10,36 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
-from certbot_standalone_nfq.capture.bpf.selector import MAX_INSTRUCTIONS, bytecode
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, assemble
+from certbot_standalone_nfq.capture.bpf.selector import MAX_INSTRUCTIONS, CannotCompile, bytecode
+from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
+from certbot_standalone_nfq.engine.protocols import Field, Selector
+from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE
+from tests.capture.bpf.interpreter import kernel_filter, parse
 from tests.wire.proxies import PROXY_HEADERS
 
-_SO_ATTACH_FILTER = 26
 Matches = Callable[[bytes], bool]
 
-
-def attached(program: str) -> tuple[socket.socket, socket.socket]:
-    count, *lines = program.split(",")
-    instructions = b"".join(struct.pack("=HBBI", *map(int, line.split())) for line in lines)
-    buffer = ctypes.create_string_buffer(instructions)
-    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    receiver.setblocking(False)
-    receiver.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", int(count), ctypes.addressof(buffer)))
-    return sender, receiver
+(HTTP01,) = Http01Solver.selectors(80)
+# What the program was when it was written by hand, for IPv4; IPv6 differs in where TCP begins.
+AS_EVER = (
+    "80 0 0 12,84 0 0 240,116 0 0 2,12 0 0 0,7 0 0 0,128 0 0 0,28 0 0 0,53 0 13 16,64 0 0 0,"
+    "21 47 0 1347571544,21 0 8 218762506,64 0 0 4,21 0 45 854609,64 0 0 8,21 0 43 1430869002,72 0 0 14,"
+    "4 0 0 16,12 0 0 0,7 0 0 0,128 0 0 0,28 0 0 0,53 18 0 32,53 19 0 28,53 20 0 24,53 21 0 20,53 22 0 16,"
+    "53 23 0 12,53 24 0 8,53 25 0 4,21 3 0 3,21 4 0 2,21 5 0 1,6 0 0 0,80 0 0 2,21 0 23 84,80 0 0 1,"
+    "21 0 21 69,80 0 0 0,21 0 19 71,6 0 0 1,64 0 0 28,21 0 16 1852269871,64 0 0 24,21 0 14 1634495589,"
+    "64 0 0 20,21 0 12 1697473384,64 0 0 16,21 0 10 794911597,64 0 0 12,21 0 8 1852798830,64 0 0 8,"
+    "21 0 6 1819028843,64 0 0 4,21 0 4 791574373,64 0 0 0,21 0 2 1195725856,6 0 0 1,6 0 0 1,6 0 0 0"
+)
+BEGINNINGS_AS_EVER = {4: "60,177 0 0 0,", 6: "62,48 0 0 6,21 0 59 6,1 0 0 40,"}
 
 
 @pytest.fixture(scope="module")
 def matchers() -> Iterator[dict[int, Matches]]:
-    sockets = {family: attached(bytecode(family)) for family in (4, 6)}
-
-    def matcher(sender: socket.socket, receiver: socket.socket) -> Matches:
-        def matches(packet: bytes) -> bool:
-            sender.send(packet)
-            try:
-                receiver.recv(1)
-            except BlockingIOError:
-                return False
-            return True
-
-        return matches
-
-    yield {family: matcher(*pair) for family, pair in sockets.items()}
-    for pair in sockets.values():
-        for each in pair:
-            each.close()
+    with kernel_filter() as ipv4, kernel_filter() as ipv6:
+        ipv4.attach(parse(bytecode(HTTP01, 4)))
+        ipv6.attach(parse(bytecode(HTTP01, 6)))
+        yield {4: ipv4.accepts, 6: ipv6.accepts}
 
 
 def packet(family: int, payload: bytes, tcp_options: bytes = b"", ip_options: bytes = b"") -> bytes:
@@ -66,8 +56,32 @@ def expected(payload: bytes) -> bool:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_the_program_fits_xt_bpf(family: int) -> None:
-    assert int(bytecode(family).split(",")[0]) <= MAX_INSTRUCTIONS
+def test_http01s_program_is_what_it_was_when_it_was_written_by_hand(family: int) -> None:
+    assert bytecode(HTTP01, family) == BEGINNINGS_AS_EVER[family] + AS_EVER
+
+
+def test_a_selector_that_xt_bpf_has_no_room_for_is_refused() -> None:
+    half = (Field(0, b"xy", b"\xf0\xf0"),)
+    largest = Selector(80, ((Field(0, b"abcd"),), *((Field(0, b"x"),),) * 3, half), after_proxy_header=False)
+    assert len(parse(bytecode(largest, 6))) == MAX_INSTRUCTIONS
+    too_large = Selector(80, (*largest.any_of, half), after_proxy_header=False)
+    with pytest.raises(CannotCompile, match="takes 77 instructions; xt_bpf runs 64 at most"):
+        bytecode(too_large, 6)
+
+
+@pytest.mark.parametrize(
+    "field", [Field(0, BINARY_SIGNATURE), Field(0, b"\r\n\r"), Field(4, b"x"), Field(2, b"x", b"\0")]
+)
+def test_a_selector_that_may_be_taken_for_a_binary_proxy_header_is_refused(field: Field) -> None:
+    with pytest.raises(CannotCompile, match="must differ from a binary PROXY header within the first four bytes"):
+        bytecode(Selector(80, ((field,),)), 4)
+    assert bytecode(Selector(80, ((field,),), after_proxy_header=False), 4)
+
+
+def test_a_jump_that_is_too_long_is_an_error() -> None:
+    between = [Instruction(Code.LD_LEN)] * 256
+    with pytest.raises(ValueError, match="instruction 0 cannot jump by 256 to 'far'"):
+        assemble([Instruction(Code.JEQ, 0, "far"), *between, "far", Instruction(Code.RET)])
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -17,11 +17,13 @@ from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
 from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.host.command import find_program
 from lab.hosts import Host
 from lab.interceptor import IPTABLES
 
-PLAN = Allocation(80, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000))
+SELECTORS = Http01Solver.selectors(80)
+ALLOCATION = Allocation(SELECTORS, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000))
 XTABLES_LOCK = Path("/run/xtables.lock")
 
 
@@ -33,12 +35,12 @@ def firewall(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[Ipta
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_rules_read_as_designed(family: int) -> None:
-    assert iptables_rules.install_script(PLAN, family) == (
+    assert iptables_rules.install_script(ALLOCATION, family) == (
         "*mangle\n"
         ":CERTBOT-NFQ-28080-0f1e - [0:0]\n"
         ":CERTBOT-NFQ-28080-0f1e-OUT - [0:0]\n"
         "-A CERTBOT-NFQ-28080-0f1e -m mark --mark 0x20000000/0x20000000 -g CERTBOT-NFQ-28080-0f1e-OUT\n"
-        f'-A CERTBOT-NFQ-28080-0f1e -m bpf --bytecode "{selector.bytecode(family)}" -j CONNMARK'
+        f'-A CERTBOT-NFQ-28080-0f1e -m bpf --bytecode "{selector.bytecode(SELECTORS[0], family)}" -j CONNMARK'
         " --set-xmark 0x10000000/0x10000000\n"
         "-A CERTBOT-NFQ-28080-0f1e -m connmark --mark 0x10000000/0x10000000"
         " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
@@ -59,34 +61,34 @@ def test_what_is_installed_is_removed_to_the_last_rule(firewall: IptablesFirewal
     for family in ("iptables", "ip6tables"):
         lonely_host.run(family, "-t", "mangle", "-A", "INPUT", "-p", "udp", "-j", "MARK", "--set-mark", "7")
     before = lonely_host.rules()
-    firewall.install(PLAN, hold_open=0)
+    firewall.install(ALLOCATION, hold_open=0)
     installed = lonely_host.rules()
     assert installed.count("--queue-num 28080 --queue-bypass") == 2
     assert installed.count("-A INPUT -p tcp") == 4
     assert installed.count("-A FORWARD -p tcp") == 2
-    assert firewall.installed() == {PLAN.run_id}
-    firewall.remove(PLAN.run_id)
+    assert firewall.installed() == {ALLOCATION.run_id}
+    firewall.remove(ALLOCATION.run_id)
     assert lonely_host.rules() == before
-    firewall.remove(PLAN.run_id)
+    firewall.remove(ALLOCATION.run_id)
     assert firewall.installed() == set()
 
 
 def test_our_jumps_are_the_first_rules_of_their_hook(firewall: IptablesFirewall, lonely_host: Host) -> None:
     program = firewall.name
     lonely_host.run(program, "-t", "mangle", "-A", "INPUT", "-j", "ACCEPT")
-    firewall.install(PLAN, hold_open=0)
+    firewall.install(ALLOCATION, hold_open=0)
     *ours, last = lonely_host.run(program, "-t", "mangle", "-S", "INPUT").splitlines()[1:]
     assert [rule.split()[-1] for rule in ours] == ["CERTBOT-NFQ-28080-0f1e"] * 2
     assert last == "-A INPUT -j ACCEPT"
 
 
-def test_plans_are_removed_one_by_one(firewall: IptablesFirewall) -> None:
-    other = Allocation(80, RunId(28080, "0f1d"), Marks(0x40000000, 0x80000000))
-    firewall.install(PLAN, hold_open=0)
+def test_runs_are_removed_one_by_one(firewall: IptablesFirewall) -> None:
+    other = Allocation(SELECTORS, RunId(28080, "0f1d"), Marks(0x40000000, 0x80000000))
+    firewall.install(ALLOCATION, hold_open=0)
     firewall.install(other, hold_open=0)
-    assert firewall.installed() == {PLAN.run_id, other.run_id}
+    assert firewall.installed() == {ALLOCATION.run_id, other.run_id}
     firewall.remove(other.run_id)
-    assert firewall.installed() == {PLAN.run_id}
+    assert firewall.installed() == {ALLOCATION.run_id}
 
 
 @pytest.mark.parametrize("damage", [("-D", "INPUT", "1"), ("-F", "CERTBOT-NFQ-28080-0f1e"), ("-F", "INPUT")])
@@ -94,16 +96,16 @@ def test_rules_that_somebody_damaged_are_removed_all_the_same(
     firewall: IptablesFirewall, lonely_host: Host, damage: tuple[str, ...]
 ) -> None:
     before = lonely_host.rules()
-    firewall.install(PLAN, hold_open=0)
+    firewall.install(ALLOCATION, hold_open=0)
     lonely_host.run(firewall.name, "-t", "mangle", *damage)
-    firewall.remove(PLAN.run_id)
+    firewall.remove(ALLOCATION.run_id)
     assert lonely_host.rules() == before
 
 
 def test_the_removal_commands_do_so_each_by_itself(firewall: IptablesFirewall, lonely_host: Host) -> None:
     before = lonely_host.rules()
-    firewall.install(PLAN, hold_open=0)
-    for command in firewall.removal_commands(PLAN):
+    firewall.install(ALLOCATION, hold_open=0)
+    for command in firewall.removal_commands(ALLOCATION):
         lonely_host.run(*command)
     assert lonely_host.rules() == before
 
@@ -128,9 +130,9 @@ def test_the_removal_commands_do_so_each_by_itself(firewall: IptablesFirewall, l
 def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(
     firewall: IptablesFirewall, lonely_host: Host, rule: str
 ) -> None:
-    assert firewall.conflict(PLAN) is None
+    assert firewall.conflict(ALLOCATION) is None
     lonely_host.run(firewall.name, *rule.split())
-    found = firewall.conflict(PLAN)
+    found = firewall.conflict(ALLOCATION)
     assert found is not None
     assert found.startswith("-A")
 
@@ -150,8 +152,8 @@ def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(
 )
 def test_rules_that_leave_our_bits_alone_are_none(firewall: IptablesFirewall, lonely_host: Host, rule: str) -> None:
     lonely_host.run(firewall.name, *rule.split())
-    firewall.install(PLAN, hold_open=0)
-    assert firewall.conflict(PLAN) is None
+    firewall.install(ALLOCATION, hold_open=0)
+    assert firewall.conflict(ALLOCATION) is None
 
 
 def test_rules_of_a_failed_installation_are_undone(
@@ -168,7 +170,7 @@ def test_rules_of_a_failed_installation_are_undone(
 
     monkeypatch.setattr(iptables_rules, "install_script", broken_for_ipv6)
     with pytest.raises(errors.FirewallRefused, match="could not add the rules"):
-        firewall.install(PLAN, hold_open=0)
+        firewall.install(ALLOCATION, hold_open=0)
     assert lonely_host.rules() == before
 
 
@@ -211,7 +213,7 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
         'echo "$script" | /usr/sbin/iptables-restore "$@"',
     )
     with lonely_host.inside(), pytest.raises(errors.KernelSupportMissing, match=f"{module}, kernel option {option}"):
-        IptablesFirewall().install(PLAN, hold_open=0)
+        IptablesFirewall().install(ALLOCATION, hold_open=0)
     assert module in tried.read_text().split()
     assert lonely_host.rules() == before
 
@@ -225,7 +227,7 @@ def test_a_tool_that_fails_for_another_reason_is_quoted(lonely_host: Host, wrapp
         'echo "$script" | /usr/sbin/iptables-restore "$@"',
     )
     with lonely_host.inside(), pytest.raises(errors.FirewallRefused, match="the disk is full"):
-        IptablesFirewall().install(PLAN, hold_open=0)
+        IptablesFirewall().install(ALLOCATION, hold_open=0)
 
 
 def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrapped_tools: Path) -> None:
@@ -235,8 +237,8 @@ def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrappe
         'echo "# Warning: legacy tables present" >&2; exec /usr/sbin/iptables-restore "$@"',
     )
     with lonely_host.inside():
-        IptablesFirewall().install(PLAN, hold_open=0)
-        IptablesFirewall().remove(PLAN.run_id)
+        IptablesFirewall().install(ALLOCATION, hold_open=0)
+        IptablesFirewall().remove(ALLOCATION.run_id)
 
 
 def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_the_sbin_folders_are_searched_as_well(monkeypatch: pytest.MonkeyPatch, 
 def test_a_machine_without_ipv6_gets_rules_for_ipv4_alone(lonely_host: Host) -> None:
     lonely_host.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1")
     with lonely_host.inside():
-        IptablesFirewall("iptables-nft").install(PLAN, hold_open=0)
+        IptablesFirewall("iptables-nft").install(ALLOCATION, hold_open=0)
     assert lonely_host.rules().count("NFQUEUE") == 1
 
 
@@ -266,7 +268,7 @@ def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
 ) -> None:
     (wrapped_tools / "ip6tables").unlink()
     with lonely_host.inside():
-        IptablesFirewall().install(PLAN, hold_open=0)
+        IptablesFirewall().install(ALLOCATION, hold_open=0)
     assert lonely_host.rules().count("NFQUEUE") == 1
     assert "IPv6 cannot be answered" in caplog.text
 
@@ -278,7 +280,7 @@ def test_a_lock_that_is_held_too_long_is_told_as_such(lonely_host: Host, monkeyp
         stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
         stack.enter_context(lonely_host.inside())
         with pytest.raises(errors.ResourceInUse, match=r"waited 1 seconds .* /run/xtables.lock"):
-            IptablesFirewall("iptables-legacy").install(PLAN, hold_open=0)
+            IptablesFirewall("iptables-legacy").install(ALLOCATION, hold_open=0)
 
 
 def test_a_tool_that_never_ends_is_ended(

@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, candidates
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+
+SELECTORS = Http01Solver.selectors(80)
 
 pytestmark = pytest.mark.anywhere
 
@@ -19,16 +22,16 @@ def test_a_mask_of_other_than_two_bits_of_32_is_refused(mask: int) -> None:
         Marks.from_mask(mask)
 
 
-def test_plans_at_one_time_share_neither_queue_nor_mark() -> None:
-    plans = candidates(80)
-    assert len({allocation.queue for allocation in plans}) == len(plans) >= 4
-    for allocation in plans:
-        assert not any(allocation.marks.both & other.marks.both for other in plans if other is not allocation)
+def test_allocations_at_one_time_share_neither_queue_nor_mark() -> None:
+    allocations = candidates(SELECTORS)
+    assert len({allocation.queue for allocation in allocations}) == len(allocations) >= 4
+    for allocation in allocations:
+        assert not any(allocation.marks.both & other.marks.both for other in allocations if other is not allocation)
 
 
 def test_a_queue_and_a_mark_that_the_user_chose_are_the_only_ones_tried() -> None:
-    (allocation,) = candidates(8080, 7, Marks(1, 2))
+    (allocation,) = candidates(SELECTORS, 7, Marks(1, 2))
     assert allocation.queue == 7
-    assert [allocation] == [Allocation(8080, allocation.run_id, Marks(1, 2))]
-    assert {allocation.queue for allocation in candidates(80, queue=7)} == {7}
-    assert {allocation.marks for allocation in candidates(80, marks=Marks(1, 2))} == {Marks(1, 2)}
+    assert [allocation] == [Allocation(SELECTORS, allocation.run_id, Marks(1, 2))]
+    assert {allocation.queue for allocation in candidates(SELECTORS, queue=7)} == {7}
+    assert {allocation.marks for allocation in candidates(SELECTORS, marks=Marks(1, 2))} == {Marks(1, 2)}

@@ -14,13 +14,18 @@ from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
 from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
 from certbot_standalone_nfq.capture.nfqueue import setup as claims
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId, Selection
-from certbot_standalone_nfq.capture.nfqueue.setup import claim
+from certbot_standalone_nfq.capture.nfqueue.setup import Claim
 from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
-from certbot_standalone_nfq.capture.nftables.rules import Payload
+from certbot_standalone_nfq.capture.nftables.selector import Payload
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.settings import Settings
 from lab.hosts import Host
 from lab.interceptor import CLIENTS, IPTABLES, VARIANTS
+
+
+def claim(settings: Settings) -> Claim:
+    return claims.claim(settings, Http01Solver.selectors(settings.port))
 
 
 @pytest.fixture
@@ -114,7 +119,7 @@ def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, v
     (firewall,) = available(variant)
     before = host.rules()
     for queue, marks in ((28081, Marks(0x40000000, 0x80000000)), (777, Marks(1, 2))):
-        leave_behind(firewall, Allocation(80, RunId(queue, "dead"), marks))
+        leave_behind(firewall, Allocation(Http01Solver.selectors(80), RunId(queue, "dead"), marks))
     held = claim(Settings(8080, firewall=variant))
     assert firewall.installed() == {living.allocation.run_id, held.allocation.run_id}
     held.release()

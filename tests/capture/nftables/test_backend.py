@@ -18,13 +18,14 @@ from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables.backend import NftablesFirewall
 from certbot_standalone_nfq.capture.nftables.program import Session
-from certbot_standalone_nfq.capture.nftables.rules import Payload
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.capture.nftables.selector import Payload
+from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from lab.hosts import Host, kernel_can, kernel_can_queue_by_nft
 from lab.processes import wait_until
 from tests.capture.bpf.test_selector import expected
 
-PLAN = Allocation(80, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000))
+SELECTORS = Http01Solver.selectors(80)
+ALLOCATION = Allocation(SELECTORS, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000))
 TABLE = "inet certbot-nfq-28080-0f1e"
 QUEUE = "queue num 28080 bypass"
 NFT = shutil.which("nft", path="/usr/sbin:/sbin") or "nft"
@@ -50,11 +51,13 @@ def session(host: Host) -> Iterator[Session]:
 
 def counting(payload: Payload = PAYLOADS[0]) -> list[str]:
     """Return the commands of a plan that counts where it would queue."""
-    return [command.replace(QUEUE, "counter") for command in nftables_rules.install_commands(PLAN, payload, CAN_OWN)]
+    return [
+        command.replace(QUEUE, "counter") for command in nftables_rules.install_commands(ALLOCATION, payload, CAN_OWN)
+    ]
 
 
 def test_the_rules_that_lead_to_ours_read_as_designed() -> None:
-    commands = nftables_rules.install_commands(PLAN, Payload.INNER_HEADER, owned=True)
+    commands = nftables_rules.install_commands(ALLOCATION, Payload.INNER_HEADER, owned=True)
     assert commands[0].startswith(f"table {TABLE} {{ flags owner; set four {{ type ipv4_addr . inet_service . ")
     assert commands[-2:] == [
         f"add chain {TABLE} input {{ type filter hook input priority -151; policy accept; }}; "
@@ -72,7 +75,7 @@ def test_a_whole_beginning_is_compared_by_two_loads() -> None:
 
 def test_where_every_packet_is_queued_nothing_is_remembered() -> None:
     for selection in (Selection.PORT, Selection.STATELESS_PORT):
-        allocation = Allocation(80, PLAN.run_id, PLAN.marks, selection)
+        allocation = Allocation(SELECTORS, ALLOCATION.run_id, ALLOCATION.marks, selection)
         text = "\n".join(nftables_rules.install_commands(allocation, Payload.INNER_HEADER, owned=True))
         assert "@" not in text
         assert ("ct direction" in text) == (selection is Selection.PORT)
@@ -115,7 +118,7 @@ def test_a_connection_that_is_let_go_is_forgotten_and_the_mark_taken_off(host: H
     session.run(counting())
     host.run("nft", "add table inet other; add chain inet other in { type filter hook input priority 0; }")
     host.run("nft", "add rule inet other in meta mark != 0 counter")
-    released = PLAN.marks.released
+    released = ALLOCATION.marks.released
     with socket.create_server(("127.0.0.1", 80)), socket.create_connection(("127.0.0.1", 80)) as client:
         client.sendall(REQUEST_PREFIX)
         assert "127.0.0.1 ." in host.run("nft", "list", "set", *TABLE.split(), "four")
@@ -131,7 +134,7 @@ if CAN_OWN:
     def test_a_table_vanishes_with_the_nft_that_owns_it(host: Host) -> None:
         session = Session(NFT, ())
         session.run(counting())
-        assert nftables_rules.run_ids(host.run("nft", "list", "tables")) == {PLAN.run_id}
+        assert nftables_rules.run_ids(host.run("nft", "list", "tables")) == {ALLOCATION.run_id}
         session._process.kill()
         wait_until(lambda: not host.run("nft", "list", "tables"), "the table is gone")
         session.close()
@@ -139,7 +142,7 @@ if CAN_OWN:
     def test_a_flush_of_all_rules_spares_an_owned_table(host: Host, session: Session) -> None:
         session.run(counting())
         host.run("nft", "flush", "ruleset")
-        assert nftables_rules.run_ids(host.run("nft", "list", "tables")) == {PLAN.run_id}
+        assert nftables_rules.run_ids(host.run("nft", "list", "tables")) == {ALLOCATION.run_id}
 
 
 def test_commands_that_nft_refuses_are_an_error_in_its_words_and_the_session_goes_on(session: Session) -> None:
@@ -198,9 +201,9 @@ def test_without_nft_the_error_says_what_to_install(empty_path: Path) -> None:
 def test_a_rule_that_uses_our_mark_is_a_conflict(host: Host, rule: str) -> None:
     firewall = NftablesFirewall()
     host.run("nft", "add table inet t; add chain inet t c")
-    assert firewall.conflict(PLAN) is None
+    assert firewall.conflict(ALLOCATION) is None
     host.run("nft", f"add rule inet t c {rule}")
-    assert firewall.conflict(PLAN)
+    assert firewall.conflict(ALLOCATION)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,7 @@ def test_a_rule_that_uses_our_mark_is_a_conflict(host: Host, rule: str) -> None:
 )
 def test_rules_that_leave_our_bits_alone_are_none(host: Host, rule: str) -> None:
     host.run("nft", f"add table inet t; add chain inet t c; add rule inet t c {rule}")
-    assert NftablesFirewall().conflict(PLAN) is None
+    assert NftablesFirewall().conflict(ALLOCATION) is None
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_rules_that_leave_our_bits_alone_are_none(host: Host, rule: str) -> None
     ],
 )
 def test_a_rule_that_feeds_our_queue_is_a_conflict(line: str, used: bool) -> None:
-    assert bool(nftables_rules.conflicting_rule(f"\t\t{line}", PLAN)) == used
+    assert bool(nftables_rules.conflicting_rule(f"\t\t{line}", ALLOCATION)) == used
 
 
 @pytest.mark.parametrize(
@@ -251,7 +254,7 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
     for pretended in empty_path.iterdir():
         pretended.chmod(0o755)
     with pytest.raises(errors.KernelSupportMissing, match=f"module {module}, kernel option CONFIG_N"):
-        NftablesFirewall().install(PLAN, hold_open=0)
+        NftablesFirewall().install(ALLOCATION, hold_open=0)
     assert module in tried.read_text().split()
 
 
@@ -268,10 +271,10 @@ if kernel_can_queue_by_nft():
     def test_what_is_installed_is_removed_to_the_last_rule(host: Host, selection: Selection) -> None:
         before = host.rules()
         firewall = NftablesFirewall()
-        firewall.install(Allocation(80, PLAN.run_id, PLAN.marks, selection), hold_open=0)
-        assert firewall.installed() == {PLAN.run_id}
+        firewall.install(Allocation(SELECTORS, ALLOCATION.run_id, ALLOCATION.marks, selection), hold_open=0)
+        assert firewall.installed() == {ALLOCATION.run_id}
         drained = []
-        firewall.remove(PLAN.run_id, lambda: drained.append(host.run("nft", "list", "table", *TABLE.split())))
+        firewall.remove(ALLOCATION.run_id, lambda: drained.append(host.run("nft", "list", "table", *TABLE.split())))
         assert "policy accept" in drained[0]
         assert "goto pick" not in drained[0]
         assert host.rules() == before
@@ -280,5 +283,5 @@ else:
 
     def test_a_kernel_without_the_queue_statement_is_told_as_such(host: Host) -> None:
         with pytest.raises(errors.KernelSupportMissing, match="queue statement for nftables: module nft_queue"):
-            NftablesFirewall().install(PLAN, hold_open=0)
+            NftablesFirewall().install(ALLOCATION, hold_open=0)
         assert host.run("nft", "list", "tables") == ""

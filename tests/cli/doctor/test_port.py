@@ -9,6 +9,7 @@ from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
 from certbot_standalone_nfq.capture.nfqueue.allocation import candidates
 from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
 from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from lab import doctor
 from lab.dns import Dns
 from lab.doctor import NAME
@@ -96,10 +97,10 @@ def test_an_nft_chain_that_drops_is_a_warning_unless_its_set_names_the_port(serv
 
 
 def test_a_leftover_of_a_dead_run_is_shown_and_left(server: Host) -> None:
-    plan = candidates(80)[0]
+    allocation = candidates(Http01Solver.selectors(80))[0]
     read_end, write_end = os.pipe()
     with server.inside():
-        IptablesFirewall().install(plan, write_end)
+        IptablesFirewall().install(allocation, write_end)
     os.close(read_end)
     os.close(write_end)
     before = server.rules()
