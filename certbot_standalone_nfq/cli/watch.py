@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import re
 import select
 import signal
@@ -30,6 +29,7 @@ from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.processes import socket_owners
 from certbot_standalone_nfq.host.sockets import listeners
+from certbot_standalone_nfq.wire.addresses import version_of
 from certbot_standalone_nfq.wire.tcp import Connection
 
 MAX_WAITING = 1024
@@ -134,9 +134,8 @@ class Watch:
         self._waiting[seen.connection] = _Waiting(seen.time, source)
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popitem(last=False)
-        version = ipaddress.ip_address(address).version
         self._tell(
-            f"{_clock(seen.time)}  {address} over IPv{version} to {seen.connection.local} "
+            f"{_clock(seen.time)}  {address} over IPv{version_of(address)} to {seen.connection.local} "
             f"({self._listeners(seen.connection.local)}) asks {host} for {challenge_in(seen.payload)}"
         )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
+
+from certbot_standalone_nfq.wire.addresses import is_address
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Problem:
     def addresses(self) -> tuple[str, ...]:
         """The addresses that the CA says it connected to, if its words are known to us."""
         found = (match for pattern in _SPOKEN_TO for match in pattern.findall(self.detail))
-        return tuple(dict.fromkeys(address for address in found if _is_address(address)))
+        return tuple(dict.fromkeys(address for address in found if is_address(address)))
 
     def is_of_the_name(self, name: str) -> bool:
         """Whether the CA could not look a name up, or may not certify it whatever it finds."""
@@ -64,11 +65,3 @@ _SPOKEN_TO = (
     re.compile(r"(?:dial tcp |->)([0-9.]+):\d+"),  # Go's net.OpError, as Pebble passes it on
     re.compile(r"(?:dial tcp |->)\[([0-9a-fA-F:.]+)\]:\d+"),
 )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -6,7 +6,6 @@ The rules are asked in turn, the most specific first. If none applies, nothing a
 from __future__ import annotations
 
 import enum
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from certbot_standalone_nfq.diagnosis.attempts import Attempt
 from certbot_standalone_nfq.diagnosis.evidence import Seen
 from certbot_standalone_nfq.diagnosis.problem import Problem
+from certbot_standalone_nfq.wire.addresses import is_address, version_of
 
 
 class Cause(enum.Enum):
@@ -89,11 +89,7 @@ class Diagnosis:
     @property
     def is_of_address(self) -> bool:
         """Whether the certificate is for an address, not for a name (RFC 8738)."""
-        try:
-            ipaddress.ip_address(self.name)
-        except ValueError:
-            return False
-        return True
+        return is_address(self.name)
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ class Case:
 
     def arrived(self, *versions: int) -> int:
         """Return how many connection attempts arrived over these IP versions."""
-        return sum(count for address, count in self.arrivals.items() if _version(address) in versions)
+        return sum(count for address, count in self.arrivals.items() if version_of(address) in versions)
 
     @property
     def spoken_to(self) -> tuple[str, ...]:
@@ -188,11 +184,11 @@ def _not_this_machine(case: Case) -> Diagnosis | None:
 
 def _failed_attempts(case: Case) -> Diagnosis | None:
     """Diagnose how most of the attempts ended that the CA may have made."""
-    families = {_version(address) for address in case.problem.addresses} or {4, 6}
+    families = {version_of(address) for address in case.problem.addresses} or {4, 6}
     kinds: dict[Cause, list[Attempt]] = {}
     for attempt in case.attempts:
         cause = outcome(attempt) or _reported_by_ca(attempt, case)
-        if cause and _version(attempt.connection.peer) in families:
+        if cause and version_of(attempt.connection.peer) in families:
             kinds.setdefault(cause, []).append(attempt)
     if not case.host.watched:
         kinds.pop(Cause.DROPPED, None)  # its answer may have been missed
@@ -203,7 +199,7 @@ def _failed_attempts(case: Case) -> Diagnosis | None:
 
 
 def _one_family(case: Case) -> Diagnosis | None:
-    used = {_version(address) for address in case.spoken_to}
+    used = {version_of(address) for address in case.spoken_to}
     silent = {version for version in used if not case.arrived(version)}
     working = {version for version in (4, 6) if case.arrived(version)}
     if not silent or not working or not case.host.watched:
@@ -211,7 +207,7 @@ def _one_family(case: Case) -> Diagnosis | None:
     return case.conclude(
         Cause.ONE_FAMILY,
         families=tuple(sorted(silent)),
-        addresses=tuple(address for address in case.spoken_to if _version(address) in silent),
+        addresses=tuple(address for address in case.spoken_to if version_of(address) in silent),
         arrived=case.arrived(*working),
     )
 
@@ -257,13 +253,9 @@ def _about(case: Case, cause: Cause, attempts: Sequence[Attempt]) -> Diagnosis |
         count=len(attempts),
         peers=_distinct(attempt.connection.peer for attempt in attempts),
         addresses=_distinct(attempt.connection.local for attempt in attempts),
-        families=tuple(sorted({_version(attempt.connection.peer) for attempt in attempts})),
+        families=tuple(sorted({version_of(attempt.connection.peer) for attempt in attempts})),
     )
 
 
 def _distinct(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
-
-
-def _version(address: str) -> int:
-    return ipaddress.ip_address(address).version

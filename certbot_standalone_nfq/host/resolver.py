@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from certbot_standalone_nfq.host.command import Deadline
+from certbot_standalone_nfq.wire.addresses import version_of
 
 _NONLOCAL_BIND = {4: "ipv4", 6: "ipv6"}
 _PRIVATE = tuple(
@@ -36,7 +37,7 @@ def is_local(address: str) -> bool | None:
 
     Only a local address can be bound to, unless the administrator allows any (ip_nonlocal_bind).
     """
-    version = ipaddress.ip_address(address.partition("%")[0]).version
+    version = version_of(address)
     if _any_can_be_bound(version):
         return None
     try:

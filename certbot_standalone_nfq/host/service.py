@@ -8,8 +8,7 @@ from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Rules
 from certbot_standalone_nfq.host.firewall.rules import Rule, Table
 from certbot_standalone_nfq.host.sockets import Listener, listeners
-
-VERSIONS = (4, 6)
+from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,12 @@ class Service:
 
     def reachable(self, address: str) -> bool:
         """Tell whether connections to an address are taken, as far as can be seen."""
-        version = 6 if ":" in address else 4
+        version = version_of(address)
         return version in self.translations or any(listener.serves(address) for listener in self.listeners)
 
     def surely_reachable(self, address: str) -> bool:
         """Tell whether that does not hang on what a socket bound to [::] does with IPv4."""
-        version = 6 if ":" in address else 4
+        version = version_of(address)
         return version in self.translations or any(
             listener.version == version and listener.serves(address) for listener in self.listeners
         )

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from certbot_standalone_nfq.wire.addresses import version_of
+
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 _TABLES = (("tcp", socket.AF_INET, 4), ("tcp6", socket.AF_INET6, 6))
 
@@ -38,7 +40,7 @@ class Listener:
         which /proc does not show.
         """
         if self.anywhere:
-            return self.version == 6 or ipaddress.ip_address(address).version == 4
+            return self.version == 6 or version_of(address) == 4
         return ipaddress.ip_address(self.address) == ipaddress.ip_address(address)
 
 

@@ -27,6 +27,7 @@ from certbot_standalone_nfq.host.addresses import own_addresses
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
 from certbot_standalone_nfq.host.sockets import Listener, listeners
+from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class _Server(socketserver.ThreadingMixIn, HTTP01Server):
     def __init__(self, address: str, port: int, resources: set[Any]) -> None:
         self._connections: OrderedDict[Any, None] = OrderedDict()
         self._lock = threading.Lock()
-        super().__init__((address, port), resources, ipv6=":" in address)
+        super().__init__((address, port), resources, ipv6=version_of(address) == 6)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -185,7 +186,7 @@ class FallbackListener:
 
 def _unserved(found: list[Listener], port: int, address: str) -> Iterator[int]:
     """Yield the IP versions by which some address may be served by nobody. Raises OSError."""
-    versions = service.VERSIONS if not address else (6 if ":" in address else 4,)
+    versions = (version_of(address),) if address else VERSIONS
     open_ = [version for version in versions if not _is_served(found, version, address)]
     if not open_:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.session.observer import Observation
 from certbot_standalone_nfq.session.pcap import Recording
+from certbot_standalone_nfq.wire.addresses import version_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Witness:
                 self._names.get(event.challenge, event.challenge),
                 count,
                 peer,
-                ipaddress.ip_address(peer).version,
+                version_of(peer),
                 event.seconds * 1000,
             )
 
@@ -131,7 +131,7 @@ class Witness:
             port=self._port,
             addresses=found,
             own=frozenset(address for address in known if resolver.is_local(address) is not False),
-            translated=any(resolver.is_translated(ipaddress.ip_address(address).version) for address in known),
+            translated=any(resolver.is_translated(version_of(address)) for address in known),
             watched=self._watched and not missed,
         )
 

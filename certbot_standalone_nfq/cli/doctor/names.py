@@ -13,6 +13,7 @@ from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, w
 from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.service import Service
+from certbot_standalone_nfq.wire.addresses import is_address, version_of
 
 _DNS_SECONDS = 2.0
 _NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
@@ -28,7 +29,7 @@ class Lookups:
         self._names = names
         self._answers: queue.SimpleQueue[tuple[str, str, Answer]] = queue.SimpleQueue()
         self._pending = [
-            (name, check) for name in names for check in ("name", "CAA") if check == "name" or not _is_address(name)
+            (name, check) for name in names for check in ("name", "CAA") if check == "name" or not is_address(name)
         ]
         for name, check in self._pending:
             look_up = _addresses if check == "name" else _caa
@@ -51,14 +52,6 @@ class Lookups:
                 yield from answers[name, check](served)
             else:
                 yield warned(check, f"{name}: the look-up did not end in time.", "See whether the nameserver answers.")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _addresses(name: str) -> Answer:
@@ -91,12 +84,12 @@ def _always(*findings: Finding) -> Answer:
 
 def _address(name: str, address: str, local: bool | None, served: Service) -> Finding:
     """Judge one of a name's addresses."""
-    version = 6 if ":" in address else 4
+    version = version_of(address)
     record = "AAAA" if version == 6 else "A"
-    named = not _is_address(name)
+    named = not is_address(name)
     seen = f"{name} has {record} {address}" if named else name
     unserved = "" if served.has(version) else f", and nothing listens on IPv{version} here"
-    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+    if ipaddress.ip_address(address).is_loopback:
         return _loopback(f"{seen}, a loopback address", named)
     if local is None:
         return warned(

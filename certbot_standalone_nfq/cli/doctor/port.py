@@ -14,8 +14,9 @@ from certbot_standalone_nfq.host import processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Rules
-from certbot_standalone_nfq.host.service import VERSIONS, Service, tables_of
+from certbot_standalone_nfq.host.service import Service, tables_of
 from certbot_standalone_nfq.host.sockets import Listener
+from certbot_standalone_nfq.wire.addresses import VERSIONS
 
 
 def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certbot_standalone_nfq.wire.addresses import is_address, version_of
+
+
+@given(st.ip_addresses())
+def test_an_address_is_one_of_its_version(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert is_address(str(address))
+    assert version_of(str(address)) == address.version
+
+
+def test_an_address_may_have_a_zone() -> None:
+    assert is_address("fe80::1%eth0")
+    assert version_of("fe80::1%eth0") == 6
+
+
+@pytest.mark.parametrize("text", ["", "example.com", "1.2.3", "192.0.2.256", "[::1]", "::1:80:", "192.0.2.1:80"])
+def test_what_only_looks_like_an_address_is_none(text: str) -> None:
+    assert not is_address(text)
