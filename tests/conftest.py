@@ -13,9 +13,13 @@ from hypothesis import settings
 from lab import hosts
 from lab.hosts import Host
 
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell has its background jobs ignore it, and their children
+# Programs inherit what is ignored, not what is handled. So those that tests send signals to heed them, even if these
+# are ignored here: SIGHUP by nohup, SIGINT by a shell for its background jobs. Tests may raise SIGINT here as well.
+for number in (signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 settings.register_profile("untimed", deadline=None)  # no test is one of time, on whatever machine
 settings.load_profile("untimed")
 
