@@ -102,7 +102,7 @@ def test_a_validation_that_goes_elsewhere_fails_with_a_hint_and_a_clean_machine(
 ) -> None:
     result = certbot.certonly("elsewhere.example.com", "four.example.com")
     assert result.returncode == 1
-    assert "Hint: elsewhere.example.com: no challenge request arrived here. The name leads to" in result.stdout
+    assert "Hint: elsewhere.example.com: no challenge request arrived here. The name resolves to" in result.stdout
     assert "four.example.com:" not in result.stdout.split("Hint:")[1]
     assert "Traceback" not in result.stdout
 
