@@ -19,7 +19,8 @@ from certbot_standalone_nfq.capture.bpf.selector import compare_whole
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.engine.protocols import Field, Selector
-from certbot_standalone_nfq.wire.tcp import Connection, MalformedPacket, connection_of, locate, read_control
+from certbot_standalone_nfq.wire.ip import MalformedPacket
+from certbot_standalone_nfq.wire.tcp import Connection, connection_of, locate, read_control
 
 _ETH_P_ALL = 0x0003
 _PACKET_OTHERHOST = 3

@@ -16,11 +16,11 @@ from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, Rec
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffer
 from certbot_standalone_nfq.engine.timers import Timers
 from certbot_standalone_nfq.engine.verdicts import Reaction, Verdict
+from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from certbot_standalone_nfq.wire.tcp import (
     Connection,
     Flags,
-    MalformedPacket,
     Segment,
     connection_of,
     is_intact,
@@ -62,10 +62,13 @@ class Engine:
             return _PASS
         # Most packets of a port that is queued as a whole are of no concern: they go after a few comparisons.
         connection = connection_of(packet, layout) if self._taken_over or self._watched else None
-        known = connection in self._taken_over or connection in self._watched
-        recognition = None if known else self._recognise(packet[layout.payload : layout.end])
-        if not known and recognition is None:
-            return _PASS
+        recognition: Recognition = None
+        known = connection is not None and (connection in self._taken_over or connection in self._watched)
+        if not known:
+            payload = packet[layout.payload : layout.end]
+            recognition = self._recognise(payload) if payload else None
+            if recognition is None:
+                return _PASS
         connection = connection or connection_of(packet, layout)
         if not verified and layout.whole and not is_intact(packet, layout):
             return self._pass_over(connection)

@@ -17,6 +17,7 @@ import socket
 import struct
 
 from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.wire.addresses import packed, version_of
 from certbot_standalone_nfq.wire.tcp import Segment, write
 
 # include/uapi/linux/in.h and in6.h; the socket module does not name all of them in every version.
@@ -48,22 +49,23 @@ class Sender:
             undo.pop_all()
         self._domains: dict[int, int] = {}
 
-    def send(self, segment: Segment) -> None:
-        """Send a segment.
+    def send(self, segment: Segment) -> bytes:
+        """Send a segment; return the packet that it is.
 
         Raises OSError, among others for a firewall that forbids it (EPERM) and a route that does not exist.
         """
         packet = write(segment)
-        source, destination = ipaddress.ip_address(segment.source), ipaddress.ip_address(segment.destination)
-        if source.version == 4:
-            info = struct.pack("=I4s4x", self._routing_domain(segment.interface), source.packed)
+        source = packed(segment.source)
+        if version_of(segment.source) == 4:
+            info = struct.pack("=I4s4x", self._routing_domain(segment.interface), source)
             self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (segment.destination, 0))
         elif self._ipv6:
             # An address of link scope means something only together with its link.
-            scope = segment.interface if destination.is_link_local else 0
-            info = struct.pack("=16sI", source.packed, scope or self._routing_domain(segment.interface))
-            address = (segment.destination, 0, 0, scope)
-            self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, address)
+            scope = segment.interface if ipaddress.ip_address(segment.destination).is_link_local else 0
+            info = struct.pack("=16sI", source, scope or self._routing_domain(segment.interface))
+            destination = (segment.destination, 0, 0, scope)
+            self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, destination)
+        return packet
 
     def _routing_domain(self, interface: int) -> int:
         """Return the interface if it is a VRF's, whose routes are its own, else 0."""

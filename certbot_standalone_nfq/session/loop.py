@@ -175,9 +175,9 @@ class Interception:
     def _send(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
             try:
-                self._sender.send(segment)
+                packet = self._sender.send(segment)
                 if self._record:
-                    self._record(write(segment))
+                    self._record(packet)
             except Exception as error:
                 errors.raise_interruption(error)
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")

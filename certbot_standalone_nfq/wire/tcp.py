@@ -10,26 +10,21 @@ from __future__ import annotations
 
 import enum
 import functools
-import ipaddress
 import struct
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from scapy.layers.inet import IP, TCP
-from scapy.layers.inet6 import IPv6
-from scapy.utils import checksum
+from scapy.layers.inet import TCP
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.wire import ip
+from certbot_standalone_nfq.wire.addresses import packed, unpacked, version_of
+from certbot_standalone_nfq.wire.ip import MalformedPacket
 
-_IPPROTO_TCP = 6
-_IPV4_HEADER = 20
-_IPV6_HEADER = 40
-_TCP_HEADER = 20
-_HOP_LIMIT = 64
-
-
-class MalformedPacket(ValueError):
-    """The bytes are no whole, unfragmented TCP segment directly in an IPv4 or IPv6 packet."""
+_PROTOCOL = 6  # of IP
+_HEADER = 20
+_PORTS = struct.Struct("!HH")
+_CONTROL = struct.Struct("!I5xB")
 
 
 class Flags(enum.IntFlag):
@@ -102,34 +97,35 @@ def locate(packet: bytes, length: int | None = None) -> Layout:
     everything that is not a whole TCP segment: other protocols, fragments, IPv6 extension headers, lengths that
     contradict each other or the number of octets there are.
     """
-    tcp, end = _bounds(packet)
-    if not tcp + _TCP_HEADER <= end <= (len(packet) if length is None else length):
+    tcp, end = ip.bounds(packet, _PROTOCOL)
+    there = len(packet)
+    if not tcp + _HEADER <= end <= (there if length is None else length):
         raise MalformedPacket("packet length")
-    if len(packet) < tcp + _TCP_HEADER:
+    if there < tcp + _HEADER:
         raise MalformedPacket("cut within its headers")
     payload = tcp + (packet[tcp + 12] >> 4) * 4
-    if not tcp + _TCP_HEADER <= payload <= min(end, len(packet)):
+    if not tcp + _HEADER <= payload <= min(end, there):
         raise MalformedPacket("TCP header length")
-    return Layout(tcp, payload, min(end, len(packet)), whole=end <= len(packet))
+    return Layout(tcp, payload, min(end, there), whole=end <= there)
 
 
 def connection_of(packet: bytes, layout: Layout) -> Connection:
     """Return the connection whose client sent a packet."""
-    peer_port, local_port = struct.unpack_from("!HH", packet, layout.tcp)
-    addresses = _addresses(packet)
-    peer, local = addresses[: len(addresses) // 2], addresses[len(addresses) // 2 :]
-    return Connection(_address_text(peer), peer_port, _address_text(local), local_port)
+    peer_port, local_port = _PORTS.unpack_from(packet, layout.tcp)
+    addresses = ip.addresses(packet)
+    middle = len(addresses) // 2
+    return Connection(unpacked(addresses[:middle]), peer_port, unpacked(addresses[middle:]), local_port)
 
 
 def is_intact(packet: bytes, layout: Layout) -> bool:
-    """Tell whether the checksum of a segment that is there as a whole is right (RFC 9293, 3.1)."""
-    octets = packet[layout.tcp : layout.end]
-    return bool(checksum(_pseudo_header(_addresses(packet), len(octets)) + octets) == 0)
+    """Whether the checksum of a segment that is there as a whole is right (RFC 9293, 3.1)."""
+    segment = packet[layout.tcp : layout.end]
+    return ip.transport_checksum(ip.addresses(packet), _PROTOCOL, segment) == 0
 
 
 def read_control(packet: bytes, layout: Layout) -> tuple[int, Flags]:
     """Return the sequence number and the control bits."""
-    seq, flags = struct.unpack_from("!I5xB", packet, layout.tcp + 4)
+    seq, flags = _CONTROL.unpack_from(packet, layout.tcp + 4)
     return seq, Flags(flags)
 
 
@@ -167,85 +163,25 @@ def read(packet: bytes, layout: Layout, connection: Connection, interface: int =
 
 def write(segment: Segment) -> bytes:
     """Return the segment as an IP packet with all lengths and checksums in place."""
-    source, destination = _address_octets(segment.source), _address_octets(segment.destination)
-    version = 4 if len(source) == 4 else 6
-    packet = bytearray(_headers(version, with_timestamps=segment.timestamps is not None))
-    tcp = _IPV4_HEADER if version == 4 else _IPV6_HEADER
+    addresses = packed(segment.source) + packed(segment.destination)
+    header, tcp = _headers(version_of(segment.source), with_timestamps=segment.timestamps is not None)
+    packet = bytearray(header)
     struct.pack_into("!HHII", packet, tcp, segment.source_port, segment.destination_port, segment.seq, segment.ack)
     struct.pack_into("!BH", packet, tcp + 13, segment.flags, segment.window)
     if segment.timestamps:
         struct.pack_into("!II", packet, tcp + 24, *segment.timestamps)  # behind two NOPs, kind and length
     packet += segment.payload
-    length = len(packet) - tcp
-    struct.pack_into("!H", packet, tcp + 16, checksum(_pseudo_header(source + destination, length) + packet[tcp:]))
-    packet[tcp - len(source) - len(destination) : tcp] = source + destination
-    if version == 4:
-        struct.pack_into("!H", packet, 2, len(packet))
-        struct.pack_into("!H", packet, 10, checksum(bytes(packet[:tcp])))
-    else:
-        struct.pack_into("!H", packet, 4, length)
+    struct.pack_into("!H", packet, tcp + 16, ip.transport_checksum(addresses, _PROTOCOL, bytes(packet[tcp:])))
+    ip.complete(packet, addresses)
     return bytes(packet)
 
 
 @functools.cache
-def _headers(version: int, *, with_timestamps: bool) -> bytes:
-    """Return the headers of a packet, with zeros where segments differ."""
+def _headers(version: int, *, with_timestamps: bool) -> tuple[bytes, int]:
+    """Return the headers of a packet, with zeros where segments differ, and where the TCP header begins."""
     options = [("NOP", None), ("NOP", None), ("Timestamp", (0, 0))] if with_timestamps else []
-    tcp = TCP(sport=0, dport=0, flags=0, window=0, chksum=0, options=options)
-    if version == 4:
-        network: Any = IP(src="0.0.0.0", dst="0.0.0.0", ttl=_HOP_LIMIT, flags="DF", id=0, len=0, chksum=0)
-    else:
-        network = IPv6(src="::", dst="::", hlim=_HOP_LIMIT, plen=0)
-    return bytes(network / tcp)
-
-
-def _addresses(packet: bytes) -> bytes:
-    """Return source and destination, the last fields of the fixed header in both versions."""
-    return packet[12:_IPV4_HEADER] if packet[0] >> 4 == 4 else packet[8:_IPV6_HEADER]
-
-
-def _pseudo_header(addresses: bytes, length: int) -> bytes:
-    """Return what the checksum is over, ahead of the segment: RFC 8200, 8.1; IPv4's adds up to the same."""
-    return addresses + struct.pack("!II", length, _IPPROTO_TCP)
-
-
-@functools.lru_cache(maxsize=4096)
-def _address_text(octets: bytes) -> str:
-    return str(ipaddress.ip_address(octets))
-
-
-@functools.lru_cache(maxsize=4096)
-def _address_octets(text: str) -> bytes:
-    return ipaddress.ip_address(text).packed
-
-
-def _bounds(packet: bytes) -> tuple[int, int]:
-    """Return where the TCP header begins and where the packet ends, as its IP header has it."""
-    version = packet[0] >> 4 if packet else 0
-    if version == 4 and len(packet) >= _IPV4_HEADER:
-        return _ipv4_bounds(packet)
-    if version == 6 and len(packet) >= _IPV6_HEADER:
-        return _ipv6_bounds(packet)
-    raise MalformedPacket("IP header")
-
-
-def _ipv4_bounds(packet: bytes) -> tuple[int, int]:
-    length, fragment = struct.unpack_from("!H2xH", packet, 2)
-    if packet[9] != _IPPROTO_TCP:
-        raise MalformedPacket("not TCP")
-    if fragment & 0x3FFF:  # more fragments, or a fragment offset
-        raise MalformedPacket("fragment")
-    header = (packet[0] & 0x0F) * 4
-    if header < _IPV4_HEADER:
-        raise MalformedPacket("IPv4 header length")
-    return header, length
-
-
-def _ipv6_bounds(packet: bytes) -> tuple[int, int]:
-    (length,) = struct.unpack_from("!H", packet, 4)
-    if packet[6] != _IPPROTO_TCP:
-        raise MalformedPacket("not TCP")
-    return _IPV6_HEADER, _IPV6_HEADER + length
+    network = ip.blank_header(version, _PROTOCOL)
+    return network + bytes(TCP(sport=0, dport=0, flags=0, window=0, chksum=0, options=options)), len(network)
 
 
 def _timestamps(options: Any) -> Timestamps | None:

@@ -18,8 +18,9 @@ from certbot_standalone_nfq.challenges.http01.conversation import has_whole_head
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
 from certbot_standalone_nfq.engine.reassembly import Reassembly
 from certbot_standalone_nfq.engine.verdicts import Verdict
+from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.sequence import advance, distance
-from certbot_standalone_nfq.wire.tcp import Flags, MalformedPacket, Segment, Timestamps, parse, write
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, parse, write
 from tests.engine.kept import streams_kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, engine_for, request
 

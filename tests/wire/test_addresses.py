@@ -6,13 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.wire.addresses import is_address, version_of
+from certbot_standalone_nfq.wire.addresses import is_address, packed, unpacked, version_of
 
 
 @given(st.ip_addresses())
 def test_an_address_is_one_of_its_version(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert is_address(str(address))
     assert version_of(str(address)) == address.version
+
+
+@given(st.ip_addresses())
+def test_an_address_is_packed_in_network_byte_order(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert packed(str(address)) == address.packed
+    assert unpacked(address.packed) == str(address)
 
 
 def test_an_address_may_have_a_zone() -> None:

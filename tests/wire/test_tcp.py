@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
-from certbot_standalone_nfq.wire.tcp import Flags, MalformedPacket, Segment, Timestamps, parse, write
+from certbot_standalone_nfq.wire.ip import MalformedPacket
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, parse, write
 
 numbers = st.integers(0, 2**32 - 1)
 ports = st.integers(1, 65535)
