@@ -20,9 +20,15 @@ print_help() {
 # run_module MODULE ARGUMENT...: in .venv, made if it is missing, with the Debian $packages and pip's $requirements.
 # With PYTHON set, by that interpreter, and nothing is installed.
 run_module() {
-    # shellcheck disable=SC2086,SC2154 # the lists, which the program may set, are meant to be split
+    # shellcheck disable=SC2086,SC2154 # the list, which the program may set, is meant to be split
+    [ -n "${PYTHON-}" ] || asks_for_help "$@" || scripts/install-debian-packages ${packages-}
+    run_without_packages "$@"
+}
+
+# run_without_packages MODULE ARGUMENT...: likewise, but without Debian packages, and so without root.
+run_without_packages() {
+    # shellcheck disable=SC2086 # as above
     if [ -z "${PYTHON-}" ]; then
-        asks_for_help "$@" || scripts/install-debian-packages ${packages-}
         [ -x .venv/bin/python ] || python3 -m venv .venv
         .venv/bin/pip install --quiet --editable ${requirements:-.}
         PYTHON=.venv/bin/python

@@ -38,8 +38,8 @@ class Caa:
 def caa_records(name: str, seconds: float, resolv_conf: str = _RESOLV_CONF) -> tuple[str, list[Caa]]:
     """Return the CAA records that hold for a name, and the name they were found at: it, or the nearest parent.
 
-    Waits so many seconds at most. Reading a hostile answer can take longer, minutes with dnspython 2.7: call this on
-    a thread that can be left behind. Raises Unreadable.
+    Waits so many seconds at most. Reading a hostile answer can take minutes more with dnspython before 2.9: call this
+    on a thread that can be left behind. Raises Unreadable.
     """
     resolver = _resolver(resolv_conf)
     resolver.timeout = seconds / _TRIES
