@@ -15,7 +15,8 @@ from certbot_standalone_nfq import errors
 DEFAULT_PORT = 80
 """The TCP port that http-01 validators connect to (RFC 8555, 8.3)."""
 AUTO = "auto"
-FIREWALLS = ("iptables", "iptables-nft", "iptables-legacy", "nftables")
+NFTABLES = "nftables"
+FIREWALLS = ("iptables", "iptables-nft", "iptables-legacy", NFTABLES)
 """In the order in which they are tried: the administrator's own choice of iptables first."""
 QUEUE_CLIENTS = ("netlink", "fnfqueue")
 SELECTIONS = ("prefilter", "port", "stateless-port")

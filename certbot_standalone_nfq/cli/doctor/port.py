@@ -116,7 +116,7 @@ def _dead_ends(rules: list[Rules], bound: set[int]) -> Iterator[Finding]:
     """Find rules that hand packets to a queue that nobody listens to, where they are dropped."""
     for table in tables_of(rules):
         for rule in table.rules:
-            if rule.queues and not bound & set(range(rule.queues[0], rule.queues[1] + 1)):
+            if rule.queues and not rule.bypass and not bound & set(range(rule.queues[0], rule.queues[1] + 1)):
                 yield warned(
                     "queues",
                     f"A rule hands packets to a queue that nobody listens to, which drops them: {rule.text}.",

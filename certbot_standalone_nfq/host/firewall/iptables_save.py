@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from certbot_standalone_nfq.host.firewall.rules import Effect, Hook, Rule, Table
 
@@ -19,6 +22,13 @@ _PORT_OPTIONS = frozenset(
     {"--dport", "--dports", "--ports", "--destination-port", "--destination-ports", "--ctorigdstport"}
 )
 _HIGHEST_PORT = 0xFFFF
+_MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
+_CONNECTION_MASKS = (
+    re.compile(r"-m connmark (?:! )?--mark (?:0x[0-9a-fA-F]+|\d+)(?:/(0x[0-9a-fA-F]+))?"),
+    re.compile(r"-j CONNMARK --set-xmark 0x[0-9a-fA-F]+/(0x[0-9a-fA-F]+)"),
+    re.compile(r"-j CONNMARK --(?:save|restore)-mark(?: --nfmask 0x[0-9a-fA-F]+ --ctmask (0x[0-9a-fA-F]+))?"),
+)
+_ALL_BITS = "0xffffffff"
 
 
 def tables(saved: str, program: str, version: int) -> list[Table]:
@@ -52,6 +62,9 @@ def _rule(line: str, program: str, table: str) -> Rule:
         unconditional=_is_unconditional(words),
         target=target,
         queues=_queues(words) if target == "NFQUEUE" else None,
+        bypass="--queue-bypass" in words,
+        marks=_bits(_MARK_VALUE.findall(line)),
+        connection_marks=_bits(mask or _ALL_BITS for each in _CONNECTION_MASKS for mask in each.findall(line)),
     )
 
 
@@ -67,7 +80,7 @@ def _after(words: list[str], options: tuple[str, ...]) -> str:
 
 
 def _is_unconditional(words: list[str]) -> bool:
-    """Tell whether a rule has nothing but its target, besides comments and being for TCP."""
+    """Whether a rule has nothing but its target, besides comments and being for TCP."""
     at = 2
     while at < len(words) and words[at : at + 2] in (["-p", "tcp"], ["-m", "tcp"], ["-m", "comment"]):
         at += 4 if words[at + 1] == "comment" else 2
@@ -84,8 +97,10 @@ def _ports(words: list[str]) -> Iterator[tuple[int, int]]:
                 yield int(first or 0), int(last or _HIGHEST_PORT) if colon else int(first)
 
 
-def _queues(words: list[str]) -> tuple[int, int] | None:
-    if "--queue-bypass" in words:
-        return None
+def _queues(words: list[str]) -> tuple[int, int]:
     first, _, last = (_after(words, ("--queue-num", "--queue-balance")) or "0").partition(":")
     return int(first), int(last or first)
+
+
+def _bits(values: Iterable[str]) -> int:
+    return functools.reduce(operator.or_, (int(value, 0) for value in values), 0)

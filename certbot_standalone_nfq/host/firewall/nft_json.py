@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +23,7 @@ _EFFECTS = {
 }
 _HARMLESS = frozenset({"counter", "log", "comment"})
 _PROTOCOL = {"meta": {"key": "l4proto"}}
+_MARKS = ({"meta": {"key": "mark"}}, {"ct": {"key": "mark"}})
 _EQUAL = ("==", "in")
 _Key = tuple[str, str]
 
@@ -48,21 +52,18 @@ class _Ruleset:
 
 
 def tables(listing: str, without_iptables: bool) -> list[Table]:
-    """Return the tables that hold for IP, without those that iptables shows as its own if so wished.
+    """Return all tables, without those that iptables shows as its own if so wished.
 
-    Raises ValueError, KeyError, TypeError or AttributeError for a listing that is none.
+    Those of other families than IP hold for no version. Raises ValueError, KeyError, TypeError or AttributeError for a
+    listing that is none.
     """
     ruleset = _Ruleset(listing)
     names = dict.fromkeys((chain["family"], chain["table"]) for chain in ruleset.chains)
-    return [
-        _table(ruleset, key)
-        for key in names
-        if key[0] in _VERSIONS and not (without_iptables and _is_of_iptables(ruleset, key))
-    ]
+    return [_table(ruleset, key) for key in names if not (without_iptables and _is_of_iptables(ruleset, key))]
 
 
 def _is_of_iptables(ruleset: _Ruleset, key: _Key) -> bool:
-    """Tell whether a table is iptables-nft's: by its name, and chains named after hooks as only iptables does."""
+    """Whether a table is iptables-nft's: by its name, and chains named after hooks as only iptables does."""
     hooks = [chain for chain in ruleset.chains if (chain["family"], chain["table"]) == key and "hook" in chain]
     return key[1] in _OF_IPTABLES and all(chain["name"] == chain["hook"].upper() for chain in hooks)
 
@@ -79,20 +80,34 @@ def _table(ruleset: _Ruleset, key: _Key) -> Table:
         if (listed["family"], listed["table"]) == key
         for rule in _rules(ruleset, listed)
     ]
-    return Table(f"table {' '.join(key)} of nft", _VERSIONS[key[0]], tuple(hooks), tuple(rules))
+    return Table(f"table {' '.join(key)} of nft", _VERSIONS.get(key[0], frozenset()), tuple(hooks), tuple(rules))
 
 
 def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
     """Yield a rule; one with a map of verdicts as a rule for each of its elements."""
     where = f"nft table {listed['family']} {listed['table']}, chain {listed['chain']}, handle {listed.get('handle')}"
-    statements: list[dict[str, Any]] = listed["expr"]
+    queue = next((statement["queue"] or {} for statement in listed["expr"] if "queue" in statement), None)
+    rule = Rule(
+        chain=listed["chain"],
+        text=where,
+        queues=None if queue is None else _queues(queue),
+        bypass=queue is not None and "bypass" in queue.get("flags", []),
+        marks=_marks(ruleset, listed),
+    )
+    effects = list(_effects(ruleset, listed, rule))
+    if effects or rule.queues or rule.marks:
+        yield from effects or [rule]
+
+
+def _effects(ruleset: _Ruleset, listed: dict[str, Any], rule: Rule) -> Iterator[Rule]:
+    """Yield a rule with each of its effects on TCP, and the ports that they are for."""
     ports: list[tuple[int, int]] = []
     unconditional = True
-    for statement in statements:
+    for statement in listed["expr"]:
         kind, content = next(iter(statement.items()))
         if kind == "match" and content["left"] == _PROTOCOL:
             if "tcp" not in ruleset.elements(listed, content["right"]) or content["op"] not in _EQUAL:
-                return  # nothing in the rule is about us
+                return  # it does nothing to TCP
         elif kind == "match":
             unconditional = False
             if _is_port(content["left"]) and content["op"] in _EQUAL:
@@ -100,28 +115,26 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
         elif kind == "vmap" and _is_port(content["key"]):
             unconditional = False
             for key, verdict in ruleset.elements(listed, content["data"]):
-                yield _rule(listed["chain"], where, verdict, _ranges([key]), False)
-        elif kind in _EFFECTS or kind in ("jump", "goto", "queue"):
-            yield _rule(listed["chain"], where, statement, ports, unconditional)
+                yield _with_effect(rule, verdict, _ranges([key]), False)
+        elif kind in _EFFECTS or kind in ("jump", "goto"):
+            yield _with_effect(rule, statement, ports, unconditional)
         elif kind not in _HARMLESS:
             unconditional = False
 
 
-def _rule(chain: str, where: str, verdict: dict[str, Any], ports: list[tuple[int, int]], unconditional: bool) -> Rule:
+def _with_effect(rule: Rule, verdict: dict[str, Any], ports: list[tuple[int, int]], unconditional: bool) -> Rule:
     kind, content = next(iter(verdict.items()))
-    return Rule(
-        chain=chain,
-        text=where,
+    return dataclasses.replace(
+        rule,
         effect=_EFFECTS.get(kind, Effect.OTHER),
         ports=tuple(ports),
         unconditional=unconditional,
         target=content["target"] if kind in ("jump", "goto") else "",
-        queues=_queues(content) if kind == "queue" else None,
     )
 
 
 def _is_port(expression: Any) -> bool:
-    """Tell whether an expression is the destination port of TCP, or of TCP among others."""
+    """Whether an expression is the destination port of TCP, or of TCP among others."""
     if not isinstance(expression, dict):
         return False
     payload, tracked = expression.get("payload", {}), expression.get("ct", {})
@@ -142,14 +155,36 @@ def _ranges(values: list[Any]) -> list[tuple[int, int]]:
     return found
 
 
-def _queues(content: Any) -> tuple[int, int] | None:
-    """Return the numbers of the queues of a statement that does not let packets by where nobody listens."""
-    settings = content or {}
-    flags = settings.get("flags", [])
-    if "bypass" in ([flags] if isinstance(flags, str) else flags):
-        return None
-    number = settings.get("num", 0)
+def _queues(queue: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the numbers of a statement's queues, or None if they are computed."""
+    number = queue.get("num", 0)
     if isinstance(number, dict) and "range" in number:
         first, last = number["range"]
         return int(first), int(last)
     return (number, number) if isinstance(number, int) else None
+
+
+def _marks(ruleset: _Ruleset, listed: dict[str, Any]) -> int:
+    """Return the bits of marks that a rule sets or asks for: all numbers in statements on marks, but for masks."""
+    statements = [statement for statement in listed["expr"] if _is_on_marks(statement)]
+    return functools.reduce(operator.or_, _numbers(ruleset, listed, statements), 0)
+
+
+def _is_on_marks(expression: Any) -> bool:
+    if isinstance(expression, dict):
+        return expression in _MARKS or any(map(_is_on_marks, expression.values()))
+    return isinstance(expression, list) and any(map(_is_on_marks, expression))
+
+
+def _numbers(ruleset: _Ruleset, listed: dict[str, Any], expression: Any) -> Iterator[int]:
+    if isinstance(expression, int):
+        yield expression
+    elif isinstance(expression, str) and expression.startswith("@"):
+        yield from _numbers(ruleset, listed, ruleset.elements(listed, expression))
+    elif isinstance(expression, dict):
+        for key, value in expression.items():
+            if key != "len":  # of a prefix
+                yield from _numbers(ruleset, listed, value[:1] if key == "&" else value)
+    elif isinstance(expression, list):
+        for operand in expression:
+            yield from _numbers(ruleset, listed, operand)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from certbot_standalone_nfq.capture.iptables import backend as iptables
-from certbot_standalone_nfq.capture.nftables import backend as nftables
 from certbot_standalone_nfq.host.command import Deadline, Result, find_program, run
 from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.kernel_modules import Presence
+from certbot_standalone_nfq.settings import FIREWALLS, NFTABLES
 
 NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
 _PROTOCOLS = {4: "ip", 6: "ip6"}
@@ -53,7 +52,9 @@ class Rules:
 def variants(deadline: Deadline) -> list[Variant]:
     """Return the programs that the plugin would try, in its order, as far as they are there."""
     found: list[Variant] = []
-    for name in iptables.VARIANTS:
+    for name in FIREWALLS:
+        if name == NFTABLES:
+            continue
         paths = [find_program(f"{name}{suffix}") for suffix in ("", "-save", "-restore")]
         path = paths[0]
         if path and all(paths):
@@ -73,7 +74,7 @@ def _variant(name: str, path: str, deadline: Deadline) -> Variant:
 def _nft(path: str, deadline: Deadline) -> Variant:
     output = _run([path, "--version"], deadline)
     words = output.stdout.split()  # such as: nftables v1.0.6 (Lester Gooch #5)
-    return Variant(nftables.NAME, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
+    return Variant(NFTABLES, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
 
 
 def read_rules(variants_: list[Variant], nf_tables: Presence, deadline: Deadline) -> list[Rules]:

@@ -1,7 +1,7 @@
-"""Firewall rules, whoever showed them, as far as they can be judged without being the kernel.
+"""Firewall rules, whichever program showed them, and what can be told from them without being the kernel.
 
-Only what is plain is told from them: what becomes of packets that no rule speaks of, and which rules name a port. A
-rule's other conditions are left to the reader, who is shown the rule.
+That is what happens to packets that no rule names, which rules name a port, and which marks and queues are in use. The
+rest of a rule is left to the user, who is shown it.
 """
 
 from __future__ import annotations
@@ -12,34 +12,48 @@ from dataclasses import dataclass
 
 
 class Effect(enum.Enum):
-    """What a rule does with a packet, as far as it matters here."""
+    """What a rule does with a packet, if it matters here."""
 
     ACCEPT = enum.auto()
     REFUSE = enum.auto()
     TRANSLATE = enum.auto()
-    """Lead it to another address or port."""
+    """Send it to another address or port."""
     OTHER = enum.auto()
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule, as its owner writes it."""
+    """One rule."""
 
     chain: str
     text: str
+    """As the user finds it."""
     effect: Effect = Effect.OTHER
     ports: tuple[tuple[int, int], ...] = ()
     """The ranges of destination ports of TCP that it names, both ends included."""
     unconditional: bool = False
-    """Whether it holds for every TCP packet that comes by."""
+    """Whether it applies to every TCP packet in its chain."""
     target: str = ""
-    """The chain it goes on in, if any."""
+    """The chain that it jumps to, if any."""
     queues: tuple[int, int] | None = None
-    """The first and the last queue that it hands packets to, which are dropped if nobody listens."""
+    """The first and the last packet queue that it uses."""
+    bypass: bool = False
+    """Whether packets pass if nothing listens to these queues; otherwise they are dropped."""
+    marks: int = 0
+    """The bits of marks, of packets or connections, that it sets or asks for."""
+    connection_marks: int = 0
+    """The bits of connections' marks that it compares, overwrites or copies: all, unless it has a mask. Only what
+    iptables shows has any."""
 
     def names(self, port: int) -> bool:
-        """Tell whether it speaks of a port."""
+        """Whether it names a port."""
         return any(first <= port <= last for first, last in self.ports)
+
+    def uses(self, queue: int, marks: int, connection_marks: int = 0) -> bool:
+        """Whether it uses a queue, or any of some bits of marks, the connections' own among them."""
+        if self.queues and self.queues[0] <= queue <= self.queues[1]:
+            return True
+        return bool(self.marks & marks or self.connection_marks & connection_marks)
 
 
 @dataclass(frozen=True)

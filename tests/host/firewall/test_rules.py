@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -103,10 +104,12 @@ def test_a_container_port_is_found_behind_a_jump() -> None:
     assert ruleset.translations([table], 81, 4) == []
 
 
-def test_queues_without_bypass_are_told() -> None:
+def test_queues_are_told_and_whether_packets_pass_by_them() -> None:
     rules = [f"-A INPUT -j NFQUEUE {option}" for option in ("--queue-num 5", "--queue-balance 1:3", "")]
     assert [rule.queues for rule in saved(*rules).rules] == [(5, 5), (1, 3), (0, 0)]
-    assert saved("-A INPUT -j NFQUEUE --queue-num 5 --queue-bypass").rules[0].queues is None
+    assert not any(rule.bypass for rule in saved(*rules).rules)
+    (rule,) = saved("-A INPUT -j NFQUEUE --queue-num 5 --queue-bypass").rules
+    assert (rule.queues, rule.bypass) == ((5, 5), True)
 
 
 RULESET = """
@@ -121,6 +124,14 @@ table inet f {
 def listed(host: Host, text: str) -> list[Table]:
     host.run("nft", "-f", "-", input=text)
     return nft_json.tables(host.run("nft", "--json", "list", "ruleset"), without_iptables=True)
+
+
+def nft_rules(*statements: list[dict[str, Any]]) -> tuple[ruleset.Rule, ...]:
+    key = {"family": "ip", "table": "q"}
+    chain = {**key, "name": "c", "type": "filter", "hook": "input", "policy": "accept"}
+    rules = [{"rule": {**key, "chain": "c", "expr": each}} for each in statements]
+    (table,) = nft_json.tables(json.dumps({"nftables": [{"chain": chain}, *rules]}), without_iptables=True)
+    return table.rules
 
 
 @pytest.mark.parametrize(
@@ -151,10 +162,11 @@ def test_an_nft_rule_for_all_of_tcp_has_the_last_word(lonely_host: Host) -> None
     assert verdicts(table) == []
 
 
-def test_nft_chains_that_do_not_concern_us_are_left_out(lonely_host: Host) -> None:
+def test_nft_chains_that_do_not_concern_us_have_no_say(lonely_host: Host) -> None:
     chain = "chain c { type filter hook %s priority 0; policy drop; %s drop; };"
     arp, output = chain % ("input", "arp operation reply"), chain % ("output", "tcp dport 80")
-    (table,) = listed(lonely_host, f"table arp a {{ {arp} }}\ntable inet o {{ {output} }}")
+    other, table = listed(lonely_host, f"table arp a {{ {arp} }}\ntable inet o {{ {output} }}")
+    assert other.versions == frozenset()
     assert table.name == "table inet o of nft"
     assert verdicts(table) == []
 
@@ -164,11 +176,145 @@ def test_what_iptables_put_into_nft_is_left_to_iptables(lonely_host: Host) -> No
     assert listed(lonely_host, "") == []
 
 
-def test_nft_queues_without_bypass_are_told() -> None:
+def test_nft_queues_are_told_and_whether_packets_pass_by_them() -> None:
     """As in libnftables-json(5): the kernel at hand has no nft_queue."""
-    key = {"family": "ip", "table": "q"}
-    chain = {**key, "name": "c", "type": "filter", "hook": "input", "policy": "accept"}
     queues = [{"num": 5}, {"num": {"range": [1, 3]}}, {"num": 5, "flags": "bypass"}, {"num": 5, "flags": ["bypass"]}]
-    rules = [{"rule": {**key, "chain": "c", "expr": [{"queue": queue}]}} for queue in queues]
-    (table,) = nft_json.tables(json.dumps({"nftables": [{"chain": chain}, *rules]}), without_iptables=True)
-    assert [rule.queues for rule in table.rules] == [(5, 5), (1, 3), None, None]
+    rules = nft_rules(*([{"queue": queue}] for queue in queues))
+    assert [rule.queues for rule in rules] == [(5, 5), (1, 3), (5, 5), (5, 5)]
+    assert [rule.bypass for rule in rules] == [False, False, True, True]
+
+
+def test_nft_queues_of_other_protocols_are_told_and_no_more_of_their_rules() -> None:
+    udp = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "udp"}}
+    port = {"match": {"op": "==", "left": {"payload": {"protocol": "th", "field": "dport"}}, "right": 80}}
+    (rule,) = nft_rules([udp, port, {"queue": {"num": 5}}])
+    assert (rule.queues, rule.ports) == ((5, 5), ())
+
+
+def test_numbers_of_nft_queues_that_are_computed_are_not_known() -> None:
+    assert nft_rules([{"queue": {"num": {"numgen": {"mode": "inc", "mod": 2, "offset": 0}}}}]) == ()
+
+
+QUEUE, MARKS, CONNECTION = 28080, 0x30000000, 0x10000000
+
+
+@pytest.fixture(params=["iptables-nft", "iptables-legacy"])
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def iptables_rules(host: Host, variant: str, rule: str) -> list[ruleset.Rule]:
+    host.run(variant, *rule.split())
+    tables = iptables_save.tables(host.run(f"{variant}-save"), "iptables", 4)
+    return [rule for table in tables for rule in table.rules]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-t mangle -A PREROUTING -j MARK --set-mark 0x10000000",
+        "-t mangle -A FORWARD -j CONNMARK --set-xmark 0x20000000/0x20000000",
+        "-t filter -A INPUT -m mark --mark 0x30000000/0xf0000000 -j DROP",
+        "-t filter -A INPUT -m connmark --mark 0xffffffff -j DROP",
+        "-t filter -A INPUT -p udp -j NFQUEUE --queue-num 28080",
+        "-t filter -A INPUT -p udp -j NFQUEUE --queue-balance 28000:28100",
+        "-t filter -A INPUT -p udp -j NFQUEUE --queue-num 28080 --queue-bypass",
+    ],
+)
+def test_a_rule_of_iptables_that_uses_a_mark_or_a_queue_is_told(lonely_host: Host, variant: str, rule: str) -> None:
+    (found,) = iptables_rules(lonely_host, variant, rule)
+    assert found.uses(QUEUE, MARKS)
+    assert found.text.startswith("iptables -t ")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-t mangle -A PREROUTING -j CONNMARK --restore-mark",
+        "-t mangle -A POSTROUTING -j CONNMARK --save-mark",
+        "-t mangle -A POSTROUTING -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xf0000000",
+        "-t mangle -A PREROUTING -j CONNMARK --set-mark 1",
+        "-t mangle -A PREROUTING -m connmark --mark 1 -j ACCEPT",
+        "-t mangle -A PREROUTING -m connmark ! --mark 0/0xf0000000 -j DROP",
+    ],
+)
+def test_a_rule_of_iptables_that_copies_or_compares_bits_of_connections_uses_these_alone(
+    lonely_host: Host, variant: str, rule: str
+) -> None:
+    (found,) = iptables_rules(lonely_host, variant, rule)
+    assert found.uses(QUEUE, MARKS, CONNECTION)
+    assert not found.uses(QUEUE, MARKS)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-t mangle -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff",
+        "-t mangle -A PREROUTING -j CONNMARK --set-mark 1/0xff",
+        "-t mangle -A PREROUTING -m connmark --mark 1/0xff -j ACCEPT",
+        "-t mangle -A PREROUTING -j MARK --set-mark 0x1",
+        "-t mangle -A POSTROUTING -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xff",
+        "-t filter -A INPUT -p udp -j NFQUEUE --queue-num 0",
+        "-t filter -A INPUT -p udp -j NFQUEUE --queue-balance 0:3",
+        "-t filter -A INPUT -m comment --comment 280 -j ACCEPT",
+    ],
+)
+def test_a_rule_of_iptables_that_leaves_our_bits_alone_is_none(lonely_host: Host, variant: str, rule: str) -> None:
+    (found,) = iptables_rules(lonely_host, variant, rule)
+    assert not found.uses(QUEUE, MARKS, CONNECTION)
+
+
+NAMED_MARKS = "table inet t { set marks { type mark; elements = { 0x1, 0x20000000 }; }; chain c { %s; }; }"
+
+
+@pytest.mark.parametrize(
+    ("rule", "used"),
+    [
+        ("udp dport 53 meta mark set 0x10000000", True),
+        ("meta mark & 0xf0000000 == 0x30000000 drop", True),
+        ("meta mark & 0xf0000001 == 0x30000000 drop", True),
+        ("ct mark set ct mark or 0x20000000", True),
+        ("meta mark { 0x1, 0x20000000 } drop", True),
+        ("meta mark @marks drop", True),
+        ("meta mark vmap { 0x1 : accept, 0x20000000 : drop }", True),
+        ("meta mark set tcp dport map { 80 : 0x10000000 }", True),
+        ("meta mark set meta mark & 0xcfffffff | 0x10000000", True),
+        ("meta l4proto udp meta mark set 0x10000000", True),
+        ("meta mark set ct mark", False),
+        ("meta mark set meta mark & 0xcfffffff", False),
+        ("meta mark set 0x1", False),
+        ("meta mark & 0xf0000000 == 0x40000000 drop", False),
+        ("tcp dport 80 accept", False),
+        ('accept comment "mark 28080"', False),
+    ],
+)
+def test_a_rule_of_nft_that_sets_or_asks_for_a_mark_is_told(lonely_host: Host, rule: str, used: bool) -> None:
+    (table,) = listed(lonely_host, NAMED_MARKS % rule)
+    assert any(found.uses(QUEUE, MARKS, CONNECTION) for found in table.rules) == used
+
+
+def test_a_rule_of_nft_in_a_family_other_than_ip_is_told_too(lonely_host: Host) -> None:
+    (table,) = listed(lonely_host, "table bridge b { chain c { meta mark set 0x10000000; }; }")
+    assert [rule.text for rule in table.rules if rule.uses(QUEUE, MARKS)] == ["nft table bridge b, chain c, handle 2"]
+
+
+def test_the_length_of_a_prefix_is_no_mark(lonely_host: Host) -> None:
+    (table,) = listed(lonely_host, NAMED_MARKS % "meta mark & 0xf0000000 == 0x30000000 drop")
+    assert not any(found.uses(QUEUE, 0x4) for found in table.rules)
+
+
+@pytest.mark.parametrize(
+    ("queue", "used"),
+    [
+        ({"num": 28080, "flags": "bypass"}, True),
+        ({"num": {"range": [28000, 28100]}}, True),
+        ({"num": {"range": [1, 3]}, "flags": ["bypass", "fanout"]}, False),
+        ({"num": 0}, False),
+        (None, False),
+    ],
+)
+def test_a_rule_of_nft_that_feeds_our_queue_is_told(queue: dict[str, object] | None, used: bool) -> None:
+    """As in libnftables-json(5): the kernel at hand has no nft_queue."""
+    udp = {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 5}}
+    (rule,) = nft_rules([udp, {"queue": queue}])
+    assert rule.uses(QUEUE, MARKS) == used
