@@ -32,6 +32,8 @@ MAX_WATCHED = 1024
 """Connections; beyond it, the one watched longest is no longer watched."""
 MAX_TAKEN_OVER = 4096
 """Connections; beyond it, the one taken over first is forgotten."""
+MAX_KEPT = 32 * 1024
+"""Bytes of memory that a connection takes at most, whatever its peer sends: its data and the objects that hold them."""
 
 _PASS = Reaction(Verdict.PASS)
 _WATCH = Reaction(Verdict.WATCH)

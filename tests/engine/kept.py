@@ -1,4 +1,4 @@
-"""What an engine holds on to, seen from outside: all objects that can be reached from it."""
+"""What something holds on to, seen from outside: all objects that can be reached from it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def streams_kept_by(engine: Engine) -> list[ReceiveBuffer]:
     return [each for each in _reachable(engine) if isinstance(each, ReceiveBuffer)]
 
 
-def bytes_kept_by(engine: Engine) -> list[bytes]:
-    """Return everything of its peers' that it keeps, and its answers."""
-    return [each for each in _reachable(engine) if isinstance(each, bytes)]
+def bytes_kept_by(keeper: object) -> list[bytes]:
+    """Return all the bytes that it keeps."""
+    return [each for each in _reachable(keeper) if isinstance(each, bytes)]
 
 
 def _reachable(start: object) -> Iterator[Any]:
