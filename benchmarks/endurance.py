@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.site import Site
 from benchmarks.table import Row
-from certbot_standalone_nfq.capture.nfqueue.setup import claim
+from certbot_standalone_nfq.capture.choice import open_capture
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.settings import Settings
 from lab import hosts
@@ -60,7 +60,7 @@ def cycles(count: int) -> Iterator[Row]:
 def _cycle(times: int) -> None:
     for cycle in range(times):
         settings = Settings(80, firewall=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")
-        claim(settings, Http01Solver.selectors(80)).release()
+        open_capture(settings, Http01Solver.selectors(80)).close()
 
 
 def _octets_a_line(site: Site) -> float:

@@ -23,8 +23,8 @@ from certbot_standalone_nfq.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from certbot_standalone_nfq.diagnosis.problem import Problem
+    from certbot_standalone_nfq.session.interception import Interception
     from certbot_standalone_nfq.session.listener import FallbackListener
-    from certbot_standalone_nfq.session.loop import Interception
     from certbot_standalone_nfq.session.witness import Witness
 
 logger = logging.getLogger(__name__)
@@ -150,14 +150,14 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         settings = self._settings()
         privileges.require_linux()
         privileges.require_capabilities()
-        next(iter(choice.available(settings.firewall)))
+        choice.require_any(settings)
         if not importlib.util.find_spec("scapy"):
             raise errors.package_unusable("scapy", "it is not installed")
 
     def _intercept(self) -> Interception:
         _load_scapy()
+        from certbot_standalone_nfq.session.interception import Interception
         from certbot_standalone_nfq.session.listener import FallbackListener
-        from certbot_standalone_nfq.session.loop import Interception
         from certbot_standalone_nfq.session.witness import Witness
 
         settings = self._settings()

@@ -14,7 +14,7 @@ from typing import Any
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
-from certbot_standalone_nfq.session.loop import Interception
+from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.witness import Witness
 from certbot_standalone_nfq.settings import AUTO, Settings
 from lab.hosts import Host, kernel_can_queue_by_nft

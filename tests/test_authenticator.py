@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +24,12 @@ from josepy.jwk import JWKRSA
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.capture import choice
-from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.wire.tcp import Connection
 from lab.hosts import Host
 from lab.http import ask, request
+from lab.plugin import WORKS
+from lab.processes import wait_until
 
 KEY = JWKRSA(key=rsa.generate_private_key(65537, 2048))
 
@@ -132,24 +136,25 @@ def test_rules_that_somebody_else_removed_are_no_error(authenticator: Authentica
     authenticator.cleanup([achall(1)])
 
 
-def test_rules_that_cannot_be_removed_are_told_and_tried_again_by_the_guard(
-    authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+UNABLE_TO_REMOVE = """#!/bin/sh
+script=$(/bin/cat)
+case "$script" in *"-X "*) echo "the disk is full" >&2; exit 1;; esac
+echo "$script" | exec /usr/sbin/iptables-restore "$@"
+"""
+
+
+def test_rules_that_cannot_be_removed_are_told_and_removed_by_the_watchdog_when_the_process_ends(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authenticator.perform([achall(1)])
-    interception = authenticator._interception
-    assert interception
-
-    def refuse(*_: Any) -> None:
-        raise errors.firewall_locked("iptables-restore", 10)
-
-    monkeypatch.setattr(IptablesFirewall, "remove", refuse)
-    authenticator.cleanup([achall(1)])
-    assert "could not be removed" in caplog.text
-    guard = interception._claim.guard
-    assert guard._process
-    assert guard._process.poll() is None
-    monkeypatch.undo()
-    interception._claim.release()
+    before = host.rules()
+    tool = tmp_path / "iptables-restore"
+    tool.write_text(UNABLE_TO_REMOVE)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    finished = subprocess.run([sys.executable, "-m", "lab.plugin"], check=True, capture_output=True, text=True)
+    assert finished.stdout == WORKS
+    assert re.search(r"The firewall rules could not be removed.*iptables-restore: the disk is full\.", finished.stderr)
+    wait_until(lambda: host.rules() == before, "the watchdog has removed the rules")
 
 
 def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authenticator, host: Host) -> None:
@@ -274,7 +279,7 @@ def test_without_iptables_and_nft_it_says_so_when_prepared(
 def test_what_it_did_not_foresee_is_an_error_that_certbot_lives_with(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "available", lambda _: 1 / 0)
+    monkeypatch.setattr(choice, "require_any", lambda _: 1 / 0)
     with pytest.raises(
         certbot_errors.PluginError, match="Unexpected error while checking this machine: ZeroDivisionError"
     ):

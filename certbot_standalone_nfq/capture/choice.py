@@ -1,62 +1,105 @@
-"""The firewall as the interception needs it: what every backend can do, and the choice of one."""
+"""The choice of a way to capture: the first that works, in an order that is the same on all machines."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import backend as iptables
-from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
 from certbot_standalone_nfq.capture.nftables import backend as nftables
-from certbot_standalone_nfq.settings import AUTO, FIREWALLS
+from certbot_standalone_nfq.capture.protocols import Backend, Capture, port_of
+from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
 
+BACKENDS: tuple[Callable[[Settings], Sequence[Backend]], ...] = (iptables.backends, nftables.backends)
+"""In the order in which they are tried: the administrator's own choice of iptables first."""
 
-class Firewall(Protocol):
-    """One way of putting rules into the kernel."""
-
-    name: str
-    marks_connections: bool
-    """Whether it remembers connections by their mark."""
-
-    def install(self, allocation: Allocation, hold_open: int) -> None:
-        """Put a plan's rules in place, all or none. Raises errors.KernelSupportMissing and its like.
-
-        Programs that are run for it keep the file descriptor open, so that its end comes only after theirs.
-        """
-
-    def remove(self, run_id: RunId, drain: Callable[[], None] = lambda: None) -> None:
-        """Remove all rules of the plan with this label; what is not there is no error.
-
-        `drain` is called when no further packet is led to the queue, and nothing has been done yet to those in it.
-        """
-
-    def installed(self) -> set[RunId]:
-        """Return the labels of all plans whose rules, or parts of them, are in place."""
-
-    def conflict(self, allocation: Allocation) -> str | None:
-        """Return a rule of somebody else's that uses the plan's queue or marks, or None."""
-
-    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
-        """Return the commands that remove a plan's rules, for a process that outlives this one."""
+_MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
+"""What a backend may be able to do without if it selects packets in another way."""
+_HINDRANCES = (*_MISSING, errors.NoFirewallTool, errors.FirewallRefused, errors.FirewallLockDenied)
+"""What may hinder one backend and not another."""
 
 
-def available(choice: str = AUTO) -> Iterator[Firewall]:
-    """Yield the backends to try in turn. Raises errors.NoFirewallTool if there is none."""
-    names = FIREWALLS if choice == AUTO else (choice,)
-    missing: list[errors.NoFirewallTool] = []
-    for name in names:
+class _Refusal(NamedTuple):
+    """A backend that does not work here, and why."""
+
+    backend: Backend
+    error: errors.Error
+
+
+def require_any(settings: Settings) -> None:
+    """Raise errors.NoFirewallTool if no backend can work here, found out without changing anything."""
+    refusals: list[_Refusal] = []
+    for backend in _candidates(settings):
+        error = backend.unsupported()
+        if error is None:
+            return
+        refusals.append(_Refusal(backend, error))
+    raise _most_telling(refusals, settings)
+
+
+def open_capture(settings: Settings, selectors: Sequence[Selector]) -> Capture[Any]:
+    """Capture what the selectors select, on one port, by the first backend that works.
+
+    Raises one of the package's errors, with nothing left behind.
+    """
+    privileges.require_capabilities()
+    refusals: list[_Refusal] = []
+    for backend in _candidates(settings):
+        if not _may_work(backend, refusals):
+            continue
         try:
-            yield _backend(name)
-        except errors.NoFirewallTool as error:
-            logger.debug("Not using %s: %s", name, error)
-            missing.append(error)
-    if len(missing) == len(names):
-        raise missing[0] if choice != AUTO else errors.NoFirewallTool("iptables or nft", "iptables or nftables")
+            capture = backend.open(selectors)
+        except _HINDRANCES as error:
+            refusals.append(_Refusal(backend, error))
+        else:
+            _report(backend, port_of(selectors), refusals, settings)
+            return capture
+    raise _most_telling([each for each in refusals if each.backend.burden == refusals[-1].backend.burden], settings)
 
 
-def _backend(name: str) -> Firewall:
-    return nftables.NftablesFirewall() if name == nftables.NAME else iptables.IptablesFirewall(name)
+def _candidates(settings: Settings) -> list[Backend]:
+    """Return the backends to try in turn."""
+    found = [backend for backends in BACKENDS for backend in backends(settings)]
+    chosen = [backend for backend in found if settings.firewall in (AUTO, backend.name)]
+    return sorted(chosen, key=lambda backend: backend.burden)
+
+
+def _may_work(backend: Backend, refusals: Sequence[_Refusal]) -> bool:
+    """Whether what hindered the backends before it may not hinder this one."""
+    equals = [each for each in refusals if each.backend.burden == backend.burden]
+    if any(isinstance(each.error, errors.MarksInUse) and each.backend.kind == backend.kind for each in equals):
+        return False
+    lighter = max((each.backend.burden for each in refusals if each.backend.burden < backend.burden), default=None)
+    return lighter is None or any(
+        isinstance(each.error, _MISSING) for each in refusals if each.backend.burden == lighter
+    )
+
+
+def _report(backend: Backend, port: int, refusals: Sequence[_Refusal], settings: Settings) -> None:
+    others = "".join(f"; not by {refusal.backend.name}: {refusal.error.cause.rstrip('.')}" for refusal in refusals)
+    logger.info("Packets to port %d are captured by %s%s", port, backend.name, others)
+    lighter = [refusal for refusal in refusals if refusal.backend.burden < backend.burden]
+    if lighter:
+        first = [refusal for refusal in lighter if refusal.backend.burden == lighter[0].backend.burden]
+        logger.warning(
+            "Until the validation is over, every packet to port %d goes through Certbot, which slows that port down. "
+            "%s",
+            port,
+            _most_telling(first, settings),
+        )
+
+
+def _most_telling(refusals: Sequence[_Refusal], settings: Settings) -> errors.Error:
+    """Return the first error of a backend that is there: the first is the administrator's own choice."""
+    told = [error for _, error in refusals if not isinstance(error, errors.NoFirewallTool)]
+    if told:
+        return told[0]
+    if settings.firewall != AUTO:
+        return refusals[0].error
+    return errors.NoFirewallTool("iptables or nft", "iptables or nftables")

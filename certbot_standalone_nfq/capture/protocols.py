@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.engine.protocols import Selector
@@ -36,39 +36,58 @@ class CapturedPacket(Protocol):
         """Whether the kernel vouches for the TCP checksum."""
 
 
-class Capture(Protocol):
-    """Packets of one run, from the opening on."""
+Packet = TypeVar("Packet", bound=CapturedPacket)
+"""A capture's own class of packets: it may know more of them."""
+
+
+class Capture(Protocol[Packet]):
+    """Packets of one run, from the opening on.
+
+    One thread receives and decides; `withdraw`, `abandon` and `close` may be called by another meanwhile.
+    """
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `receive` has something."""
 
-    def receive(self) -> Sequence[CapturedPacket]:
+    def receive(self) -> Sequence[Packet]:
         """Return packets that have come, without waiting; none left is an empty sequence."""
 
-    def decide(self, packet: CapturedPacket, verdict: Verdict, replacement: bytes | None = None) -> None:
+    def decide(self, packet: Packet, verdict: Verdict, replacement: bytes | None = None) -> None:
         """Give a packet its one verdict; with REPLACE, it goes on as the replacement. Raises OSError."""
 
     def withdraw(self) -> None:
-        """Have no new packets captured. Those that came before can still be received and decided on.
+        """Capture no further packets. Those that came before can still be received and decided on.
 
         Raises one of the package's errors if that cannot be done; packets then still come.
         """
 
+    def abandon(self) -> None:
+        """Let all packets pass from now on, at once, as nobody can decide any more. `close` is still to be called."""
+
     def close(self) -> None:
         """Release everything, `withdraw` included if it has not been called. Packets left get no verdict from us.
 
-        Raises one of the package's errors if something stays behind.
+        Raises one of the package's errors if something stays behind. Calling it again is no error.
         """
 
 
 class Backend(Protocol):
     """One way to capture."""
 
-    name: str
-    """As in the option that chooses it."""
+    @property
+    def name(self) -> str:
+        """As in the option that chooses it."""
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with other backends: those of a kind are hindered by the same rules of others."""
+
+    @property
+    def burden(self) -> int:
+        """How much of bystanders' traffic leaves the kernel: nothing if 0. Backends with less are tried first."""
 
     def unsupported(self) -> errors.Error | None:
-        """Return why it cannot work here, as far as that shows without changing anything, or None."""
+        """Return why it cannot work here, found out without changing anything, or None."""
 
-    def open(self, selectors: Sequence[Selector]) -> Capture:
+    def open(self, selectors: Sequence[Selector]) -> Capture[Any]:
         """Capture what the selectors select. All or nothing: raises one of the package's errors, with nothing left."""

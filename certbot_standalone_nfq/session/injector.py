@@ -1,9 +1,9 @@
-"""The raw sockets that forged segments leave by.
+"""The raw sockets that send forged segments.
 
 The segment's source need not be an address of this machine: behind NAT it is the container's. So the route is
-looked up from the source address (IP_PKTINFO with IP_TRANSPARENT, and their IPv6 kin), as it would be for the real
+looked up from the source address (IP_PKTINFO with IP_TRANSPARENT, and the same for IPv6), as it would be for the real
 server's packets, and in the routing domain (VRF) that the connection's packets come from. The segment goes through
-the firewall's OUTPUT, where conntrack knows its connection.
+the firewall's OUTPUT chains, where conntrack knows its connection.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _IPV6_TRANSPARENT = 75
 
 _SIOCETHTOOL = 0x8946  # include/uapi/linux/sockios.h
 _ETHTOOL_GDRVINFO = 3  # include/uapi/linux/ethtool.h
-_DRIVER_INFO_OCTETS = 196
-_NAME_OCTETS = 32
+_DRIVER_INFO_BYTES = 196
+_NAME_BYTES = 32
 
 
-class Sender:
+class Injector:
     """Sends segments as they are, headers included."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Sender:
     def send(self, segment: Segment) -> bytes:
         """Send a segment; return the packet that it is.
 
-        Raises OSError, among others for a firewall that forbids it (EPERM) and a route that does not exist.
+        Raises OSError: EPERM if the firewall forbids it, others if there is no route.
         """
         packet = write(segment)
         source = packed(segment.source)
@@ -68,7 +68,7 @@ class Sender:
         return packet
 
     def _routing_domain(self, interface: int) -> int:
-        """Return the interface if it is a VRF's, whose routes are its own, else 0."""
+        """Return the interface if it is a VRF, which has routes of its own, else 0."""
         if interface not in self._domains:
             self._domains[interface] = interface if _driver(self._ipv4, interface) == "vrf" else 0
         return self._domains[interface]
@@ -81,14 +81,14 @@ class Sender:
 
 
 def _driver(any_socket: socket.socket, interface: int) -> str:
-    """Return the name of an interface's driver, or nothing if it has none to tell."""
-    answer = array.array("B", struct.pack(f"=I{_DRIVER_INFO_OCTETS - 4}x", _ETHTOOL_GDRVINFO))
+    """Return the name of an interface's driver, or nothing if the kernel does not name one."""
+    answer = array.array("B", struct.pack(f"=I{_DRIVER_INFO_BYTES - 4}x", _ETHTOOL_GDRVINFO))
     try:
         name = socket.if_indextoname(interface)
         fcntl.ioctl(any_socket, _SIOCETHTOOL, struct.pack("16sP", name.encode(), answer.buffer_info()[0]))
     except OSError:
         return ""
-    return answer.tobytes()[4 : 4 + _NAME_OCTETS].rstrip(b"\0").decode(errors="replace")
+    return answer.tobytes()[4 : 4 + _NAME_BYTES].rstrip(b"\0").decode(errors="replace")
 
 
 def _open_ipv6() -> socket.socket | None:

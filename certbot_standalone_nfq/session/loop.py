@@ -1,7 +1,7 @@
-"""One interception: the rules, the queue and the raw sockets on one side, the engine on the other, and a thread.
+"""The loop between a capture on one side, and the engine and the injector on the other, on a thread of its own.
 
-The thread alone reads the queue and decides on packets. Whatever happens in it, a packet gets a verdict, and when in
-doubt it passes.
+The thread alone receives packets and decides on them. Whatever fails in it, a packet gets a verdict, and when in doubt
+it passes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
-from certbot_standalone_nfq.capture.nfqueue.setup import Claim, claim
-from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.capture.protocols import Capture, CapturedPacket
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
-from certbot_standalone_nfq.session.injector import Sender
-from certbot_standalone_nfq.settings import Settings
+from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.wire.tcp import Segment, write
 
 logger = logging.getLogger(__name__)
@@ -31,110 +29,92 @@ SETTLE_SECONDS = 1.0
 """How long to wait, at the end, for peers to acknowledge the answers under way."""
 _JOIN_SECONDS = 5.0
 _MAX_LOGGED = 1000
-"""Decisions to log, as anybody can cause them."""
+"""Decisions to log, as any peer can cause them."""
 _PASS = Reaction(Verdict.PASS)
 
 
-class Interception:
-    """Answers challenge requests to one port, from its making until `stop`."""
+class Loop:
+    """Has the engine decide on captured packets, from its making until `stop`."""
 
     def __init__(
         self,
-        settings: Settings,
+        capture: Capture[Any],
+        engine: Engine,
+        injector: Injector,
         tell: Callable[[Answered | Acknowledged], object],
         record: Callable[[bytes], object] | None = None,
     ) -> None:
-        """Take hold of the machine and begin. Raises one of the package's errors, with nothing left behind.
+        """Start the thread. Capture and injector are the caller's to close, after `stop`.
 
-        `tell` is called on the interception's thread for every request that is answered, and for every answer that
-        has arrived; `record`, if given, for every packet of an answered connection, either way.
+        `tell` is called on the thread for every challenge that is answered, and for every answer that has arrived;
+        `record`, if given, for every packet of an answered connection, in either direction.
         """
-        self._record = record
+        self.lock = threading.Condition()
+        """Held while the engine handles packets: hold it to change what its solvers answer."""
+        self._capture = capture
+        self._engine = engine
+        self._injector = injector
         self._tell = tell
-        self._solvers = {solver.typ: solver() for solver in registry.SOLVERS}
-        self._engine = Engine(list(self._solvers.values()))
-        self._engine_changed = threading.Condition()
-        """Guards the engine; notified when it has handled something."""
+        self._record = record
         self._warned: set[str] = set()
         self._decisions = 0
         self._stopping = False
-        with contextlib.ExitStack() as undo:
-            self._sender = Sender()
-            undo.callback(self._sender.close)
+        with contextlib.ExitStack() as opened:
             self._wake_read, self._wake_write = os.pipe()
-            undo.callback(os.close, self._wake_read)
-            undo.callback(os.close, self._wake_write)
-            self._opened = undo.pop_all()
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._opened.close)
-            selectors = [each for solver in registry.SOLVERS for each in solver.selectors(settings.port)]
-            self._claim: Claim = claim(settings, selectors)
-            undo.callback(self._claim.release)
+            opened.callback(os.close, self._wake_read)
+            opened.callback(os.close, self._wake_write)
             self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
             self._thread.start()
-            undo.pop_all()
-
-    def answer(self, typ: str, challenge: str, answer: str) -> None:
-        """Answer a challenge of a type from now on, given its key. Raises ValueError for a bad key."""
-        with self._engine_changed:
-            self._solvers[typ].add(challenge, answer)
-
-    def withdraw(self, typ: str, challenge: str) -> None:
-        """Leave further requests for a challenge to the server; answers under way are completed."""
-        with self._engine_changed:
-            self._solvers[typ].remove(challenge)
+            self._opened = opened.pop_all()
 
     def stop(self) -> None:
-        """See answers under way through, and give the machine back.
+        """Complete the answers under way, capture no further packets, and decide on those that wait.
 
-        Raises one of the package's errors if the rules cannot be removed. They are harmless then, as a
-        queue without a listener is bypassed, and the guard tries again when this process ends.
+        Raises one of the package's errors if the capture goes on, whose `close` ends it.
         """
-        with self._engine_changed:
-            self._engine_changed.wait_for(self._engine.settled, SETTLE_SECONDS)
         try:
-            self._claim.remove_rules(self._drain)
+            with self.lock:
+                self.lock.wait_for(self._engine.settled, SETTLE_SECONDS)
+            self._capture.withdraw()
         finally:
-            self._drain()
-            self._claim.queue.close()
-            self._opened.close()
-        self._claim.guard.dismiss()
+            self._end()
 
-    def _drain(self) -> None:
-        """End the thread, once it has given a verdict on what is left in the queue."""
+    def _end(self) -> None:
+        """End the thread, once it has given a verdict on every packet that waits."""
         self._stopping = True
         os.write(self._wake_write, b"\0")
         self._thread.join(_JOIN_SECONDS)
+        self._opened.close()
 
     def _run(self) -> None:
-        """Handle packets and deadlines until stopped; give the queue up if that fails, as it is bypassed then."""
+        """Handle packets and deadlines until stopped; if that fails, let all packets pass."""
         try:
             self._handle_until_stopped()
         except Exception as error:
             errors.raise_interruption(error)
-            self._claim.queue.close()
+            self._capture.abandon()
             logger.warning("Challenge requests go to the web server from here on: %s", error, exc_info=True)
 
     def _handle_until_stopped(self) -> None:
         poll = select.poll()
-        poll.register(self._claim.queue, select.POLLIN)
+        poll.register(self._capture, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while True:
             poll.poll(self._milliseconds_to_deadline())
-            packets = self._claim.queue.receive()
-            with self._engine_changed:
+            packets = self._capture.receive()
+            with self.lock:
                 for packet in packets:
                     self._handle(packet)
                 self._send(self._engine.tick(time.monotonic()))
-                self._engine_changed.notify_all()
+                self.lock.notify_all()
             if self._stopping and not packets:
-                return  # nothing is left that was queued before the rules were removed
+                return  # nothing is left that was captured before the withdrawal
 
     def _milliseconds_to_deadline(self) -> float | None:
         deadline = self._engine.deadline()
         return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
 
-    def _handle(self, packet: QueuedPacket) -> None:
+    def _handle(self, packet: CapturedPacket) -> None:
         began = time.monotonic()
         try:
             reaction = self._engine.handle(
@@ -154,40 +134,28 @@ class Interception:
         elif reaction.event:
             self._tell(reaction.event)
 
-    def _decide(self, packet: QueuedPacket, verdict: Verdict, replacement: bytes | None) -> None:
-        give, marks = self._claim.queue.give_verdict, self._claim.allocation.marks
+    def _decide(self, packet: CapturedPacket, verdict: Verdict, replacement: bytes | None) -> None:
         try:
-            if verdict is Verdict.DROP:
-                give(packet.id, KernelVerdict.DROP)
-            elif verdict is Verdict.REPLACE:
-                # Accepted, not repeated: what leaves by our chain's end has its connection's mark cleared.
-                give(packet.id, KernelVerdict.ACCEPT, payload=replacement)
-            elif self._stopping:
-                give(packet.id, KernelVerdict.REPEAT)  # the rules that would take our mark off are gone
-            else:
-                mark = packet.mark & ~marks.both | marks.released
-                if verdict is Verdict.WATCH:
-                    mark |= marks.connection
-                give(packet.id, KernelVerdict.REPEAT, mark=mark)
+            self._capture.decide(packet, verdict, replacement)
         except OSError:
             self._warn_once("a packet's verdict could not be given")
 
     def _send(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
             try:
-                packet = self._sender.send(segment)
+                packet = self._injector.send(segment)
                 if self._record:
                     self._record(packet)
             except Exception as error:
                 errors.raise_interruption(error)
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")
 
-    def _note(self, packet: QueuedPacket, verdict: Verdict) -> None:
+    def _note(self, packet: CapturedPacket, verdict: Verdict) -> None:
         if self._record and verdict is not Verdict.WATCH:
             self._record(packet.payload)
         self._decisions += 1
         if self._decisions <= _MAX_LOGGED:
-            logger.debug("Packet %d of %d octets: %s", packet.id, packet.length, verdict.name)
+            logger.debug("A packet of %d bytes: %s", packet.length, verdict.name)
 
     def _warn_once(self, what: str) -> None:
         level = logging.DEBUG if what in self._warned else logging.WARNING

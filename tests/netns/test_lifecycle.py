@@ -16,7 +16,7 @@ import pytest
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.session import loop as interceptions
+from certbot_standalone_nfq.session import loop
 from lab.hosts import Host
 from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
 from lab.interceptor import (
@@ -146,7 +146,7 @@ def test_starting_and_stopping_again_and_again_leaves_nothing(lab: Lab, client: 
 
 def test_an_answer_under_way_is_seen_through_when_the_run_ends(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client acknowledges nothing until its firewall lets the answer in, which is after the end has begun."""
-    monkeypatch.setattr(interceptions, "SETTLE_SECONDS", 10)
+    monkeypatch.setattr(loop, "SETTLE_SECONDS", 10)
     block = ("INPUT", "-p", "tcp", "--sport", "80", "--tcp-flags", "PSH", "PSH", "-j", "DROP")
     with lab.client.connect(lab.server.ipv4) as connection:
         with intercepting(lab.server):

@@ -213,7 +213,7 @@ def test_a_thousand_validations_in_a_row_through_loss_reordering_and_doubling_an
         assert set(validators.map(lambda family: validate(fresh_lab, family), families)) == {KEY_AUTHORIZATION}
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
         assert grown < 8192, f"{grown} KiB"
-        assert len(interception._engine._taken_over) <= VALIDATIONS
+        assert len(interception._loop._engine._taken_over) <= VALIDATIONS
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
         assert server.rules() == rules
     assert "acme-challenge" not in fresh_lab.nginx.access_log

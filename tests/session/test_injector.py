@@ -10,7 +10,7 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.host import privileges
-from certbot_standalone_nfq.session.injector import Sender
+from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, parse
 from lab import hosts
 from lab.hosts import Host
@@ -32,24 +32,24 @@ def listening(host: Host, address: str, interface: str = "") -> Iterator[socket.
 
 
 @pytest.fixture
-def sender(pair: tuple[Host, Host]) -> Iterator[Sender]:
+def injector(pair: tuple[Host, Host]) -> Iterator[Injector]:
     with pair[1].inside():
-        opened = Sender()
+        opened = Injector()
     yield opened
     opened.close()
 
 
-def test_a_segment_arrives_as_it_was_given(pair: tuple[Host, Host], sender: Sender) -> None:
+def test_a_segment_arrives_as_it_was_given(pair: tuple[Host, Host], injector: Injector) -> None:
     client, server = pair
     with listening(client, client.ipv4) as receiver:
-        sender.send(segment(server.ipv4, client.ipv4))
+        injector.send(segment(server.ipv4, client.ipv4))
         assert parse(receiver.recv(1000)) == segment(server.ipv4, client.ipv4)
 
 
-def test_a_segment_over_ipv6_comes_from_the_address_it_says(pair: tuple[Host, Host], sender: Sender) -> None:
+def test_a_segment_over_ipv6_comes_from_the_address_it_says(pair: tuple[Host, Host], injector: Injector) -> None:
     client, server = pair
     with listening(client, client.ipv6) as receiver:
-        sender.send(segment(server.ipv6, client.ipv6))
+        injector.send(segment(server.ipv6, client.ipv6))
         octets, source = receiver.recvfrom(1000)
         assert source[0] == server.ipv6
         assert len(octets) == 20
@@ -57,16 +57,16 @@ def test_a_segment_over_ipv6_comes_from_the_address_it_says(pair: tuple[Host, Ho
 
 @pytest.mark.parametrize(("ours", "theirs"), [("203.0.113.9", "ipv4"), ("2001:db8:dead::9", "ipv6")])
 def test_the_source_need_not_be_an_address_of_this_machine(
-    pair: tuple[Host, Host], sender: Sender, ours: str, theirs: str
+    pair: tuple[Host, Host], injector: Injector, ours: str, theirs: str
 ) -> None:
     client, server = pair
     client.run("ip", "route", "add", ours, "via", getattr(server, theirs))
     with listening(client, ours) as receiver:
-        sender.send(segment(ours, getattr(client, theirs)))
+        injector.send(segment(ours, getattr(client, theirs)))
         assert receiver.recvfrom(1000)[1][0] == ours
 
 
-def test_the_route_is_looked_up_from_the_source_address(sender: Sender, pair: tuple[Host, Host]) -> None:
+def test_the_route_is_looked_up_from_the_source_address(injector: Injector, pair: tuple[Host, Host]) -> None:
     client, server = pair
     second = hosts.cable(client, server, 101, "eth1", "eth1")
     for source, table, gateway in ((second[2], "101", second[0]), (second[3], "106", second[1])):
@@ -78,12 +78,12 @@ def test_the_route_is_looked_up_from_the_source_address(sender: Sender, pair: tu
     hosts.wait_for_link_local(client, server)
     for source, elsewhere in ((second[2], "203.0.113.1"), (second[3], "2001:db8:9::1")):
         with listening(client, source, interface="eth1") as receiver:
-            sender.send(segment(source, elsewhere))
+            injector.send(segment(source, elsewhere))
             assert receiver.recvfrom(1000)[1][0] == source
 
 
 def test_a_link_local_address_is_reached_over_the_interface_its_packets_came_by(
-    pair: tuple[Host, Host], sender: Sender
+    pair: tuple[Host, Host], injector: Injector
 ) -> None:
     client, server = pair
     hosts.cable(client, server, 101, "eth1", "eth1")
@@ -92,7 +92,7 @@ def test_a_link_local_address_is_reached_over_the_interface_its_packets_came_by(
     with server.inside():
         interface = socket.if_nametoindex("eth1")
     with listening(client, "::", interface="eth1") as receiver:
-        sender.send(segment(addresses[server.name], addresses[client.name], interface=interface))
+        injector.send(segment(addresses[server.name], addresses[client.name], interface=interface))
         assert receiver.recvfrom(1000)[1][0].startswith("fe80:")
 
 
@@ -100,11 +100,11 @@ def link_local(host: Host, interface: str) -> str:
     return host.run("ip", "-6", "-o", "address", "show", "dev", interface, "scope", "link").split()[3].split("/")[0]
 
 
-def test_a_firewall_that_forbids_it_is_an_error(pair: tuple[Host, Host], sender: Sender) -> None:
+def test_a_firewall_that_forbids_it_is_an_error(pair: tuple[Host, Host], injector: Injector) -> None:
     client, server = pair
     server.run("iptables", "-A", "OUTPUT", "-p", "tcp", "-j", "DROP")
     with pytest.raises(PermissionError):
-        sender.send(segment(server.ipv4, client.ipv4))
+        injector.send(segment(server.ipv4, client.ipv4))
 
 
 def test_without_the_privilege_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_without_the_privilege_the_error_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("os.geteuid", lambda: 65534)
     monkeypatch.setattr(privileges, "missing_capabilities", lambda: ["CAP_NET_RAW"])
     with pytest.raises(errors.NotPermitted, match="without CAP_NET_RAW"):
-        Sender()
+        Injector()
 
 
 def test_a_kernel_without_ipv6_serves_ipv4(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +129,9 @@ def test_a_kernel_without_ipv6_serves_ipv4(pair: tuple[Host, Host], monkeypatch:
 
     monkeypatch.setattr(socket, "socket", without_ipv6)
     with server.inside():
-        sender = Sender()
+        injector = Injector()
     monkeypatch.undo()
     with listening(client, client.ipv4) as receiver:
-        sender.send(segment(server.ipv4, client.ipv4))
+        injector.send(segment(server.ipv4, client.ipv4))
         assert receiver.recv(1000)
-    sender.close()
+    injector.close()

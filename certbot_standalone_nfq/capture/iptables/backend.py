@@ -1,20 +1,22 @@
-"""The firewall's rules through iptables and ip6tables, in their nf_tables or their legacy variant."""
+"""Rules by iptables and ip6tables, in their nf_tables or their legacy variant."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import rules
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.command import find_program, run
 from certbot_standalone_nfq.host.kernel_modules import Feature
+from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,50 +49,60 @@ class _Family:
     save: str
     restore: str
     saves: tuple[str, ...]
-    """Those that show the rules, of each variant once; a table that is not there yet they do not make."""
+    """Those that show the rules, of each variant once; they do not create a table that is not there yet."""
 
 
-class IptablesFirewall:
+def backends(settings: Settings) -> list[NfqueueBackend]:
+    """Return the backends to try in turn: each variant, with each selection that the user allows."""
+    return [
+        backend
+        for variant in VARIANTS
+        for backend in nfqueue_backends(variant, "iptables", functools.partial(IptablesWriter, variant), settings)
+    ]
+
+
+class IptablesWriter:
     """The rules by one variant of iptables. Everything it raises is one of the package's errors."""
-
-    marks_connections = True
 
     def __init__(self, variant: str = "iptables") -> None:
         """Find the programs. Raises errors.NoFirewallTool if those for IPv4 are not there."""
         self.name = variant
         self._hold_open: tuple[int, ...] = ()
         self._families = [_find_family(4, variant)]
+        self._without_ipv6: errors.NoFirewallTool | None = None
         if has_ipv6():
             try:
                 self._families.append(_find_family(6, variant.replace("ip", "ip6", 1)))
             except errors.NoFirewallTool as error:
-                logger.warning("Requests over IPv6 cannot be answered. %s", error)
+                self._without_ipv6 = error
 
     def install(self, allocation: Allocation, hold_open: int) -> None:
-        """Put the plan's rules in place, for each family in one transaction; nothing stays if one fails."""
+        """Add the rules, for each IP version in one transaction."""
+        if self._without_ipv6:
+            logger.warning("Requests over IPv6 cannot be answered. %s", self._without_ipv6)
         self._hold_open = (hold_open,)
         try:
             for family in self._families:
                 self._install_family(allocation, family)
-        except Exception:
-            with contextlib.suppress(errors.Error):  # of the two errors, the first says more
-                self.remove(allocation.run_id)
-            raise
         finally:
             self._hold_open = ()
 
-    def remove(self, run_id: RunId, drain: Callable[[], None] = lambda: None) -> None:
-        """Remove all rules of the plan with this label. What waits in the queue has no need of them."""
+    def withdraw(self, allocation: Allocation) -> bool:
+        """Remove all rules: what waits in the queue does not need them."""
+        self.remove(allocation.run_id)
+        return False
+
+    def remove(self, run_id: RunId) -> None:
+        """Remove all rules of a run; what is not there is no error."""
         for family in self._families:
             self._remove_from(family, run_id)
-        drain()
 
     def installed(self) -> set[RunId]:
-        """Return the labels in the names of all chains of ours."""
+        """Return the runs in the names of all chains of ours."""
         return {run_id for family in self._families for run_id in rules.run_ids(self._saved(family, rules.TABLE))}
 
     def conflict(self, allocation: Allocation) -> str | None:
-        """Return a rule, in any table and by either variant, that uses the plan's marks or queue."""
+        """Return a rule, in any table and by either variant, that uses the allocation's marks or queue."""
         shown = (self._shown(program) for family in self._families for program in family.saves)
         found = (rules.conflicting_rule(saved, allocation) for saved in shown)
         return next((rule for rule in found if rule), None)
@@ -123,7 +135,7 @@ class IptablesFirewall:
             try:
                 self._restore(family, script)
             except errors.FirewallRefused:
-                # A dead run's guard may be removing the same rules: then there are fewer the next time.
+                # A dead run's watchdog may be removing the same rules: then there are fewer the next time.
                 if attempt == _REMOVAL_ATTEMPTS - 1:
                     raise
 
@@ -136,7 +148,7 @@ class IptablesFirewall:
                 raise kernel_modules.lack(feature) from error
 
     def _saved(self, family: _Family, table: str) -> str:
-        """Return the rules as the tool shows them: none, if there is no such table yet or can be none."""
+        """Return the rules as the tool shows them: none, if there is no such table."""
         return self._shown(family.save, *(["-t", table] if table else []))
 
     def _shown(self, *command: str) -> str:
@@ -195,7 +207,7 @@ def _find_family(version: int, program: str) -> _Family:
 
 
 def _saves(version: int, own: str) -> tuple[str, ...]:
-    """Return a variant's own program, and those of other variants, which are known by what their links lead to."""
+    """Return a variant's own program, and those of other variants, told apart by what their links point to."""
     others = (find_program(f"{_IP[version]}-{kind}-save") for kind in ("nft", "legacy"))
     found = {os.path.realpath(path): path for path in (*others, own) if path}
     return tuple(found.values())

@@ -1,4 +1,4 @@
-"""The firewall's rules through nft, in a table that vanishes with this process where the kernel can do that."""
+"""Rules by nft, in a table that vanishes with this process where the kernel can do that."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.capture.nftables import program, rules
 from certbot_standalone_nfq.capture.nftables.program import Session
 from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.host import kernel_modules
+from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -24,58 +25,69 @@ _FEATURES = {feature.module: feature for feature in kernel_modules.FOR_NFTABLES}
 _IDLE_SECONDS = 1.0
 
 
-class NftablesFirewall:
-    """The rules by nft. Everything it raises is one of the package's errors."""
+def backends(settings: Settings) -> list[NfqueueBackend]:
+    """Return the backends to try in turn: one for each selection that the user allows."""
+    return nfqueue_backends(NAME, NAME, NftablesWriter, settings)
 
-    name = NAME
-    marks_connections = False
+
+class NftablesWriter:
+    """The rules by nft. Everything it raises is one of the package's errors."""
 
     def __init__(self) -> None:
         """Find the program. Raises errors.NoFirewallTool."""
         self._program = program.find()
         self._session: Session | None = None
-        self._plan: Allocation | None = None
 
     def install(self, allocation: Allocation, hold_open: int) -> None:
-        """Put the plan's table in place, the hooks last; nothing stays if that fails."""
+        """Add a table of our own, the hooks last."""
         self._session = Session(self._program, (hold_open,))
-        self._plan = allocation
         try:
             self._install(allocation, self._session)
         except BaseException:
-            self._session.close()
-            self._session = None
-            with contextlib.suppress(errors.Error):  # of the two errors, the first says more
-                self._delete(allocation.run_id)
+            self._end_session()
             raise
 
-    def remove(self, run_id: RunId, drain: Callable[[], None] = lambda: None) -> None:
-        """Remove a plan's table, once nothing waits in any queue, as the kernel would drop it."""
-        session, allocation = self._session, self._plan
-        if not session or not allocation or allocation.run_id != run_id:
-            self._delete(run_id)
-            return
-        self._session = None
-        with contextlib.suppress(errors.FirewallRefused):  # as when somebody has killed nft
-            session.run(rules.withdrawal_commands(allocation))
-        drain()
-        _wait_for_empty_queues()
-        with contextlib.suppress(errors.FirewallRefused):
-            session.run([rules.removal_command(run_id)])
-        session.close()
+    def withdraw(self, allocation: Allocation) -> bool:
+        """Empty the hooks, but for the rule that clears the mark of packets that come back from the queue."""
+        commands = rules.withdrawal_commands(allocation)
+        try:
+            if self._session:
+                self._session.run(commands)
+        except errors.FirewallRefused:
+            if allocation.run_id in self.installed():  # another program has ended our nft, which did not own its table
+                program.run(self._program, commands=commands)
+        except BaseException:
+            self._end_session()
+            raise
+        return True
+
+    def remove(self, run_id: RunId) -> None:
+        """Remove a run's table, once nothing waits in any queue, as the kernel would drop it."""
+        if self._session:
+            try:
+                _wait_for_empty_queues()
+                with contextlib.suppress(errors.FirewallRefused):
+                    self._session.run([rules.removal_command(run_id)])
+            finally:
+                self._end_session()
         self._delete(run_id)
 
     def installed(self) -> set[RunId]:
-        """Return the labels in the names of all tables of ours."""
+        """Return the runs in the names of all tables of ours."""
         return rules.run_ids(self._listed("tables"))
 
     def conflict(self, allocation: Allocation) -> str | None:
-        """Return a rule of nft's that uses the plan's marks or queue."""
+        """Return a rule of nft's that uses the allocation's marks or queue."""
         return rules.conflicting_rule(self._listed("ruleset"), allocation)
 
     def removal_commands(self, allocation: Allocation) -> list[list[str]]:
         """Return the one command that removes the table. It fails where the table has vanished already."""
         return [[self._program, rules.removal_command(allocation.run_id)]]
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session:
+            session.close()
 
     def _install(self, allocation: Allocation, session: Session) -> None:
         refused = _try_each_way(allocation, session)
@@ -100,7 +112,7 @@ class NftablesFirewall:
         try:
             program.run(self._program, commands=[rules.removal_command(run_id)])
         except errors.FirewallRefused:
-            # A dead run's guard may have been quicker.
+            # A dead run's watchdog may have been quicker.
             if run_id in self.installed():
                 raise
 
@@ -114,7 +126,7 @@ class NftablesFirewall:
 
 
 def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | None:
-    """Put the plan in place in the best way that the kernel and nft can do; return the first way's error if none."""
+    """Add the rules in the best way that the kernel and nft can do; return the first way's error if there is none."""
     reason: errors.Error | None = None
     for owned, payload in itertools.product((True, False), Payload):
         try:
@@ -124,13 +136,15 @@ def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | No
             with contextlib.suppress(errors.FirewallRefused):
                 session.run([rules.removal_command(allocation.run_id)])
         else:
-            logger.debug("nft: the payload by %s, %s", payload.name, "owned" if owned else "with a guard alone")
+            logger.debug(
+                "nft: the payload by %s, %s", payload.name, "owned" if owned else "removed by the watchdog alone"
+            )
             return None
     return reason
 
 
 def _wait_for_empty_queues() -> None:
-    """Wait, not for long, until no packet waits in any queue of this network namespace, other programs' included."""
+    """Wait, at most a second, until no packet waits in any queue of this network namespace, other programs' too."""
     deadline = time.monotonic() + _IDLE_SECONDS
     while state.waiting_packets() and time.monotonic() < deadline:
         time.sleep(0.001)

@@ -14,7 +14,7 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
 from certbot_standalone_nfq.host.addresses import has_ipv6
-from certbot_standalone_nfq.session.loop import Interception
+from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.settings import Settings
 
 _ANSWER_SECONDS = 1.0

@@ -15,8 +15,9 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.bpf import selector
 from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
-from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
+from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId
+from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.host.command import find_program
 from lab.hosts import Host
@@ -28,9 +29,9 @@ XTABLES_LOCK = Path("/run/xtables.lock")
 
 
 @pytest.fixture(params=IPTABLES)
-def firewall(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[IptablesFirewall]:
+def writer(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[IptablesWriter]:
     with lonely_host.inside():
-        yield IptablesFirewall(request.param)
+        yield IptablesWriter(request.param)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -57,55 +58,55 @@ def test_the_longest_chain_name_fits_iptables() -> None:
     assert max(map(len, iptables_rules.chain_names(RunId(65535, "ffff")))) <= 28
 
 
-def test_what_is_installed_is_removed_to_the_last_rule(firewall: IptablesFirewall, lonely_host: Host) -> None:
+def test_what_is_installed_is_removed_to_the_last_rule(writer: IptablesWriter, lonely_host: Host) -> None:
     for family in ("iptables", "ip6tables"):
         lonely_host.run(family, "-t", "mangle", "-A", "INPUT", "-p", "udp", "-j", "MARK", "--set-mark", "7")
     before = lonely_host.rules()
-    firewall.install(ALLOCATION, hold_open=0)
+    writer.install(ALLOCATION, hold_open=0)
     installed = lonely_host.rules()
     assert installed.count("--queue-num 28080 --queue-bypass") == 2
     assert installed.count("-A INPUT -p tcp") == 4
     assert installed.count("-A FORWARD -p tcp") == 2
-    assert firewall.installed() == {ALLOCATION.run_id}
-    firewall.remove(ALLOCATION.run_id)
+    assert writer.installed() == {ALLOCATION.run_id}
+    writer.remove(ALLOCATION.run_id)
     assert lonely_host.rules() == before
-    firewall.remove(ALLOCATION.run_id)
-    assert firewall.installed() == set()
+    writer.remove(ALLOCATION.run_id)
+    assert writer.installed() == set()
 
 
-def test_our_jumps_are_the_first_rules_of_their_hook(firewall: IptablesFirewall, lonely_host: Host) -> None:
-    program = firewall.name
+def test_our_jumps_are_the_first_rules_of_their_hook(writer: IptablesWriter, lonely_host: Host) -> None:
+    program = writer.name
     lonely_host.run(program, "-t", "mangle", "-A", "INPUT", "-j", "ACCEPT")
-    firewall.install(ALLOCATION, hold_open=0)
+    writer.install(ALLOCATION, hold_open=0)
     *ours, last = lonely_host.run(program, "-t", "mangle", "-S", "INPUT").splitlines()[1:]
     assert [rule.split()[-1] for rule in ours] == ["CERTBOT-NFQ-28080-0f1e"] * 2
     assert last == "-A INPUT -j ACCEPT"
 
 
-def test_runs_are_removed_one_by_one(firewall: IptablesFirewall) -> None:
+def test_runs_are_removed_one_by_one(writer: IptablesWriter) -> None:
     other = Allocation(SELECTORS, RunId(28080, "0f1d"), Marks(0x40000000, 0x80000000))
-    firewall.install(ALLOCATION, hold_open=0)
-    firewall.install(other, hold_open=0)
-    assert firewall.installed() == {ALLOCATION.run_id, other.run_id}
-    firewall.remove(other.run_id)
-    assert firewall.installed() == {ALLOCATION.run_id}
+    writer.install(ALLOCATION, hold_open=0)
+    writer.install(other, hold_open=0)
+    assert writer.installed() == {ALLOCATION.run_id, other.run_id}
+    writer.remove(other.run_id)
+    assert writer.installed() == {ALLOCATION.run_id}
 
 
 @pytest.mark.parametrize("damage", [("-D", "INPUT", "1"), ("-F", "CERTBOT-NFQ-28080-0f1e"), ("-F", "INPUT")])
 def test_rules_that_somebody_damaged_are_removed_all_the_same(
-    firewall: IptablesFirewall, lonely_host: Host, damage: tuple[str, ...]
+    writer: IptablesWriter, lonely_host: Host, damage: tuple[str, ...]
 ) -> None:
     before = lonely_host.rules()
-    firewall.install(ALLOCATION, hold_open=0)
-    lonely_host.run(firewall.name, "-t", "mangle", *damage)
-    firewall.remove(ALLOCATION.run_id)
+    writer.install(ALLOCATION, hold_open=0)
+    lonely_host.run(writer.name, "-t", "mangle", *damage)
+    writer.remove(ALLOCATION.run_id)
     assert lonely_host.rules() == before
 
 
-def test_the_removal_commands_do_so_each_by_itself(firewall: IptablesFirewall, lonely_host: Host) -> None:
+def test_the_removal_commands_do_so_each_by_itself(writer: IptablesWriter, lonely_host: Host) -> None:
     before = lonely_host.rules()
-    firewall.install(ALLOCATION, hold_open=0)
-    for command in firewall.removal_commands(ALLOCATION):
+    writer.install(ALLOCATION, hold_open=0)
+    for command in writer.removal_commands(ALLOCATION):
         lonely_host.run(*command)
     assert lonely_host.rules() == before
 
@@ -127,12 +128,10 @@ def test_the_removal_commands_do_so_each_by_itself(firewall: IptablesFirewall, l
         "-t mangle -A PREROUTING -m connmark ! --mark 0/0xf0000000 -j DROP",
     ],
 )
-def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(
-    firewall: IptablesFirewall, lonely_host: Host, rule: str
-) -> None:
-    assert firewall.conflict(ALLOCATION) is None
-    lonely_host.run(firewall.name, *rule.split())
-    found = firewall.conflict(ALLOCATION)
+def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(writer: IptablesWriter, lonely_host: Host, rule: str) -> None:
+    assert writer.conflict(ALLOCATION) is None
+    lonely_host.run(writer.name, *rule.split())
+    found = writer.conflict(ALLOCATION)
     assert found is not None
     assert found.startswith("-A")
 
@@ -150,14 +149,14 @@ def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(
         "-t filter -A INPUT -m comment --comment 280 -j ACCEPT",
     ],
 )
-def test_rules_that_leave_our_bits_alone_are_none(firewall: IptablesFirewall, lonely_host: Host, rule: str) -> None:
-    lonely_host.run(firewall.name, *rule.split())
-    firewall.install(ALLOCATION, hold_open=0)
-    assert firewall.conflict(ALLOCATION) is None
+def test_rules_that_leave_our_bits_alone_are_none(writer: IptablesWriter, lonely_host: Host, rule: str) -> None:
+    lonely_host.run(writer.name, *rule.split())
+    writer.install(ALLOCATION, hold_open=0)
+    assert writer.conflict(ALLOCATION) is None
 
 
 def test_rules_of_a_failed_installation_are_undone(
-    firewall: IptablesFirewall, lonely_host: Host, monkeypatch: pytest.MonkeyPatch
+    writer: IptablesWriter, lonely_host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """IPv4's rules are in place when IPv6's are refused."""
     before = lonely_host.rules()
@@ -169,8 +168,9 @@ def test_rules_of_a_failed_installation_are_undone(
         )
 
     monkeypatch.setattr(iptables_rules, "install_script", broken_for_ipv6)
-    with pytest.raises(errors.FirewallRefused, match="could not add the rules"):
-        firewall.install(ALLOCATION, hold_open=0)
+    rules = Rules(writer, ALLOCATION)
+    with pytest.raises(errors.FirewallRefused, match="could not add the rules"), rules:
+        rules.install(hold_open=0)
     assert lonely_host.rules() == before
 
 
@@ -212,8 +212,9 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
         f'script=$(/bin/cat); case "$script" in *-X*) ;; *{lacking}*) echo "No such file" >&2; exit 2;; esac\n'
         'echo "$script" | /usr/sbin/iptables-restore "$@"',
     )
-    with lonely_host.inside(), pytest.raises(errors.KernelSupportMissing, match=f"{module}, kernel option {option}"):
-        IptablesFirewall().install(ALLOCATION, hold_open=0)
+    missing = pytest.raises(errors.KernelSupportMissing, match=f"{module}, kernel option {option}")
+    with lonely_host.inside(), missing, Rules(IptablesWriter(), ALLOCATION) as rules:
+        rules.install(hold_open=0)
     assert module in tried.read_text().split()
     assert lonely_host.rules() == before
 
@@ -227,7 +228,7 @@ def test_a_tool_that_fails_for_another_reason_is_quoted(lonely_host: Host, wrapp
         'echo "$script" | /usr/sbin/iptables-restore "$@"',
     )
     with lonely_host.inside(), pytest.raises(errors.FirewallRefused, match="the disk is full"):
-        IptablesFirewall().install(ALLOCATION, hold_open=0)
+        IptablesWriter().install(ALLOCATION, hold_open=0)
 
 
 def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrapped_tools: Path) -> None:
@@ -237,8 +238,8 @@ def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrappe
         'echo "# Warning: legacy tables present" >&2; exec /usr/sbin/iptables-restore "$@"',
     )
     with lonely_host.inside():
-        IptablesFirewall().install(ALLOCATION, hold_open=0)
-        IptablesFirewall().remove(ALLOCATION.run_id)
+        IptablesWriter().install(ALLOCATION, hold_open=0)
+        IptablesWriter().remove(ALLOCATION.run_id)
 
 
 def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> None:
@@ -246,20 +247,20 @@ def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> No
     with pytest.raises(
         errors.NoFirewallTool, match=r"no program iptables in .* Install your distribution's iptables package"
     ):
-        IptablesFirewall()
+        IptablesWriter()
 
 
 @pytest.mark.root  # as iptables is installed for these tests
 def test_the_sbin_folders_are_searched_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert IptablesFirewall().name == "iptables"
+    assert IptablesWriter().name == "iptables"
     assert find_program("iptables")
 
 
 def test_a_machine_without_ipv6_gets_rules_for_ipv4_alone(lonely_host: Host) -> None:
     lonely_host.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1")
     with lonely_host.inside():
-        IptablesFirewall("iptables-nft").install(ALLOCATION, hold_open=0)
+        IptablesWriter("iptables-nft").install(ALLOCATION, hold_open=0)
     assert lonely_host.rules().count("NFQUEUE") == 1
 
 
@@ -268,7 +269,7 @@ def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
 ) -> None:
     (wrapped_tools / "ip6tables").unlink()
     with lonely_host.inside():
-        IptablesFirewall().install(ALLOCATION, hold_open=0)
+        IptablesWriter().install(ALLOCATION, hold_open=0)
     assert lonely_host.rules().count("NFQUEUE") == 1
     assert "IPv6 cannot be answered" in caplog.text
 
@@ -280,7 +281,7 @@ def test_a_lock_that_is_held_too_long_is_told_as_such(lonely_host: Host, monkeyp
         stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
         stack.enter_context(lonely_host.inside())
         with pytest.raises(errors.ResourceInUse, match=r"waited 1 seconds .* /run/xtables.lock"):
-            IptablesFirewall("iptables-legacy").install(ALLOCATION, hold_open=0)
+            IptablesWriter("iptables-legacy").install(ALLOCATION, hold_open=0)
 
 
 def test_a_tool_that_never_ends_is_ended(
@@ -289,4 +290,4 @@ def test_a_tool_that_never_ends_is_ended(
     monkeypatch.setattr(iptables, "_TIMEOUT", 0.2)
     replace_tool(wrapped_tools, "iptables-save", "exec /bin/sleep 60")
     with lonely_host.inside(), pytest.raises(errors.Error, match=r"did not end within 0.2 seconds"):
-        IptablesFirewall().installed()
+        IptablesWriter().installed()

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.nfqueue import messages
+from certbot_standalone_nfq.capture.nfqueue import clients, messages
 from certbot_standalone_nfq.capture.nfqueue import queue as queues
-from certbot_standalone_nfq.capture.nfqueue import setup as claims
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.capture.nfqueue.queue import PacketQueue, QueueOccupied
 from lab.hosts import Host
@@ -28,7 +27,7 @@ OpenQueue = Callable[[int], PacketQueue]
 
 @pytest.fixture(params=CLIENTS)
 def open_queue(request: pytest.FixtureRequest) -> OpenQueue:
-    return lambda number: claims._open_queue(number, request.param)
+    return lambda number: clients.open_queue(number, request.param)
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ def test_the_queue_is_long_and_shows_whole_packets(queue: PacketQueue, host: Hos
 def test_a_number_that_is_taken_is_occupied_not_forbidden(queue: PacketQueue, open_queue: OpenQueue) -> None:
     for opener in (
         open_queue,
-        *(lambda number, client=client: claims._open_queue(number, client) for client in CLIENTS),
+        *(lambda number, client=client: clients.open_queue(number, client) for client in CLIENTS),
     ):
         with pytest.raises(QueueOccupied):
             opener(NUMBER)
@@ -235,6 +234,6 @@ def test_a_kernel_that_will_not_bind_a_free_number_refuses_the_socket(
     monkeypatch.setattr("certbot_standalone_nfq.capture.nfqueue.state.bound_queues", set)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lonely_host.inside())
-        stack.enter_context(contextlib.closing(claims._open_queue(NUMBER, client)))
+        stack.enter_context(contextlib.closing(clients.open_queue(NUMBER, client)))
         with pytest.raises(errors.NotPermitted, match=r"netlink socket.*Operation not permitted"):
-            claims._open_queue(NUMBER, client)
+            clients.open_queue(NUMBER, client)

@@ -16,7 +16,7 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks,
 from certbot_standalone_nfq.capture.nftables import backend as nftables
 from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
-from certbot_standalone_nfq.capture.nftables.backend import NftablesFirewall
+from certbot_standalone_nfq.capture.nftables.backend import NftablesWriter
 from certbot_standalone_nfq.capture.nftables.program import Session
 from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
@@ -186,7 +186,7 @@ def test_without_nft_the_error_says_what_to_install(empty_path: Path) -> None:
     with pytest.raises(
         errors.NoFirewallTool, match=r"no program nft in .* Install your distribution's nftables package"
     ):
-        NftablesFirewall()
+        NftablesWriter()
 
 
 @pytest.mark.parametrize(
@@ -199,11 +199,11 @@ def test_without_nft_the_error_says_what_to_install(empty_path: Path) -> None:
     ],
 )
 def test_a_rule_that_uses_our_mark_is_a_conflict(host: Host, rule: str) -> None:
-    firewall = NftablesFirewall()
+    writer = NftablesWriter()
     host.run("nft", "add table inet t; add chain inet t c")
-    assert firewall.conflict(ALLOCATION) is None
+    assert writer.conflict(ALLOCATION) is None
     host.run("nft", f"add rule inet t c {rule}")
-    assert firewall.conflict(ALLOCATION)
+    assert writer.conflict(ALLOCATION)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_rule_that_uses_our_mark_is_a_conflict(host: Host, rule: str) -> None:
 )
 def test_rules_that_leave_our_bits_alone_are_none(host: Host, rule: str) -> None:
     host.run("nft", f"add table inet t; add chain inet t c; add rule inet t c {rule}")
-    assert NftablesFirewall().conflict(ALLOCATION) is None
+    assert NftablesWriter().conflict(ALLOCATION) is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
     for pretended in empty_path.iterdir():
         pretended.chmod(0o755)
     with pytest.raises(errors.KernelSupportMissing, match=f"module {module}, kernel option CONFIG_N"):
-        NftablesFirewall().install(ALLOCATION, hold_open=0)
+        NftablesWriter().install(ALLOCATION, hold_open=0)
     assert module in tried.read_text().split()
 
 
@@ -270,18 +270,20 @@ if kernel_can_queue_by_nft():
     @pytest.mark.parametrize("selection", Selection)
     def test_what_is_installed_is_removed_to_the_last_rule(host: Host, selection: Selection) -> None:
         before = host.rules()
-        firewall = NftablesFirewall()
-        firewall.install(Allocation(SELECTORS, ALLOCATION.run_id, ALLOCATION.marks, selection), hold_open=0)
-        assert firewall.installed() == {ALLOCATION.run_id}
-        drained = []
-        firewall.remove(ALLOCATION.run_id, lambda: drained.append(host.run("nft", "list", "table", *TABLE.split())))
-        assert "policy accept" in drained[0]
-        assert "goto pick" not in drained[0]
+        writer = NftablesWriter()
+        allocation = Allocation(SELECTORS, ALLOCATION.run_id, ALLOCATION.marks, selection)
+        writer.install(allocation, hold_open=0)
+        assert writer.installed() == {ALLOCATION.run_id}
+        assert writer.withdraw(allocation)
+        withdrawn = host.run("nft", "list", "table", *TABLE.split())
+        assert "policy accept" in withdrawn
+        assert "goto pick" not in withdrawn
+        writer.remove(ALLOCATION.run_id)
         assert host.rules() == before
 
 else:
 
     def test_a_kernel_without_the_queue_statement_is_told_as_such(host: Host) -> None:
         with pytest.raises(errors.KernelSupportMissing, match="queue statement for nftables: module nft_queue"):
-            NftablesFirewall().install(ALLOCATION, hold_open=0)
+            NftablesWriter().install(ALLOCATION, hold_open=0)
         assert host.run("nft", "list", "tables") == ""

@@ -5,7 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from certbot_standalone_nfq.capture.iptables.backend import IptablesFirewall
+from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import candidates
 from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
 from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES
@@ -100,7 +100,7 @@ def test_a_leftover_of_a_dead_run_is_shown_and_left(server: Host) -> None:
     allocation = candidates(Http01Solver.selectors(80))[0]
     read_end, write_end = os.pipe()
     with server.inside():
-        IptablesFirewall().install(allocation, write_end)
+        IptablesWriter().install(allocation, write_end)
     os.close(read_end)
     os.close(write_end)
     before = server.rules()

@@ -1,0 +1,91 @@
+"""What a way to add firewall rules has to offer, and the life of one run's rules."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from types import TracebackType
+from typing import Protocol
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+
+logger = logging.getLogger(__name__)
+
+
+class RuleWriter(Protocol):
+    """One program that adds rules to the kernel. Everything that its methods raise is one of the package's errors."""
+
+    def install(self, allocation: Allocation, hold_open: int) -> None:
+        """Add the rules of a run; where that fails, part of them may be left.
+
+        Programs that are run for it inherit the file descriptor, so that it is closed only after they have ended.
+        """
+
+    def withdraw(self, allocation: Allocation) -> bool:
+        """Send no further packet to the queue, and do nothing to those in it; return whether rules are left."""
+
+    def remove(self, run_id: RunId) -> None:
+        """Remove all rules of a run; what is not there is no error."""
+
+    def installed(self) -> set[RunId]:
+        """Return all runs whose rules, or parts of them, are there."""
+
+    def conflict(self, allocation: Allocation) -> str | None:
+        """Return a rule of another program's that uses the queue or the marks, or None."""
+
+    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
+        """Return the commands that remove the rules, for a process that outlives this one."""
+
+
+class State(enum.Enum):
+    """What is there of a run's rules."""
+
+    ABSENT = enum.auto()
+    STANDING = enum.auto()
+    """All of them, or as much as an installation that failed has left."""
+    WITHDRAWN = enum.auto()
+    """None that sends packets to the queue."""
+    UNKNOWN = enum.auto()
+    """Removing them failed or was interrupted, or is under way. It is not tried again: that is the watchdog's part."""
+
+
+class Rules:
+    """The rules of one run. As an exit of a context, removes them."""
+
+    def __init__(self, writer: RuleWriter, allocation: Allocation) -> None:
+        self._writer = writer
+        self._allocation = allocation
+        self.state = State.ABSENT
+
+    def install(self, hold_open: int) -> None:
+        """Add them; see RuleWriter."""
+        self.state = State.STANDING
+        self._writer.install(self._allocation, hold_open)
+
+    def withdraw(self) -> None:
+        """Send no further packet to the queue. Raises one of the package's errors."""
+        if self.state is State.STANDING:
+            self.state = State.UNKNOWN
+            rules_are_left = self._writer.withdraw(self._allocation)
+            self.state = State.WITHDRAWN if rules_are_left else State.ABSENT
+
+    def remove(self) -> None:
+        """Remove what is there. Raises one of the package's errors."""
+        self.withdraw()
+        if self.state is State.WITHDRAWN:
+            self.state = State.UNKNOWN
+            self._writer.remove(self._allocation.run_id)
+            self.state = State.ABSENT
+
+    def __enter__(self) -> Rules:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Remove what is there. An error that led here says more than one that follows from it."""
+        try:
+            self.remove()
+        except errors.Error as later:
+            if error is None:
+                raise
+            logger.debug("The rules could not be removed: %s", later)

@@ -1,0 +1,54 @@
+"""One interception: a capture, the engine with a solver for each type of challenge, and the loop between them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.session.injector import Injector
+from certbot_standalone_nfq.session.loop import Loop
+from certbot_standalone_nfq.settings import Settings
+
+
+class Interception:
+    """Answers challenges on one port, from its making until `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Callable[[Answered | Acknowledged], object],
+        record: Callable[[bytes], object] | None = None,
+    ) -> None:
+        """Open everything. Raises one of the package's errors, with nothing left behind; for the rest, see Loop."""
+        self._solvers = {solver.typ: solver() for solver in registry.SOLVERS}
+        selectors = [each for solver in registry.SOLVERS for each in solver.selectors(settings.port)]
+        with contextlib.ExitStack() as opened:
+            injector = Injector()
+            opened.callback(injector.close)
+            capture = choice.open_capture(settings, selectors)
+            opened.callback(capture.close)
+            self._loop = Loop(capture, Engine(list(self._solvers.values())), injector, tell, record)
+            opened.callback(self._loop.stop)
+            self._opened = opened.pop_all()
+
+    def answer(self, typ: str, challenge: str, answer: str) -> None:
+        """Answer a challenge of a type from now on, given its key. Raises ValueError for a bad key."""
+        with self._loop.lock:
+            self._solvers[typ].add(challenge, answer)
+
+    def withdraw(self, typ: str, challenge: str) -> None:
+        """Leave further requests for a challenge to the server; answers under way are completed."""
+        with self._loop.lock:
+            self._solvers[typ].remove(challenge)
+
+    def stop(self) -> None:
+        """Complete the answers under way, and close everything.
+
+        Raises one of the package's errors if the rules cannot be removed. They are harmless then, as a queue without
+        a listener is bypassed, and the watchdog tries again when this process ends.
+        """
+        self._opened.close()
