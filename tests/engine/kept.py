@@ -5,20 +5,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
-
-
-def streams_kept_by(engine: Engine) -> list[ReceiveBuffer]:
-    """Return the streams of the connections it watches or has taken over: each has one."""
-    return [each for each in _reachable(engine) if isinstance(each, ReceiveBuffer)]
+Kind = TypeVar("Kind")
 
 
-def bytes_kept_by(keeper: object) -> list[bytes]:
-    """Return all the bytes that it keeps."""
-    return [each for each in _reachable(keeper) if isinstance(each, bytes)]
+def kept_by(keeper: object, kind: type[Kind]) -> list[Kind]:
+    """Return the objects of a kind that can be reached from one."""
+    return [each for each in _reachable(keeper) if isinstance(each, kind)]
 
 
 def _reachable(start: object) -> Iterator[Any]:

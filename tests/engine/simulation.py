@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from certbot_standalone_nfq.challenges.http01.conversation import has_whole_head
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
 from certbot_standalone_nfq.engine.reassembly import Reassembly
+from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Verdict
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.sequence import advance, distance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, parse, write
-from tests.engine.kept import streams_kept_by
+from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, engine_for, request
 
 CLIENT, SERVER = "192.0.2.1", "192.0.2.80"
@@ -264,7 +265,7 @@ class Outcome:
     @property
     def is_forgotten(self) -> bool:
         """Whether the engine has nothing left of it."""
-        return not streams_kept_by(self.host.engine)
+        return not kept_by(self.host.engine, ReceiveBuffer)
 
 
 def simulate(conditions: Conditions, seed: int) -> Outcome:

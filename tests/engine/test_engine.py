@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from certbot_standalone_nfq.challenges.http01.solver import ENOUGH, REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.engine import engine as engine_module
 from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
-from tests.engine.kept import streams_kept_by
+from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 from tests.wire.proxies import PROXY_HEADERS
 
@@ -243,10 +244,10 @@ def test_watched_and_taken_over_connections_are_bounded(engine: Engine, monkeypa
     monkeypatch.setattr(engine_module, "MAX_TAKEN_OVER", 10)
     for port in range(1, 200):
         handle(engine, Peer(port=port).segment(b"GET ", PSH_ACK))
-    assert len(streams_kept_by(engine)) == 10
+    assert len(kept_by(engine, ReceiveBuffer)) == 10
     for port in range(1, 200):
         handle(engine, Peer(port=port + 1000).segment(request(), PSH_ACK))
-    assert len(streams_kept_by(engine)) == 20
+    assert len(kept_by(engine, ReceiveBuffer)) == 20
     assert handle(engine, Peer(port=199, seq=1004).segment(request()[4:], PSH_ACK)).verdict is Verdict.REPLACE
 
 
@@ -307,6 +308,6 @@ def test_whatever_comes_in_only_peers_of_pending_tokens_are_answered(events: lis
             to = (segment.destination, segment.destination_port, segment.source, segment.source_port)
             assert to in asked
             assert len(segment.payload) < 1000
-    streams = streams_kept_by(engine)
+    streams = kept_by(engine, ReceiveBuffer)
     assert len(streams) <= len(events)
     assert all(len(stream.unread) <= len(request()) for stream in streams)

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from certbot_standalone_nfq.challenges.http01.conversation import MAX_HEAD
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
 from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
+from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Answered, Verdict
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from certbot_standalone_nfq.wire.tcp import Connection
-from tests.engine.kept import bytes_kept_by, streams_kept_by
+from tests.engine.kept import kept_by
 from tests.engine.peer import TOKEN, engine_for
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
@@ -63,9 +64,9 @@ def check(case: bytes) -> set[Verdict]:
             assert (
                 Connection(segment.destination, segment.destination_port, segment.source, segment.source_port) in asked
             )
-    beginnings = [without_header(stream.unread) for stream in streams_kept_by(engine)]
+    beginnings = [without_header(stream.unread) for stream in kept_by(engine, ReceiveBuffer)]
     assert all(len(beginning) <= len(REQUEST_PREFIX) + len(TOKEN) for beginning in beginnings)
-    assert all(len(kept) <= MAX_HEAD for kept in bytes_kept_by(engine))
+    assert all(len(kept) <= MAX_HEAD for kept in kept_by(engine, bytes))
     engine.tick(now + LIFETIME + LINGER)
     assert engine.deadline() is None
     return verdicts

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from certbot_standalone_nfq.engine.reassembly import MAX_WAITING, Reassembly
 from certbot_standalone_nfq.wire.sequence import advance
-from tests.engine.kept import bytes_kept_by
+from tests.engine.kept import kept_by
 
 STREAM = bytes(range(200))
 
@@ -40,14 +40,14 @@ def test_what_waits_for_a_gap_is_bounded_in_all() -> None:
     reassembly = Reassembly(0, limit=100)
     for seq in range(1, 100):
         reassembly.add(seq, b"x" * (100 - seq))
-    assert sum(map(len, bytes_kept_by(reassembly))) <= 100
+    assert sum(map(len, kept_by(reassembly, bytes))) <= 100
 
 
 def test_pieces_that_wait_for_a_gap_are_bounded_in_number_and_the_first_are_kept() -> None:
     reassembly = Reassembly(0, limit=1000)
     for seq in range(1, 1000, 2):
         assert reassembly.add(seq, b"x") == b""
-    assert len(bytes_kept_by(reassembly)) <= MAX_WAITING
+    assert len(kept_by(reassembly, bytes)) <= MAX_WAITING
     delivered = [reassembly.add(seq, b".") for seq in range(0, 2 * MAX_WAITING + 2, 2)]
     assert delivered == [b".x"] * MAX_WAITING + [b"."]
 

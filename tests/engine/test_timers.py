@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from certbot_standalone_nfq.engine.timers import Timers
+from tests.engine.kept import kept_by
 
 
 def test_what_is_due_comes_in_order_and_only_once() -> None:
@@ -39,5 +40,5 @@ def test_forgotten_timers_take_no_room_for_long() -> None:
     for key in range(10_000):
         timers.set(key, 1000.0 + key)
         timers.forget(key - 10)
-    assert len(timers._heap) < 200
+    assert len(kept_by(timers, tuple)) < 200
     assert timers.due(1e9) == list(range(9_990, 10_000))
