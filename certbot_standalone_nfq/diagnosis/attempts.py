@@ -2,7 +2,7 @@
 
 Only the segments that open, refuse or close a connection are seen, and those that begin like a challenge request; what
 goes out is seen only from the moment on that a client seems to wait in vain. A connection that its client closes
-after sending something is somebody's ordinary business, and is forgotten. What stays is what may explain a failure.
+after sending something is ordinary traffic, and is forgotten. What stays is what may explain a failure.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TappedSegment:
     time: float
     """Seconds since the epoch."""
     packet: bytes = b""
-    """From its IP header on, as far as it was shown."""
+    """What was captured of it, from its IP header on."""
     interface: str = ""
     """The one it was seen on; what a bridge or a bond hands on is seen on each."""
 
@@ -63,15 +63,15 @@ class Attempt:
     interface: str
     """The interface that it came in by."""
     syns: int = 0
-    """How often its SYN came: twice or more, and the client has not got an answer to it."""
+    """How often its SYN came. Twice or more: the client did not get an answer to it."""
     observed_syns: int = 0
     """Those of them that came when it was seen what goes out."""
     accepted: bool = False
-    """A SYN-ACK left this machine, as far as was seen."""
+    """A SYN-ACK was seen to leave this machine."""
     refused: bool = False
     """A reset left instead."""
     sent: int | None = None
-    """Octets that the client had sent when it closed the connection."""
+    """Bytes that the client had sent when it closed the connection."""
     challenge: str | None = None
     """The key of the challenge that it asked for, if it did."""
     packets: list[Kept] = field(default_factory=list)
@@ -85,9 +85,9 @@ class Attempts:
         self._attempts: OrderedDict[Connection, Attempt] = OrderedDict()
         self._keep_packets = keep_packets
         self.arrivals: Counter[str] = Counter()
-        """Connections that anybody else wanted to open, by the address they were for."""
+        """Connections that clients elsewhere wanted to open, by the address they were for."""
         self.served: Counter[str] = Counter()
-        """Those of them that were somebody's ordinary business."""
+        """Those of them that were ordinary traffic."""
         self.outgoing_seen = outgoing_seen
         """Whether all that goes out is seen; who sees to that says so here."""
         self.outgoing_wanted = outgoing_seen

@@ -1,4 +1,4 @@
-"""What was seen of the authority's requests, as values: at the machine's edge, and by the interception."""
+"""What was seen of the CA's requests, as values: at the machine's edge, and by the interception."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Endpoint:
         return Acknowledged(self._connection) if self._answered else None
 
     def _reply(self, segment: Segment, now: float, *, repeated: bool) -> tuple[Segment, ...]:
-        # What the peer repeats with data, it thinks we have not got; so it has not got our answer either.
+        # A peer that sends data again has not had our acknowledgment of it, so it does not have our answer either.
         again = repeated and segment.payload
         pieces = self._outgoing.repeat(now) if again else self._outgoing.advance(now)
         must_acknowledge = repeated or segment.payload or segment.flags & Flags.FIN

@@ -121,7 +121,7 @@ class Engine:
         return all(endpoint.settled for endpoint in self._taken_over.values())
 
     def _keep(self, connection: Connection, endpoint: Endpoint, now: float) -> None:
-        """See to a connection again when something is due for it, or forget it if its time is over."""
+        """Set the timer of a connection, or forget the connection if its time is over."""
         if endpoint.is_over(now):
             self._forget(connection)
         else:

@@ -112,7 +112,7 @@ class StreamSolver(Protocol):
     def recognise(self, start: bytes) -> Recognition:
         """Say what a stream is that begins with these bytes. An empty start is undecided if anything is pending.
 
-        A conversation is new with each call, and has not received the bytes yet.
+        A conversation is new with each call; these bytes are still to be given to it.
         """
 
     @staticmethod

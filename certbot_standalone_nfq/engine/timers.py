@@ -15,7 +15,7 @@ _STALE = 64
 
 
 class Timers(Generic[Key]):
-    """When to see to what. A timer may go off too early, never too late: who asks looks again, and sets it again."""
+    """When each thing is due. A timer may go off too early, never too late: its user checks, and sets it again."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, Key]] = []
@@ -31,20 +31,20 @@ class Timers(Generic[Key]):
         return None
 
     def set(self, key: Key, time: float) -> None:
-        """See to something at this time, or earlier if its timer stands there already."""
+        """Have something due at this time, or earlier if its timer is set to that already."""
         if time < self._times.get(key, math.inf):
             self._times[key] = time
             heapq.heappush(self._heap, (time, key))
 
     def forget(self, key: Key) -> None:
-        """Do without a timer; one that is not there is no error."""
+        """Remove a timer; one that is not there is no error."""
         self._times.pop(key, None)
         if len(self._heap) > 2 * len(self._times) + _STALE:
             self._heap = [(time, key) for key, time in self._times.items()]
             heapq.heapify(self._heap)
 
     def due(self, now: float) -> list[Key]:
-        """Return what is to be seen to by now; it has no timer any more."""
+        """Return what is due; it has no timer any more."""
         found = []
         while (time := self.next()) is not None and time <= now:
             key = heapq.heappop(self._heap)[1]

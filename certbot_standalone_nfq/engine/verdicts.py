@@ -18,14 +18,14 @@ class Verdict(enum.Enum):
     WATCH = enum.auto()
     """Let it go on likewise, but show us the connection's further packets too."""
     REPLACE = enum.auto()
-    """Let a reset go on in its place, so that the web server is rid of the connection we have taken over."""
+    """Let a reset go on in its place, so that the server's end of the connection we take over is closed."""
     DROP = enum.auto()
     """Let nothing go on: the packet was for us."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A challenge was recognised, and its answer is on the way."""
+    """A challenge was asked for, and its answer is on the way."""
 
     challenge: str
     """Its key: for http-01, the token."""

@@ -4,11 +4,11 @@ _MODULUS = 1 << 32
 _HALF = 1 << 31
 
 
-def advance(number: int, octets: int) -> int:
-    """Return the sequence number `octets` after `number` (before it, if negative)."""
-    return (number + octets) % _MODULUS
+def advance(number: int, count: int) -> int:
+    """Return the sequence number `count` bytes after `number`, or before it if negative."""
+    return (number + count) % _MODULUS
 
 
 def distance(start: int, end: int) -> int:
-    """Return how many octets `end` lies after `start`: from -2**31 up to 2**31 - 1."""
+    """Return how many bytes `end` lies after `start`: from -2**31 up to 2**31 - 1."""
     return (end - start + _HALF) % _MODULUS - _HALF

@@ -1,9 +1,9 @@
 """A TCP segment: read from the bytes of an IP packet, and written to them, with scapy.
 
-Where the parts of a packet lie, and whose it is, is read from fixed places, as every packet is looked at that far.
-scapy reads the TCP header, with all that options can be. It is given no payload: what that looks like is an
-attacker's choice, and scapy would pick a dissector for it by port number. For writing, scapy lays out each kind of
-header once, and what differs from segment to segment is put in its place: scapy takes half a millisecond a packet.
+Every packet is read from fixed places first: where its parts lie, and which connection it belongs to. scapy reads the
+TCP header, whose options vary. It gets no payload: an attacker chooses that, and scapy would pick a dissector for it
+by port number. For writing, scapy makes each kind of header once, and what differs from segment to segment is put in
+its place: scapy takes half a millisecond a packet.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Segment:
     payload: bytes = b""
     timestamps: Timestamps | None = None
     interface: int = 0
-    """Index of the interface it came in by, or whose link its addresses belong to; 0 if that is all one."""
+    """Index of the interface it came in by, or whose link its addresses belong to; 0 if that does not matter."""
 
     @property
     def connection(self) -> Connection:
@@ -80,12 +80,12 @@ class Segment:
 
 
 class Layout(NamedTuple):
-    """Where the parts of a packet lie, in octets from its beginning."""
+    """Where the parts of a packet lie, in bytes from its beginning."""
 
     tcp: int
     payload: int
     end: int
-    """Of the payload as far as there are octets of it."""
+    """Of those bytes of the payload that are there."""
     whole: bool
     """Whether that is all of it."""
 
@@ -93,9 +93,9 @@ class Layout(NamedTuple):
 def locate(packet: bytes, length: int | None = None) -> Layout:
     """Find the parts of an IP packet, which begins with its IPv4 or IPv6 header.
 
-    Of a packet of `length` octets only the first may be there; all of the headers must be. Raises MalformedPacket for
+    Of a packet of `length` bytes only the first may be there; all of the headers must be. Raises MalformedPacket for
     everything that is not a whole TCP segment: other protocols, fragments, IPv6 extension headers, lengths that
-    contradict each other or the number of octets there are.
+    contradict each other or the number of bytes.
     """
     tcp, end = ip.bounds(packet, _PROTOCOL)
     there = len(packet)
@@ -136,9 +136,9 @@ def parse(packet: bytes, interface: int = 0, length: int | None = None) -> Segme
 
 
 def read(packet: bytes, layout: Layout, connection: Connection, interface: int = 0) -> Segment:
-    """Read the segment in a packet of this connection. Of one that is cut short, it has what is there, and no FIN.
+    """Read the segment in a packet of this connection. Raises MalformedPacket if the TCP header makes no sense.
 
-    So the peer will be told that the rest has not come. Raises MalformedPacket if the TCP header makes no sense.
+    Of a packet that is cut short, it has the payload that is there, and no FIN: our acknowledgment asks for the rest.
     """
     try:
         tcp = TCP(packet[layout.tcp : layout.payload])
