@@ -1,4 +1,4 @@
-"""What the subcommands' arguments have in common."""
+"""What the subcommands' arguments share."""
 
 from __future__ import annotations
 

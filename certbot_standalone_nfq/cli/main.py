@@ -1,4 +1,4 @@
-"""The program certbot-standalone-nfq: what helps around the plugin. Certbot itself does not need it."""
+"""Tools around the standalone-nfq plugin of Certbot, which work without Certbot too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from certbot_standalone_nfq.cli.doctor import examine as doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return the exit status. Raises SystemExit(2) for arguments that make no sense."""
-    # What the package logs is for Certbot's log, and what scapy warns of is told in words of our own.
+    """Run a subcommand and return the exit status. Raises SystemExit(2) for invalid arguments."""
+    # The package's log is for Certbot, and findings say in our own words what scapy warns about.
     logging.getLogger("certbot_standalone_nfq").addHandler(logging.NullHandler())
     logging.getLogger("scapy").setLevel(logging.CRITICAL)
     arguments = _parser().parse_args(argv)

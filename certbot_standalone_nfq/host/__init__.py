@@ -1,1 +1,1 @@
-"""Facts about this machine. Nothing here changes it, but for loading kernel modules."""
+"""Facts about this machine. Nothing here changes it, except that kernel modules may be loaded."""

@@ -14,9 +14,9 @@ _LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 
 
 def own_addresses(version: int) -> list[str]:
-    """Return the addresses of an IP version that others may reach this machine by, or none if they are not shown.
+    """Return the addresses of an IP version that other machines may reach this one by; none if /proc is not there.
 
-    Those of the loopback network are left out, and so are link-local ones, which no authority asks.
+    Loopback and link-local addresses are left out: no CA connects to them.
     """
     with contextlib.suppress(OSError):
         return _ipv6() if version == 6 else _ipv4()

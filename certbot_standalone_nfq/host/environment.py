@@ -1,4 +1,4 @@
-"""Where this process runs, as far as another place takes another cure: its documented marks are looked for."""
+"""Where this process runs, if that changes what the user has to do about an error."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CONTAINER_FILES = (
 
 
 def system() -> str:
-    """Return the operating system's name as Python has it, such as linux or darwin."""
+    """Return Python's name for the operating system, such as linux or darwin."""
     return sys.platform
 
 
 def place(root: Path = Path("/")) -> Place:
-    """Say where this process runs. Whose kernel it is counts before what is around the process."""
+    """Return where this process runs. In a container on WSL, the kernel is WSL's."""
     release = _read(root / "proc/sys/kernel/osrelease")
     if "microsoft" in release or "WSL2" in release:
         return Place.WSL2
@@ -31,10 +31,10 @@ def place(root: Path = Path("/")) -> Place:
 
 
 def in_container(root: Path = Path("/")) -> bool:
-    """Tell whether a container manager has left its mark."""
+    """Whether a container manager has left one of its documented marks."""
     if any((root / file).exists() for file in _CONTAINER_FILES):
         return True
-    variables = _read(root / "proc/1/environ").split("\0")  # only root may read it
+    variables = _read(root / "proc/1/environ").split("\0")  # readable by root only
     return any(variable.startswith("container=") for variable in variables)
 
 

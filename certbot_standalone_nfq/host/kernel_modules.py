@@ -64,14 +64,14 @@ OF_IP6TABLES_LEGACY = (IP6_TABLES, MANGLE_IPV6)
 
 
 class Presence(enum.Enum):
-    """What is known of a module; the values are the words for it."""
+    """What is known about a module; the values are the words for it."""
 
     BUILT_IN = "built in"
     LOADED = "loaded"
     AVAILABLE = "available, not loaded"
     NOT_FOUND = "not found"
-    UNKNOWN = "not loaded, and whether it is built in or could be loaded is not shown here"
-    """As in a container that has neither the modules' folder nor the kernel's configuration."""
+    UNKNOWN = "not loaded; cannot determine whether it is built in or loadable"
+    """As in a container that sees neither the modules' directory nor the kernel's configuration."""
 
     @property
     def ready(self) -> bool:
@@ -80,7 +80,7 @@ class Presence(enum.Enum):
 
     @property
     def would_load(self) -> bool:
-        """Whether using it would, or might, load it."""
+        """Whether using it would load it, or might."""
         return self in (Presence.AVAILABLE, Presence.UNKNOWN)
 
 
@@ -91,12 +91,12 @@ class Inventory:
     loaded: frozenset[str]
     built_in: frozenset[str]
     loadable: frozenset[str] | None
-    """None if there is no list of them here."""
+    """None if there is no list of them."""
     options: dict[str, str]
-    """The configuration's options that are set, y or m; none at all if it is not shown."""
+    """The configuration's options that are set, to y or m; empty if the configuration cannot be read."""
 
     def presence(self, feature: Feature) -> Presence:
-        """Say how a feature's module is there."""
+        """Return what is known about a feature's module."""
         if feature.module in self.loaded:
             return Presence.LOADED
         if feature.module in self.built_in or self.options.get(feature.option) == "y":
@@ -109,7 +109,7 @@ class Inventory:
 
 
 def inventory(root: Path = Path("/")) -> Inventory:
-    """Read what there is to read. What cannot be read is left out."""
+    """Read the lists and the configuration; what cannot be read is left out."""
     release = os.uname().release
     folder = root / "lib" / "modules" / release
     built_in = _lines(folder / "modules.builtin") or []
@@ -141,7 +141,7 @@ def _options(configuration: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> list[str] | None:
-    """Return a file's lines that are not empty, unpacked if need be, or None if it cannot be read."""
+    """Return a file's lines that are not empty, or None if it cannot be read. A name in .gz is unpacked."""
     with contextlib.suppress(OSError, EOFError):
         content = path.read_bytes()
         text = gzip.decompress(content) if path.suffix == ".gz" else content

@@ -15,7 +15,7 @@ _NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
 
 
 def missing_capabilities() -> list[str]:
-    """Return the names of the capabilities that this process needs and does not have in effect."""
+    """Return the names of the capabilities that this process needs and that are not in effect."""
     effective = _effective_capabilities()
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
 
@@ -29,7 +29,7 @@ def require_linux() -> None:
 
 
 def require_capabilities() -> None:
-    """Raise one of the package's errors if a capability is missing, or counts for nothing here."""
+    """Raise errors.NotPermitted if a capability is missing, or has no effect here."""
     missing = " and ".join(missing_capabilities())
     if missing and os.geteuid() == 0:
         raise errors.root_confined(missing, environment.place())
@@ -52,22 +52,22 @@ def _effective_capabilities() -> int:
 
 
 def _capabilities_count() -> bool:
-    """Tell whether this process's user namespace owns its network namespace, itself or by one below.
+    """Whether this process's user namespace owns its network namespace, directly or through a descendant.
 
-    Otherwise its capabilities, whatever they are, count for nothing there (capabilities(7), user_namespaces(7)).
+    Otherwise no capability has an effect on the network (capabilities(7), user_namespaces(7)).
     """
     try:
         with Path("/proc/thread-self/ns/net").open("rb") as namespace:
             os.close(fcntl.ioctl(namespace, _NS_GET_USERNS))
     except OSError as error:
-        return error.errno != errno.EPERM  # anything else says nothing of the owner
+        return error.errno != errno.EPERM  # any other error says nothing about the owner
     return True
 
 
 def refusal(kind: str, error: OSError) -> errors.Error | None:
-    """Return what it means that a kind of socket is refused, or None if that is no matter of permission.
+    """Return the error that explains a socket's refusal, or None unless it is about permissions.
 
-    EAFNOSUPPORT is the answer of systemd's RestrictAddressFamilies.
+    systemd's RestrictAddressFamilies refuses with EAFNOSUPPORT.
     """
     if error.errno not in (errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT):
         return None
@@ -79,6 +79,6 @@ def refusal(kind: str, error: OSError) -> errors.Error | None:
 
 
 def may_make_namespaces() -> bool:
-    """Tell whether this process has CAP_SYS_ADMIN in effect, which making a network namespace takes."""
+    """Whether CAP_SYS_ADMIN is in effect, which is required to make a network namespace."""
     cap_sys_admin = 21  # include/uapi/linux/capability.h
     return bool(_effective_capabilities() >> cap_sys_admin & 1)

@@ -1,4 +1,4 @@
-"""Other programs on this machine, as far as /proc shows them to this user."""
+"""Other programs on this machine, if /proc shows them to this user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORDS_OF_A_COMMAND = 3
 
 
 def socket_owners(inodes: set[int], deadline: Deadline) -> dict[int, str]:
-    """Return the names of the programs that hold sockets, by inode, as far as they are found in time."""
+    """Return the names of the programs that have sockets open, by inode: those that are found in time."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     owners: dict[int, str] = {}
     for process in _processes():
@@ -36,16 +36,16 @@ def acme_clients() -> list[str]:
     for process in _processes():
         words = _command(process)[:_WORDS_OF_A_COMMAND]
         client = next((word for word in map(os.path.basename, words) if word in _ACME_CLIENTS), None)
-        if client and _namespace(process) in (here, None):  # None: it is not shown to this user
+        if client and _namespace(process) in (here, None):  # None: this user cannot see it
             found.append(f"{client} (process {process.name})")
     return found
 
 
 def name(pid: int) -> str:
-    """Return a process's name, or nothing if there is no such process."""
+    """Return a process's name, or an empty string if there is no such process."""
     with contextlib.suppress(OSError):
         text = (_PROC / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
-        return "".join(letter if letter.isprintable() else "?" for letter in text)  # a process names itself
+        return "".join(letter if letter.isprintable() else "?" for letter in text)  # a process chooses its own name
     return ""
 
 
@@ -69,4 +69,4 @@ def _open_files(process: Path) -> Iterator[str]:
     with contextlib.suppress(OSError):  # it is another user's, or has just ended
         for entry in os.scandir(process / "fd"):
             with contextlib.suppress(OSError):
-                yield os.readlink(entry.path)  # noqa: PTH115 - a Path for each of many thousand files takes its time
+                yield os.readlink(entry.path)  # noqa: PTH115 - a Path for each of many thousand files is slow

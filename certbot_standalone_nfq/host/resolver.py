@@ -1,4 +1,4 @@
-"""What addresses names have, and whether these are this machine's."""
+"""The addresses of names, and whether these are this machine's."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _PRIVATE = tuple(
 )
 """RFC 1918, RFC 6598, RFC 4193."""
 _ANYWHERE = ("192.0.2.1", "2001:db8::1")
-"""Addresses for documentation (RFC 5737, RFC 3849): what goes there takes the default route."""
+"""Addresses for documentation (RFC 5737, RFC 3849): packets to them take the default route."""
 
 
 def addresses_of(name: str) -> list[str]:
-    """Return a name's addresses, of both families, by the system's resolver.
+    """Return a name's addresses, of both IP versions, by the system's resolver.
 
-    Raises socket.gaierror, and UnicodeError for what cannot be a name. It may take as long as the resolver likes.
+    Raises socket.gaierror, and UnicodeError for what cannot be a name. There is no time limit but the resolver's own.
     """
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def is_local(address: str) -> bool | None:
-    """Tell whether an address is this machine's, or None where that cannot be told.
+    """Whether an address is this machine's, or None if that cannot be determined.
 
-    Only a local address can be bound to, unless the administrator allows any (ip_nonlocal_bind).
+    A socket can be bound to local addresses only, unless the administrator allows any (ip_nonlocal_bind).
     """
     version = version_of(address)
     if _any_can_be_bound(version):
@@ -57,7 +57,7 @@ def _any_can_be_bound(version: int) -> bool:
 
 
 def is_translated(version: int) -> bool:
-    """Tell whether what leaves this machine by its default route leaves from a private address."""
+    """Whether packets leave by the default route from a private address."""
     family, target = (socket.AF_INET6, _ANYWHERE[1]) if version == 6 else (socket.AF_INET, _ANYWHERE[0])
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

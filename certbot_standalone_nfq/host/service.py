@@ -1,4 +1,4 @@
-"""Who takes connections to a port: sockets of this network namespace, and rules that lead them elsewhere."""
+"""Who accepts connections to a port: sockets of this network namespace, and rules that redirect them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
 @dataclass(frozen=True)
 class Service:
-    """Who takes connections to the port: sockets of this namespace, and rules that lead them elsewhere."""
+    """Who accepts connections to the port: sockets of this namespace, and rules that redirect them."""
 
     port: int
     listeners: tuple[Listener, ...]
     translations: dict[int, Rule]
-    """By IP version, the first of them."""
+    """The first of them for each IP version."""
 
     def reachable(self, address: str) -> bool:
-        """Tell whether connections to an address are taken, as far as can be seen."""
+        """Whether connections to an address are accepted. A socket bound to [::] is assumed to accept IPv4 too."""
         version = version_of(address)
         return version in self.translations or any(listener.serves(address) for listener in self.listeners)
 
     def surely_reachable(self, address: str) -> bool:
-        """Tell whether that does not hang on what a socket bound to [::] does with IPv4."""
+        """Like `reachable`, but without that assumption."""
         version = version_of(address)
         return version in self.translations or any(
             listener.version == version and listener.serves(address) for listener in self.listeners
         )
 
     def has(self, version: int) -> bool:
-        """Tell whether connections by an IP version are taken at all, as far as can be seen."""
+        """Whether connections over an IP version are accepted at all. The same is assumed of [::]."""
         return version in self.translations or any(
             not listener.loopback and (listener.version == version or (listener.anywhere and listener.version == 6))
             for listener in self.listeners
@@ -46,6 +46,6 @@ def tables_of(rules: list[Rules]) -> list[Table]:
 
 
 def service(port: int, rules: list[Rules]) -> Service:
-    """Find out who takes connections to the port. Raises OSError."""
+    """Return who accepts connections to the port. Raises OSError."""
     found = {version: ruleset.translations(tables_of(rules), port, version) for version in VERSIONS}
     return Service(port, tuple(listeners(port)), {version: each[0] for version, each in found.items() if each})

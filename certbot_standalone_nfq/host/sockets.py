@@ -1,4 +1,4 @@
-"""Who listens to a TCP port, from /proc/net/tcp and tcp6."""
+"""Sockets that listen on a TCP port, from /proc/net/tcp and tcp6."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Listener:
 
     @property
     def anywhere(self) -> bool:
-        """Whether it takes connections to any address."""
+        """Whether it accepts connections to any address."""
         return ipaddress.ip_address(self.address).is_unspecified
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine itself reaches it."""
+        """Whether only this machine can reach it."""
         return ipaddress.ip_address(self.address).is_loopback
 
     def serves(self, address: str) -> bool:
-        """Tell whether it takes connections to an address.
+        """Whether it accepts connections to an address.
 
-        A socket bound to [::] is taken to serve IPv4, too. Whether it does is its program's choice (IPV6_V6ONLY),
+        A socket bound to [::] is assumed to accept IPv4 too. Whether it does is its program's choice (IPV6_V6ONLY),
         which /proc does not show.
         """
         if self.anywhere:
@@ -45,7 +45,7 @@ class Listener:
 
 
 def listeners(port: int) -> list[Listener]:
-    """Return the sockets that listen to a port in this network namespace. Raises OSError if IPv4's are not shown."""
+    """Return the sockets that listen on a port in this network namespace. Raises OSError if they cannot be read."""
     found: list[Listener] = []
     for table, family, version in _TABLES:
         path = Path("/proc/thread-self/net") / table
@@ -60,7 +60,7 @@ def _read(path: Path, family: int, version: int, port: int) -> Iterator[Listener
         for line in lines:
             fields = line.split()
             if fields[3] != _LISTEN:
-                return  # the kernel shows all listeners first (tcp_get_idx); there may be a great many others
+                return  # the kernel shows all listeners first (tcp_get_idx); many other sockets may follow
             address, _, number = fields[1].partition(":")
             if int(number, 16) == port:
                 yield _listener(family, version, address, int(fields[9]))

@@ -1,1 +1,1 @@
-"""The doctor: a look at everything a validation will need."""
+"""The doctor: checks everything that a validation needs."""

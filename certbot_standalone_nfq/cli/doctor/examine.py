@@ -1,6 +1,6 @@
-"""A look at everything a validation will need, without a certificate authority and without changing anything.
+"""Check everything that a validation needs, without a CA and without changing anything.
 
-Only the self-test puts rules in place, in a network namespace of its own that ends with it. All takes under five
+Only the self-test adds rules, in a network namespace of its own that ends with it. All of it takes less than five
 seconds.
 """
 
@@ -22,7 +22,7 @@ from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
 
 _SECONDS = 3.5
-"""For everything, look-ups of names within it; what Python takes to start and to end comes on top."""
+"""For everything, including the look-ups of names; Python's start and end come on top."""
 _SECONDS_FOR_NAMES = 3.0
 
 
@@ -34,19 +34,19 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a name that is to be in the certificate")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a name for the certificate")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything, print it, and return the exit status: 1 if there is a fail, else 0."""
+    """Run all checks, print the findings, and return the exit status: 1 if there is a fail, else 0."""
     findings = list(examine(options.port, options.names, options.load_modules))
     sys.stdout.write(_as_json(findings) if options.json else "".join(map(_as_line, findings)))
     return int(any(finding.status is Status.FAIL for finding in findings))
 
 
 def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Finding]:
-    """Yield what is found about a port and names. What fails to be found out is a finding as well."""
+    """Yield what is found about a port and names. A check that fails is a finding as well."""
     deadline, names_deadline = Deadline(_SECONDS), Deadline(_SECONDS_FOR_NAMES)
     variants = reader.variants(deadline)
     inventory = kernel_modules.inventory()
@@ -71,24 +71,24 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
 
 
 def _unloaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[kernel_modules.Feature]:
-    """Return what of the kernel an interception by the first variant that can work would load."""
+    """Return what the first variant that can work would load into the kernel."""
     variant = next((each for each in variants if machine.works_with(inventory, each)), None)
     needed = machine.needed(variant) if variant else ()
     return [feature for feature in needed if inventory.presence(feature).would_load]
 
 
 def _guarded(check: str, find: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield a check's findings; if it breaks down, that is one more, and the others go on."""
+    """Yield a check's findings. If it raises an exception, that is a finding, and the other checks go on."""
     try:
         yield from find()
     except Exception as error:
         errors.raise_interruption(error)
-        yield warned(check, f"Could not be found out: {error!r}.", "Look into it by hand, and report this.")
+        yield warned(check, f"This check failed: {error!r}.", "Check this by hand, and report it.")
 
 
 def _as_line(finding: Finding) -> str:
     text = f"{finding.status.value}  {finding.check}: {finding.seen} {finding.cure}".rstrip()
-    # Names of programs, rules' comments and DNS are others' texts: nothing of theirs may command the terminal.
+    # Names of programs, comments of rules and DNS records are untrusted: they must not control the terminal.
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text) + "\n"
 
 

@@ -11,14 +11,14 @@ class Status(enum.Enum):
 
     PASS = "pass"
     WARN = "warn"
-    """It works, or may work, and somebody should know."""
+    """It works, or may work, but the user should know."""
     FAIL = "fail"
-    """As it is, a validation cannot succeed."""
+    """A validation cannot succeed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the output: what was looked at, what was seen, and what to do about it, in sentences."""
+    """One line of the output: what was checked, what was seen, and what to do about it, in sentences."""
 
     check: str
     status: Status
@@ -32,10 +32,10 @@ def passed(check: str, seen: str) -> Finding:
 
 
 def warned(check: str, seen: str, cure: str) -> Finding:
-    """Return a finding that somebody should know of."""
+    """Return a finding that the user should know."""
     return Finding(check, Status.WARN, seen, cure)
 
 
 def failed(check: str, seen: str, cure: str) -> Finding:
-    """Return a finding that stands in the way of a validation."""
+    """Return a finding that prevents a validation."""
     return Finding(check, Status.FAIL, seen, cure)

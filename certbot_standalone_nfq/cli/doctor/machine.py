@@ -21,7 +21,7 @@ _DISTRIBUTIONS_KERNEL = "Boot your distribution's own kernel, with all its modul
 
 
 def capabilities() -> Iterator[Finding]:
-    """Look for the capabilities that the plugin needs, and for what they count here."""
+    """Check the capabilities that the plugin needs, and whether they have an effect here."""
     try:
         privileges.require_linux()
         privileges.require_capabilities()
@@ -32,7 +32,7 @@ def capabilities() -> Iterator[Finding]:
 
 
 def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
-    """Look for what an interception needs of the kernel, and for what makes it cost less, with the program at hand."""
+    """Check what the first program that can work needs of the kernel, and what the prefilter needs."""
     variant = next((each for each in variants if works_with(inventory, each)), variants[0] if variants else None)
     required = _required(variant)
     preferred = () if variant and variant.backend == NFT else kernel_modules.FOR_PREFILTER
@@ -50,7 +50,7 @@ def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
         yield warned(
             "kernel",
             f"{Presence.UNKNOWN.value}: {', '.join(unknown)}.",
-            "Run this with --load-modules: its self-test will tell.",
+            "Run this with --load-modules: the self-test then shows whether they work.",
         )
     there = [
         f"{presence.value}: {', '.join(feature.module for feature, found in presences.items() if found is presence)}"
@@ -62,17 +62,17 @@ def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
 
 
 def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
-    """Look for an iptables or an nft that works, and for rules in both variants of iptables."""
+    """Check for an iptables or nft that works, and for rules in both variants of iptables."""
     if not variants:
         yield failed(
             "tools",
-            "Found no program iptables, with its -save and -restore, and no nft, neither on PATH nor in sbin.",
+            "Found neither iptables, with iptables-save and iptables-restore, nor nft in PATH or the sbin directories.",
             _INSTALL,
         )
         return
     complaints = {shown.backend: shown.complaint for shown in rules if shown.complaint}
     if privileges.missing_capabilities():
-        complaints = {}  # they would all be about that
+        complaints = {}  # each would be about that
     first: Variant | None = None
     for variant in variants:
         complaint = variant.complaint or complaints.get(variant.backend, "")
@@ -88,29 +88,27 @@ def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Find
     if all(any(shown.any for shown in rules if shown.backend == backend) for backend in (NF_TABLES, LEGACY)):
         yield warned(
             "tools",
-            "Both variants, nf_tables and legacy, hold rules, and packets have to get by both.",
-            "Find out which program uses which, and let all use one; the plugin works either way.",
+            "Both variants of iptables, nf_tables and legacy, have rules, and packets must pass both.",
+            "Find out which program uses which variant, and make all use the same. The plugin works in either case.",
         )
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The self-test under way, or why it was left out."""
+    """The running self-test, or why it was skipped."""
 
     run: PrivateRun | None
-    left_out: Finding | None = None
+    skipped: Finding | None = None
 
 
 def start_self_test(variants: list[Variant], inventory: Inventory, may_load: bool) -> SelfTest:
-    """Start the self-test, if there is all it takes. To be called before there are threads."""
+    """Start the self-test if that is possible. Must be called before there are threads, as it forks."""
     missing = [*privileges.missing_capabilities(), *([] if privileges.may_make_namespaces() else ["CAP_SYS_ADMIN"])]
     if missing:
-        return _left_out(
-            f"it takes {' and '.join(missing)} to test in a network namespace of its own.", "Run this as root."
-        )
+        return _skipped(f"it needs {' and '.join(missing)} for a network namespace of its own.", "Run this as root.")
     sound = [variant for variant in variants if not variant.complaint]
     if not sound:
-        return _left_out("there is no iptables and no nft that works.", _INSTALL)
+        return _skipped("no iptables or nft works.", _INSTALL)
     usable = [variant for variant in sound if works_with(inventory, variant)] or sound
     if may_load:
         return SelfTest(PrivateRun(self_test.intercept, AUTO))
@@ -120,18 +118,18 @@ def start_self_test(variants: list[Variant], inventory: Inventory, may_load: boo
         if not would_load:
             return SelfTest(PrivateRun(self_test.intercept_without_loading, variant.name))
         unloaded = unloaded or would_load
-    return _left_out(
+    return _skipped(
         f"it would load kernel modules: {', '.join(unloaded)}.",
         "Run this with --load-modules, which loads what the first validation would load.",
     )
 
 
-def _left_out(why: str, cure: str) -> SelfTest:
-    return SelfTest(None, warned("self-test", f"Left out, as {why}", cure))
+def _skipped(why: str, cure: str) -> SelfTest:
+    return SelfTest(None, warned("self-test", f"Skipped: {why}", cure))
 
 
 def needed(variant: Variant) -> tuple[Feature, ...]:
-    """Return what an interception by a variant uses of the kernel."""
+    """Return what the plugin uses of the kernel with this variant."""
     if variant.backend == NFT:
         return _required(variant)
     backend: tuple[Feature, ...] = kernel_modules.OF_IPTABLES_NFT
@@ -141,7 +139,7 @@ def needed(variant: Variant) -> tuple[Feature, ...]:
 
 
 def works_with(inventory: Inventory, variant: Variant) -> bool:
-    """Tell whether a kernel may have all that nothing works without by a variant."""
+    """Whether the kernel may support everything that this variant requires."""
     return not any(inventory.presence(feature) is Presence.NOT_FOUND for feature in _required(variant))
 
 
@@ -153,10 +151,10 @@ def _required(variant: Variant | None) -> tuple[Feature, ...]:
 
 
 def self_test_result(test: SelfTest, seconds: float) -> Iterator[Finding]:
-    """Wait for the self-test, so many seconds at most, and say what came of it."""
+    """Wait for the self-test, at most this many seconds, and yield its result."""
     if not test.run:
-        assert test.left_out
-        yield test.left_out
+        assert test.skipped
+        yield test.skipped
         return
     try:
         outcome: self_test.Outcome = test.run.result(seconds)
@@ -164,7 +162,7 @@ def self_test_result(test: SelfTest, seconds: float) -> Iterator[Finding]:
         yield warned(
             "self-test",
             f"Did not end within {seconds:.1f} seconds.",
-            "Try again; if it stays so, see whether another program holds /run/xtables.lock.",
+            "Try again. If this happens again, check whether another program holds /run/xtables.lock.",
         )
         return
     except Failed as error:
@@ -186,7 +184,7 @@ def _exchange(exchange: self_test.Exchange) -> Finding:
         return failed(
             "self-test",
             f"IPv{exchange.version}: {exchange.problem}.",
-            "See what the packets of a local connection meet: rules of a security module, a BPF program, a sysctl.",
+            "Check what may drop packets of local connections: a security module, a BPF program, a sysctl.",
         )
     return passed(
         "self-test",

@@ -1,4 +1,4 @@
-"""Whether names lead here, and whether their CAA records allow http-01."""
+"""Whether names point to this machine, and whether their CAA records allow http-01."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DNS_SECONDS = 2.0
 _NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 Answer = Callable[[Service], Iterator[Finding]]
-"""What a look-up found, as findings once it is known who serves the port."""
+"""Makes findings of what a look-up found, once it is known who serves the port."""
 
 
 class Lookups:
-    """The look-ups of all names, each on a thread of its own, as a resolver may take any time."""
+    """The look-ups of all names, each on its own thread, as a resolver has no time limit."""
 
     def __init__(self, names: list[str]) -> None:
         self._names = names
@@ -51,7 +51,9 @@ class Lookups:
             if (name, check) in answers:
                 yield from answers[name, check](served)
             else:
-                yield warned(check, f"{name}: the look-up did not end in time.", "See whether the nameserver answers.")
+                yield warned(
+                    check, f"{name}: the look-up did not end in time.", "Check whether the nameserver answers."
+                )
 
 
 def _addresses(name: str) -> Answer:
@@ -62,10 +64,10 @@ def _addresses(name: str) -> Answer:
     except socket.gaierror as error:
         if error.errno in _NOT_FOUND:
             return _always(
-                failed("name", f"{name} has no address.", "Give it an A record, or AAAA, that leads to this machine.")
+                failed("name", f"{name} has no address.", "Add an A or AAAA record with an address of this machine.")
             )
         return _always(
-            warned("name", f"{name}: the look-up failed ({error.strerror}).", "See whether the nameserver answers.")
+            warned("name", f"{name}: the look-up failed ({error.strerror}).", "Check whether the nameserver answers.")
         )
     except (UnicodeError, ValueError, OSError):
         return _always(failed("name", f"{name!r} cannot be looked up.", "Give a domain name."))
@@ -93,34 +95,35 @@ def _address(name: str, address: str, local: bool | None, served: Service) -> Fi
         return _loopback(f"{seen}, a loopback address", named)
     if local is None:
         return warned(
-            "name", f"{seen}; whether that is this machine's cannot be told{unserved}.", "Compare with `ip address`."
+            "name", f"{seen}; cannot determine whether that is this machine's{unserved}.", "Compare with `ip address`."
         )
     if not local:
+        otherwise = "correct the record" if named else "run this on the machine that has it"
         return warned(
             "name",
             f"{seen}, not an address of this machine{unserved}.",
-            f"This is fine if a router forwards it here; else {'correct the record' if named else 'ask there'}.",
+            f"This is fine if a router forwards it here. Otherwise {otherwise}.",
         )
     if not served.reachable(address):
         return warned(
             "name",
-            f"{seen}, an address of this machine, and nothing listens there on port {served.port}.",
-            "Certbot accepts connections there itself while it validates. If visitors are to be served, let the web "
-            f"server listen on it{f', or take the {record} record away' if named else ''}.",
+            f"{seen}, an address of this machine, but nothing listens there on port {served.port}.",
+            "Certbot accepts connections there while it validates. To serve visitors, make the web server listen on it"
+            f"{f', or remove the {record} record' if named else ''}.",
         )
     if not served.surely_reachable(address):
-        may = "which is served if what listens on [::] did not choose IPv6 alone"
+        may = "which is served unless the program on [::] accepts IPv6 only"
         return passed("name", f"{seen}, an address of this machine, {may}.")
     return passed("name", f"{seen}, an address of this machine where something listens.")
 
 
 def _loopback(seen: str, named: bool) -> Finding:
     if not named:
-        return failed("name", f"{seen}.", "Give an address that the authority can reach.")
+        return failed("name", f"{seen}.", "Give an address that the CA can reach.")
     return warned(
         "name",
-        f"{seen}: most likely from /etc/hosts, which hides the records.",
-        "Look the name up elsewhere; the authority asks the DNS.",
+        f"{seen}: probably from /etc/hosts, which hides the DNS records.",
+        "Look the name up on another machine: the CA asks the DNS.",
     )
 
 
@@ -133,27 +136,27 @@ def _caa(name: str) -> Answer:
         owner, records = caa.caa_records(name[2:] if name.startswith("*.") else name, _DNS_SECONDS)
     except caa.Unreadable as error:
         return _always(
-            warned("CAA", f"{name}: could not be read: {error}.", "See whether the nameserver answers for type CAA.")
+            warned("CAA", f"{name}: could not be read: {error}.", "Check whether the nameserver answers for type CAA.")
         )
     except Exception as error:
         errors.raise_interruption(error)
         return _always(warned("CAA", f"{name}: could not be read: {error!r}.", "Ask for it with dig."))
     if not records:
-        return _always(passed("CAA", f"{name} has no CAA records: every authority may issue."))
+        return _always(passed("CAA", f"{name} has no CAA records: any CA may issue."))
     shown = ", ".join(f'{record.tag} "{record.value}"' for record in records)
     issue = [record.value for record in records if record.tag == "issue"]
     seen = f"{name}: CAA records of {owner}: {shown}."
     if not issue or any(allows_http01(value) for value in issue):
         return _always(passed("CAA", seen))
-    return _always(failed("CAA", f"{seen} None allows http-01.", "Add an issue record for your authority."))
+    return _always(failed("CAA", f"{seen} None allows http-01.", "Add an issue record for your CA."))
 
 
 def allows_http01(value: str) -> bool:
-    """Tell whether an issue record's value names an authority, and http-01 is among its methods (RFC 8657)."""
-    authority, *parameters = (part.strip() for part in value.split(";"))
+    """Whether an issue record's value names a CA, with http-01 among its methods (RFC 8657)."""
+    ca, *parameters = (part.strip() for part in value.split(";"))
     methods = [
         part.partition("=")[2].strip()
         for part in parameters
         if part.partition("=")[0].strip().lower() == "validationmethods"
     ]
-    return bool(authority) and all("http-01" in each.split(",") for each in methods)
+    return bool(ca) and all("http-01" in each.split(",") for each in methods)

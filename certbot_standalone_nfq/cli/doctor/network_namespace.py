@@ -1,6 +1,6 @@
-"""A function in a process and a network namespace of its own, which end together.
+"""Runs a function in a process and a network namespace of its own, which end together.
 
-The namespace has a loopback interface and nothing else. Whatever the function does to the network, it does there.
+The namespace has a loopback interface and nothing else. All that the function does to the network stays in it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Failed(Exception):
 
 
 class PrivateRun:
-    """A function's run, from its start until its result is taken."""
+    """A function's run, from its start until its result is read."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Start it. To be called before this process starts threads, as it is forked."""
+        """Start it. Must be called before this process starts threads, as it forks."""
         context = multiprocessing.get_context("fork")
         self._results, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_run, args=(sender, function, arguments), daemon=True)
@@ -44,7 +44,7 @@ class PrivateRun:
         sender.close()
 
     def result(self, seconds: float) -> Any:
-        """Wait for the function's result and return it; its process is gone then.
+        """Wait for the function's result and return it; its process has ended then.
 
         Raises TimeoutError if it takes longer, and Failed.
         """
@@ -76,7 +76,7 @@ def _run(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) 
 
 
 def enter() -> None:
-    """Give this thread a new network namespace whose loopback interface is up. Raises OSError."""
+    """Move this thread to a new network namespace whose loopback interface is up. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET):
         number = ctypes.get_errno()
@@ -88,8 +88,8 @@ def enter() -> None:
 
 
 def forbid_loading_modules() -> None:
-    """Let no program that this process starts from now on load kernel modules by itself.
+    """Keep programs that this process starts from loading kernel modules themselves.
 
-    Without CAP_SETPCAP that has no effect. Who lacks that lacks CAP_SYS_MODULE, too, short of being made so on purpose.
+    This has no effect without CAP_SETPCAP. A process without CAP_SETPCAP normally lacks CAP_SYS_MODULE too.
     """
     ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_SYS_MODULE, 0, 0, 0)

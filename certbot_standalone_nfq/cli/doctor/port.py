@@ -1,4 +1,4 @@
-"""What happens at the port: who listens, what the firewall says, and who else has a hand in it."""
+"""The port: who listens, what the firewall does, and which other programs are involved."""
 
 from __future__ import annotations
 
@@ -20,49 +20,48 @@ from certbot_standalone_nfq.wire.addresses import VERSIONS
 
 
 def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:
-    """Say who listens, by whom packets are led elsewhere, and what follows for each IP version."""
+    """Report who listens, which rules redirect the port, and what is missing for an IP version."""
     for rule in dict.fromkeys(served.translations.values()):
-        yield passed("listener", f"Connections to port {served.port} are led elsewhere by a rule: {rule.text}")
+        yield passed("listener", f"A rule redirects connections to port {served.port}: {rule.text}")
     owners = processes.socket_owners({listener.inode for listener in served.listeners}, deadline)
     outside = [listener for listener in served.listeners if not listener.loopback]
     if outside:
         yield passed("listener", " ".join(dict.fromkeys(_describe(each, served.port, owners) for each in outside)))
     elif not served.translations:
-        where = "but on the loopback interface " if served.listeners else ""
+        where = "except on the loopback interface " if served.listeners else ""
         yield warned(
             "listener",
-            f"Nothing listens on TCP port {served.port} {where}and no rule leads its connections elsewhere.",
-            "If there is a web server, start it; where there is none, Certbot accepts connections itself while it "
-            "validates.",
+            f"Nothing listens on TCP port {served.port} {where}and no rule redirects its connections.",
+            "Start the web server if there is one. Without one, Certbot accepts connections itself while it validates.",
         )
     if served.has(6) and not served.has(4):
         yield warned(
-            "listener", "Nothing listens on IPv4.", "Let the web server listen on IPv4, if names have A records."
+            "listener", "Nothing listens on IPv4.", "Make the web server listen on IPv4 if names have A records."
         )
 
 
 def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
-    owner = owners.get(listener.inode) or "a program that is not shown to this user"
+    owner = owners.get(listener.inode) or "a program that this user cannot see"
     if listener.version == 4:
         return f"{owner} listens on {listener.address}:{port}."
-    note = ", and so on IPv4 unless it chose IPv6 alone" if listener.anywhere else ""
+    note = ", and on IPv4 unless it accepts IPv6 only" if listener.anywhere else ""
     return f"{owner} listens on [{listener.address}]:{port}{note}."
 
 
 def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
-    """Say what the rules that were shown do with packets to the port, where that is plain."""
+    """Report what the rules do with packets to the port, if that is clear."""
     port, elsewhere = served.port, frozenset(served.translations)
     for shown in rules:
         if shown.complaint:
             yield warned(
                 "firewall",
                 f"The rules could not be read: {shown.program}: {shown.complaint}.",
-                "Run this as root, or that program by hand.",
+                "Run this as root, or run that program by hand.",
             )
     plain = True
     if elsewhere:
         versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
-        yield passed("firewall", f"{versions}: not looked at, as the port is led elsewhere, where other rules hold.")
+        yield passed("firewall", f"{versions}: not checked, as the port is redirected and other rules apply there.")
     for table in tables_of(rules):
         if table.versions <= elsewhere:
             continue
@@ -72,21 +71,21 @@ def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
             else:
                 plain = False
                 yield warned(
-                    "firewall", f"{judgement.seen}.", f"Let TCP port {port} in, if it is not by a rule of another kind."
+                    "firewall", f"{judgement.seen}.", f"Allow TCP port {port}, unless another rule already does."
                 )
     if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules):
-        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none loaded"
-        yield passed("firewall", f"No rule was seen that refuses port {port} ({names}).")
+        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none"
+        yield passed("firewall", f"No rule was found that refuses port {port} ({names}).")
 
 
 def queues(rules: list[Rules]) -> Iterator[Finding]:
-    """Look for other programs that take packets from queues, and for what dead runs of this plugin left behind."""
+    """Check for other programs that listen to packet queues, and for leftovers of dead runs of this plugin."""
     bound = state.bound_queues() if state.has_queues() else set()
     run_ids: set[RunId] = set()
     for shown in rules:
         run_ids |= iptables_rules.run_ids(shown.text) | nftables_rules.run_ids(shown.text)
     if bound is None:
-        yield warned("queues", "Which packet queues are in use is not shown to this user.", "Run this as root.")
+        yield warned("queues", "This user cannot see which packet queues are in use.", "Run this as root.")
         return
     for run_id in sorted(run_ids):
         yield _run_of_ours(run_id, alive=run_id.queue in bound)
@@ -94,7 +93,7 @@ def queues(rules: list[Rules]) -> Iterator[Finding]:
     if others:
         yield passed("queues", f"Other programs listen to packet queues: {', '.join(map(str, others))}.")
     if not run_ids and not others:
-        yield passed("queues", "Nobody listens to packet queues, and no run of this plugin left rules behind.")
+        yield passed("queues", "No program listens to a packet queue, and no run of this plugin left rules behind.")
     yield from _dead_ends(rules, bound)
 
 
@@ -103,29 +102,29 @@ def _run_of_ours(run_id: RunId, alive: bool) -> Finding:
         return warned(
             "queues",
             f"A run of this plugin is under way (queue {run_id.queue}).",
-            "Nothing, if it ends soon; several runs at once do not disturb each other.",
+            "Nothing to do: several runs at once do not interfere.",
         )
     return warned(
         "queues",
-        f"An interrupted run of this plugin left rules behind (queue {run_id.queue}, nobody listens to it).",
-        "Nothing: packets pass by them, and the next run removes them.",
+        f"An interrupted run of this plugin left rules behind (queue {run_id.queue}, without a listener).",
+        "Nothing to do: packets bypass them, and the next run removes them.",
     )
 
 
 def _dead_ends(rules: list[Rules], bound: set[int]) -> Iterator[Finding]:
-    """Find rules that hand packets to a queue that nobody listens to, where they are dropped."""
+    """Check for rules that send packets to a queue without a listener, where they are dropped."""
     for table in tables_of(rules):
         for rule in table.rules:
             if rule.queues and not rule.bypass and not bound & set(range(rule.queues[0], rule.queues[1] + 1)):
                 yield warned(
                     "queues",
-                    f"A rule hands packets to a queue that nobody listens to, which drops them: {rule.text}.",
-                    "Start the program that it is for, or remove it.",
+                    f"A rule sends packets to a queue without a listener, which drops them: {rule.text}.",
+                    "Start the program that the queue is for, or remove the rule.",
                 )
 
 
 def clients() -> Iterator[Finding]:
-    """Look for other ACME clients that are running."""
+    """Check for other ACME clients that are running."""
     running: list[str] = []
     with contextlib.suppress(OSError):
         running = processes.acme_clients()
@@ -135,5 +134,5 @@ def clients() -> Iterator[Finding]:
     yield warned(
         "clients",
         f"Running: {', '.join(running)}.",
-        "Let it end first if it is Certbot, which runs one at a time; others do not disturb, as tokens differ.",
+        "If it is Certbot, wait for it: only one instance can run. Other clients do not interfere.",
     )

@@ -1,4 +1,4 @@
-"""A real interception, end to end, in a network namespace that nobody else is in."""
+"""A challenge requested and answered, in a network namespace that no other process is in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOPBACK = {4: (socket.AF_INET, "127.0.0.1"), 6: (socket.AF_INET6, "::1")}
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request by one IP version: how long its answer took in milliseconds, or what went wrong."""
+    """One request over one IP version: how long its answer took, in milliseconds, or what went wrong."""
 
     version: int
     milliseconds: float
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def intercept_without_loading(firewall: str) -> Outcome:
-    """Intercept, and have no modules loaded where the kernel turns out to lack one. Otherwise like `intercept`."""
+    """Like `intercept`, but load no kernel modules if some are missing."""
     forbid_loading_modules()
     return intercept(firewall)
 

@@ -1,1 +1,1 @@
-"""Other programs' firewall rules, read once and judged as far as they are plain."""
+"""Other programs' firewall rules: how they are read, and what can be told from them."""

@@ -1,4 +1,4 @@
-"""The reading of what iptables-save prints. Nothing here runs a program."""
+"""Parses the output of iptables-save. Runs no program."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ALL_BITS = "0xffffffff"
 
 
 def tables(saved: str, program: str, version: int) -> list[Table]:
-    """Return the tables that a program showed for an IP version, in their order."""
+    """Return the tables in a program's output for an IP version, in their order."""
     found: list[Table] = []
     name = ""
     hooks: list[Hook] = []
@@ -71,7 +71,7 @@ def _rule(line: str, program: str, table: str) -> Rule:
 def _words(line: str) -> list[str]:
     try:
         return shlex.split(line)
-    except ValueError:  # a comment with a quotation mark in it, escaped as shells do not
+    except ValueError:  # a comment with a quotation mark, escaped in a way that shells do not know
         return line.split()
 
 
@@ -80,7 +80,7 @@ def _after(words: list[str], options: tuple[str, ...]) -> str:
 
 
 def _is_unconditional(words: list[str]) -> bool:
-    """Whether a rule has nothing but its target, besides comments and being for TCP."""
+    """Whether a rule has a target and nothing else, except comments and being for TCP."""
     at = 2
     while at < len(words) and words[at : at + 2] in (["-p", "tcp"], ["-m", "tcp"], ["-m", "comment"]):
         at += 4 if words[at + 1] == "comment" else 2

@@ -1,4 +1,4 @@
-"""The reading of what `nft --json list ruleset` prints (libnftables-json(5)). Nothing here runs a program."""
+"""Parses the output of `nft --json list ruleset` (libnftables-json(5)). Runs no program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Key = tuple[str, str]
 
 
 class _Ruleset:
-    """What was listed, taken apart."""
+    """The objects of a listing, by kind."""
 
     def __init__(self, listing: str) -> None:
         items = json.loads(listing)["nftables"]
@@ -43,7 +43,7 @@ class _Ruleset:
         }
 
     def elements(self, rule: dict[str, Any], value: Any) -> list[Any]:
-        """Return what is in a set or map, given in place or by its name after an @; a value is a set of its own."""
+        """Return the elements of a set or map, anonymous or named after an @. Another value is one element."""
         if isinstance(value, str) and value.startswith("@"):
             return list(self._elements.get((rule["family"], rule["table"], value[1:]), []))
         if isinstance(value, dict) and "set" in value:
@@ -52,10 +52,10 @@ class _Ruleset:
 
 
 def tables(listing: str, without_iptables: bool) -> list[Table]:
-    """Return all tables, without those that iptables shows as its own if so wished.
+    """Return all tables, optionally without those that iptables shows as its own.
 
-    Those of other families than IP hold for no version. Raises ValueError, KeyError, TypeError or AttributeError for a
-    listing that is none.
+    Those of families other than IP apply to no IP version. Raises ValueError, KeyError, TypeError or AttributeError if
+    the listing is malformed.
     """
     ruleset = _Ruleset(listing)
     names = dict.fromkeys((chain["family"], chain["table"]) for chain in ruleset.chains)
@@ -63,7 +63,7 @@ def tables(listing: str, without_iptables: bool) -> list[Table]:
 
 
 def _is_of_iptables(ruleset: _Ruleset, key: _Key) -> bool:
-    """Whether a table is iptables-nft's: by its name, and chains named after hooks as only iptables does."""
+    """Whether a table is iptables-nft's: it has one of its names, and chains named after hooks in capitals."""
     hooks = [chain for chain in ruleset.chains if (chain["family"], chain["table"]) == key and "hook" in chain]
     return key[1] in _OF_IPTABLES and all(chain["name"] == chain["hook"].upper() for chain in hooks)
 
@@ -84,7 +84,7 @@ def _table(ruleset: _Ruleset, key: _Key) -> Table:
 
 
 def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
-    """Yield a rule; one with a map of verdicts as a rule for each of its elements."""
+    """Yield a rule; one with a verdict map yields a rule for each element."""
     where = f"nft table {listed['family']} {listed['table']}, chain {listed['chain']}, handle {listed.get('handle')}"
     queue = next((statement["queue"] or {} for statement in listed["expr"] if "queue" in statement), None)
     rule = Rule(
@@ -100,14 +100,14 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
 
 
 def _effects(ruleset: _Ruleset, listed: dict[str, Any], rule: Rule) -> Iterator[Rule]:
-    """Yield a rule with each of its effects on TCP, and the ports that they are for."""
+    """Yield the rule once for each effect that it has on TCP, with the ports that the effect applies to."""
     ports: list[tuple[int, int]] = []
     unconditional = True
     for statement in listed["expr"]:
         kind, content = next(iter(statement.items()))
         if kind == "match" and content["left"] == _PROTOCOL:
             if "tcp" not in ruleset.elements(listed, content["right"]) or content["op"] not in _EQUAL:
-                return  # it does nothing to TCP
+                return  # it does not apply to TCP
         elif kind == "match":
             unconditional = False
             if _is_port(content["left"]) and content["op"] in _EQUAL:
@@ -143,7 +143,7 @@ def _is_port(expression: Any) -> bool:
 
 
 def _ranges(values: list[Any]) -> list[tuple[int, int]]:
-    """Return the ranges of ports among a set's elements; an element may carry a comment or a timeout."""
+    """Return the ranges of ports among a set's elements; an element may have a comment or a timeout."""
     found = []
     for value in values:
         bare = value["elem"]["val"] if isinstance(value, dict) and "elem" in value else value

@@ -1,7 +1,7 @@
-"""The programs that show firewall rules: which are there, and what they show.
+"""The programs that show firewall rules: which are installed, and what they show.
 
-None is run that would have the kernel load a module: the legacy variant's tables are shown only where the kernel has
-some, and nf_tables' only where it is loaded.
+None is run that would make the kernel load a module: the legacy variant's tables are read only if the kernel has some,
+and nf_tables' only if it is loaded.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _SECONDS_PER_PROGRAM = 1.0
 
 @dataclass(frozen=True)
 class Variant:
-    """A program to put rules in place with: its path and version, and which of the kernel's interfaces it uses."""
+    """A program that can add rules: its path and version, and which of the kernel's interfaces it uses."""
 
     name: str
-    """The firewall option's value for it."""
+    """As in the firewall option."""
     path: str
     version: str
     backend: str
     complaint: str = ""
-    """Why it cannot be used, in words, or nothing."""
+    """Why it cannot be used, in words; empty if it can."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Rules:
 
     @property
     def any(self) -> bool:
-        """Whether there are any rules, or policies but to accept."""
+        """Whether there are any rules, or policies other than to accept."""
         return any(table.rules or any(hook.refuses for hook in table.hooks) for table in self.tables)
 
 
 def variants(deadline: Deadline) -> list[Variant]:
-    """Return the programs that the plugin would try, in its order, as far as they are there."""
+    """Return the installed programs that the plugin would try, in its order."""
     found: list[Variant] = []
     for name in FIREWALLS:
         if name == NFTABLES:
@@ -87,7 +87,7 @@ def read_rules(variants_: list[Variant], nf_tables: Presence, deadline: Deadline
                 found += _saved(variant, version, deadline)
     nft = find_program("nft")
     if nf_tables is Presence.UNKNOWN:
-        found.append(Rules("nft", NFT, (), complaint="whether the kernel has nf_tables loaded is not shown here"))
+        found.append(Rules("nft", NFT, (), complaint="cannot determine whether the kernel has nf_tables loaded"))
     elif nft and nf_tables.ready:
         found.append(_listed(nft, NF_TABLES in by_backend, deadline))
     return found
@@ -98,7 +98,7 @@ def _has_legacy_tables(version: int) -> bool:
     try:
         return bool(names.read_text(encoding="ascii").strip())
     except PermissionError:
-        return True  # asking will say the same, in words
+        return True  # the program will say so in words
     except OSError:
         return False
 
@@ -114,7 +114,7 @@ def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Rules]:
     try:
         tables = iptables_save.tables(output.stdout, program, version)
     except (ValueError, IndexError):
-        return [Rules(program, variant.backend, (), output.stdout, "what it showed could not be read")]
+        return [Rules(program, variant.backend, (), output.stdout, "its output could not be parsed")]
     return [Rules(program, variant.backend, tuple(tables), output.stdout)]
 
 
@@ -125,7 +125,7 @@ def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Rules:
     try:
         tables = nft_json.tables(output.stdout, without_iptables)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return Rules("nft", NFT, (), output.stdout, "what it showed could not be read")
+        return Rules("nft", NFT, (), output.stdout, "its output could not be parsed")
     return Rules("nft", NFT, tuple(tables), output.stdout)
 
 

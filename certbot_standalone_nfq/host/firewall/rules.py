@@ -58,7 +58,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Hook:
-    """A chain that packets come into from the network: for this machine, or before it is known for whom."""
+    """A chain that packets enter from the network: for this machine, or before routing has decided."""
 
     chain: str
     for_us: bool
@@ -68,7 +68,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of rules: whose it is in words, the IP versions it holds for, and the chains that packets come into."""
+    """A table of rules: its name in words, the IP versions that it applies to, and the chains that packets enter."""
 
     name: str
     versions: frozenset[int]
@@ -81,7 +81,7 @@ class Table:
         return frozenset(rule.chain for rule in self.rules)
 
     def incoming(self) -> Iterator[Rule]:
-        """Yield the rules that packets from the network can come by, in no certain order."""
+        """Yield the rules that packets from the network can reach, in no particular order."""
         chains = {hook.chain for hook in self.hooks}
         pending = set(chains)
         while pending:
@@ -97,14 +97,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a table does with a port, in words, and whether that lets it be reached as far as can be seen."""
+    """What a table does with a port, in words, and whether packets to the port probably pass."""
 
     open: bool
     seen: str
 
 
 def judge(table: Table, port: int) -> list[Judgement]:
-    """Say what is plain about a port: of each rule that refuses it, and of what refuses all that is not named."""
+    """Judge a port: by a rule that refuses it, and by what refuses everything that no rule names."""
     naming = [rule for rule in table.incoming() if rule.names(port)]
     refusing = next((rule for rule in naming if rule.effect is Effect.REFUSE), None)
     judgements = [Judgement(False, f"A rule refuses port {port}: {refusing.text}")] if refusing else []
@@ -116,20 +116,20 @@ def judge(table: Table, port: int) -> list[Judgement]:
         if admitting:
             judgements.append(Judgement(True, f"{last_word}, and a rule names port {port}: {admitting.text}"))
         else:
-            judgements.append(Judgement(False, f"{last_word}, and no rule that packets come by names port {port}"))
+            judgements.append(Judgement(False, f"{last_word}, and no rule in their path names port {port}"))
     return judgements
 
 
 def _last_word(table: Table, hook: Hook) -> str:
-    """Say what refuses packets that no rule speaks of, or nothing if they are let in."""
+    """Return what refuses packets that no rule names, in words; empty if they are accepted."""
     rule = _decisive(table, hook.chain, set())
     if rule:
-        return "" if rule.effect is Effect.ACCEPT else f"All that comes as far is refused by {rule.text}"
+        return "" if rule.effect is Effect.ACCEPT else f"All other packets are refused by {rule.text}"
     return f"The policy of {hook.chain} in {table.name} is DROP" if hook.refuses else ""
 
 
 def _decisive(table: Table, chain: str, seen: set[str]) -> Rule | None:
-    """Return the first rule that decides on every packet which comes as far in a chain, if there is one."""
+    """Return the first rule of a chain that decides on every packet that reaches it, if there is one."""
     seen.add(chain)
     for rule in table.rules:
         if rule.chain != chain or not rule.unconditional:
@@ -143,7 +143,7 @@ def _decisive(table: Table, chain: str, seen: set[str]) -> Rule | None:
 
 
 def translations(tables: list[Table], port: int, version: int) -> list[Rule]:
-    """Return the rules that lead packets for a port elsewhere, for an IP version."""
+    """Return the rules that redirect packets for a port, for an IP version."""
     return [
         rule
         for table in tables

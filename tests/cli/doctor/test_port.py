@@ -39,14 +39,14 @@ def test_of_a_server_on_any_ipv6_address_it_does_not_claim_to_know_about_ipv4(
     with nginx(server, tmp_path / "nginx", listen="listen [::]:80 ipv6only=off;"):
         report = doctor.examine(server, NAME)
     assert report.bad == []
-    assert "on IPv4 unless it chose IPv6 alone" in report.seen("listener")
-    assert "which is served if what listens on [::] did not choose IPv6 alone" in report.seen("name")
+    assert "on IPv4 unless it accepts IPv6 only" in report.seen("listener")
+    assert "which is served unless the program on [::] accepts IPv6 only" in report.seen("name")
 
 
 def test_a_server_that_only_this_machine_reaches_does_not_count(pair: tuple[Host, Host], tmp_path: Path) -> None:
     with nginx(pair[1], tmp_path / "nginx", listen="listen 127.0.0.1:80;"):
         report = doctor.examine(pair[1])
-    assert "but on the loopback interface" in report.seen("listener", "warn")
+    assert "except on the loopback interface" in report.seen("listener", "warn")
 
 
 def test_a_published_container_port_counts_as_listening(lonely_host: Host) -> None:
@@ -71,7 +71,7 @@ def test_a_policy_that_drops_is_a_warning_unless_a_rule_names_the_port(server: H
     server.run("iptables", "-P", "INPUT", "DROP")
     seen = doctor.examine(server).seen("firewall", "warn")
     assert "The policy of INPUT in table filter of iptables is DROP" in seen
-    assert "no rule that packets come by names port 80" in seen
+    assert "no rule in their path names port 80" in seen
     server.run("iptables", "-A", "INPUT", "-p", "tcp", "-m", "multiport", "--dports", "443,80", "-j", "ACCEPT")
     report = doctor.examine(server)
     assert report.seen("firewall", "warn") == ""
@@ -126,7 +126,7 @@ def test_other_queues_are_shown_and_rules_to_queues_without_a_listener(server: H
         report = doctor.examine(server)
     assert "Other programs listen to packet queues: 7." in report.seen("queues", "pass")
     assert report.seen("queues", "warn") == ""
-    assert "nobody listens to, which drops them" in doctor.examine(server).seen("queues", "warn")
+    assert "queue without a listener, which drops them" in doctor.examine(server).seen("queues", "warn")
 
 
 def test_another_acme_client_of_this_host_is_shown(server: Host, pair: tuple[Host, Host], tmp_path: Path) -> None:
