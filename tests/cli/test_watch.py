@@ -154,7 +154,10 @@ def test_nothing_that_is_sent_to_us_gets_to_the_terminal_as_it_is() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    watch = Watch(set(), lambda _: None, lambda _: "nobody")
+    lines: list[str] = []
+    watch = Watch(set(), lines.append, lambda _: "nobody")
     for number in range(MAX_WAITING + 10):
         watch.observe(seen(request("t"), port=number))
-    assert len(watch._waiting) == MAX_WAITING
+    lines.clear()
+    watch.expire(200.0)
+    assert len(lines) == MAX_WAITING

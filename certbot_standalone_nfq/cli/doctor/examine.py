@@ -51,7 +51,7 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     variants = reader.variants(deadline)
     inventory = kernel_modules.inventory()
     if load_modules:
-        kernel_modules.load(*_unloaded(variants, inventory))
+        kernel_modules.load(*to_be_loaded(variants, inventory))
         inventory = kernel_modules.inventory()
     # Forks, so it comes before the threads that look names up; their results come last.
     self_test = machine.start_self_test(variants, inventory, load_modules)
@@ -70,7 +70,7 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
     yield from _guarded("name", lambda: lookups.findings(served, names_deadline))
 
 
-def _unloaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[kernel_modules.Feature]:
+def to_be_loaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[kernel_modules.Feature]:
     """Return what the first variant that can work would load into the kernel."""
     variant = next((each for each in variants if machine.works_with(inventory, each)), None)
     needed = machine.needed(variant) if variant else ()

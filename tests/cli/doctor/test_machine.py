@@ -99,8 +99,8 @@ def test_the_self_test_can_load_modules_only_if_told_to(
 
 def test_what_is_loaded_if_told_to_is_what_an_interception_would_load() -> None:
     unloaded = inventory(xt_bpf=False, nft_compat=False, xt_connmark=True)
-    assert doctor_package._unloaded([VARIANT], unloaded) == [kernel_modules.BPF, kernel_modules.NFT_COMPAT]
-    assert doctor_package._unloaded([], unloaded) == []
+    assert doctor_package.to_be_loaded([VARIANT], unloaded) == [kernel_modules.BPF, kernel_modules.NFT_COMPAT]
+    assert doctor_package.to_be_loaded([], unloaded) == []
 
 
 def test_a_firewall_that_refuses_the_rules_fails_the_self_test_with_its_words(

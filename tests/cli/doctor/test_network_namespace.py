@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -47,4 +48,4 @@ def test_a_function_that_does_not_end_is_ended() -> None:
     run = PrivateRun(signal.pause)
     with pytest.raises(TimeoutError):
         run.result(0.1)
-    assert not run._process.is_alive()
+    assert not multiprocessing.active_children()
