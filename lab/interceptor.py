@@ -55,7 +55,7 @@ def _keep(event: Answered | Acknowledged, answered: list[Answered]) -> None:
 
 
 def interceptor_command(host: Host, **settings: Any) -> list[str]:
-    """Return the command that intercepts on a host until its input ends, and looks on as the plugin does.
+    """Return the command that intercepts on a host until its input ends, and observes as the plugin does.
 
     With `others`, that many further tokens are pending.
     """

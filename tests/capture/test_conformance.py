@@ -1,17 +1,22 @@
 """What holds for every compiler of selectors: wherever `Selector.matches` is true, what it compiled is true.
 
-The programs are run by an interpreter and by the kernel, nft's rules by an evaluator of their text, which a sample of
-them on the real kernel holds to be right. How much may be selected beyond that is bounded, too: at most the last three
-bytes of a payload that ends within the selector are not compared, and a PROXY header is found whatever follows it. So
-of http-01's bystanders nothing is selected, unless it is the beginning of what may become a challenge request.
+The programs are run by an interpreter and by the kernel, nft's rules by an evaluator of their text, which is compared
+with the real kernel for a sample of selectors. The same sample is captured by each backend.
+
+How much may be selected beyond that is bounded, too: at most the last three bytes of a payload that ends within the
+selector are not compared, and a PROXY header is found whatever follows it. So of http-01's bystanders nothing is
+selected, unless it is the beginning of what may become a challenge request.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
+import select
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -19,7 +24,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
-from certbot_standalone_nfq.capture import tap
+from certbot_standalone_nfq.capture import choice, tap
 from certbot_standalone_nfq.capture.bpf.assembler import Assembled, assemble
 from certbot_standalone_nfq.capture.bpf.selector import CannotCompile, bytecode
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId
@@ -27,10 +32,14 @@ from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables import selector as nftables_selector
 from certbot_standalone_nfq.capture.nftables.program import Session
 from certbot_standalone_nfq.capture.nftables.selector import Payload
+from certbot_standalone_nfq.capture.protocols import Capture
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.engine.protocols import Field, Selector
+from certbot_standalone_nfq.engine.verdicts import Verdict
+from certbot_standalone_nfq.settings import Settings
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 from lab.hosts import Host
+from lab.interceptor import VARIANTS
 from tests.capture.bpf.interpreter import KernelFilter, execute, kernel_filter, parse
 from tests.capture.nftables.evaluator import finds
 from tests.capture.nftables.test_backend import PAYLOADS
@@ -235,6 +244,35 @@ def test_the_kernel_does_with_nfts_rules_what_the_evaluator_says(
     assert {sent[port] for port in found} == {
         payload for payload in sent.values() if by_nft(selector, way, segment(payload))
     }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("selector", SAMPLES.values(), ids=SAMPLES)
+def test_whatever_matches_is_captured_and_little_else(lonely_host: Host, selector: Selector, variant: str) -> None:
+    payloads_ = set(tried(selector))
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(lonely_host.inside())
+        capture = choice.open_capture(Settings(80, firewall=variant), [selector])
+        opened.callback(capture.close)
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 80)))
+        captured = {payload for payload in payloads_ if is_captured(capture, listener, payload)}
+    assert captured >= {payload for payload in payloads_ if selector.matches(payload)}
+    assert captured <= {payload for payload in payloads_ if is_bounded(selector, payload)}
+
+
+def is_captured(capture: Capture[Any], listener: socket.socket, payload: bytes) -> bool:
+    """Send a payload as one segment over a connection of its own; let it pass if it is captured."""
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(payload)
+        accepted, _ = listener.accept()
+        with accepted:
+            readable: list[Any] = [capture, accepted]
+            select.select(readable, [], [], 10)
+            packets = capture.receive()
+            for packet in packets:
+                capture.decide(packet, Verdict.PASS)
+            assert accepted.recv(len(payload), socket.MSG_WAITALL) == payload
+    return bool(packets)
 
 
 def send(listener: socket.socket, payload: bytes) -> int:

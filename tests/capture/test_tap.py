@@ -1,4 +1,4 @@
-"""What is shown of traffic at the machine's edge, on the real kernel."""
+"""What the tap shows of traffic, on the real kernel."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def served(pair: tuple[Host, Host], tmp_path: Path) -> Iterator[tuple[Host, Host
 
 
 @contextlib.contextmanager
-def edge(host: Host, *, outside: bool = False, replies: bool = False) -> Iterator[list[TappedSegment]]:
-    """Collect what the edge shows while the context lasts, and in the moment after, until a connection has ended."""
+def tapping(host: Host, *, outside: bool = False, replies: bool = False) -> Iterator[list[TappedSegment]]:
+    """Collect what the tap shows while the context lasts, and in the moment after, until a connection has ended."""
     seen: list[TappedSegment] = []
     with host.inside():
         opened = Tap(SELECTORS, replies=replies)
@@ -52,7 +52,7 @@ def edge(host: Host, *, outside: bool = False, replies: bool = False) -> Iterato
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 def test_of_a_bystander_only_the_ends_of_the_connection_are_seen(served: tuple[Host, Host], family: str) -> None:
     client, server = served
-    with edge(server) as seen, client.connect(getattr(server, family)) as connection:
+    with tapping(server) as seen, client.connect(getattr(server, family)) as connection:
         for _ in range(5):
             connection.sendall(KEPT_PAGE_REQUEST)
             read_response(connection)
@@ -63,7 +63,7 @@ def test_of_a_bystander_only_the_ends_of_the_connection_are_seen(served: tuple[H
 
 def test_what_goes_out_is_seen_if_asked_for(served: tuple[Host, Host]) -> None:
     client, server = served
-    with edge(server, outside=True) as seen, client.connect(server.ipv4) as connection:
+    with tapping(server, outside=True) as seen, client.connect(server.ipv4) as connection:
         connection.sendall(KEPT_PAGE_REQUEST)
         read_response(connection)
     assert [(each.flags, each.outgoing) for each in seen[:3]] == [(S, False), (SA, True), (F, False)]
@@ -74,7 +74,7 @@ def test_a_challenge_request_is_seen_whatever_the_firewall_does_with_it(served: 
     client, server = served
     drop = ("-p", "tcp", "-m", "string", "--algo", "bm", "--string", "acme-challenge", "-j", "DROP")
     server.run("iptables", "-A", "INPUT", *drop)
-    with edge(server, outside=True) as seen:
+    with tapping(server, outside=True) as seen:
         with client.connect(server.ipv4) as connection:
             connection.sendall(request())
         ask(client, server.ipv4, PAGE_REQUEST)
@@ -84,14 +84,14 @@ def test_a_challenge_request_is_seen_whatever_the_firewall_does_with_it(served: 
 
 def test_a_connection_that_is_refused_is_seen_with_the_refusal(pair: tuple[Host, Host]) -> None:
     client, server = pair
-    with edge(server, outside=True) as seen, pytest.raises(ConnectionRefusedError):
+    with tapping(server, outside=True) as seen, pytest.raises(ConnectionRefusedError):
         client.connect(server.ipv4)
     assert [(each.flags, each.outgoing) for each in seen] == [(S, False), (R, True)]
 
 
 def test_responses_are_seen_if_asked_for(served: tuple[Host, Host]) -> None:
     client, server = served
-    with edge(server, replies=True) as seen:
+    with tapping(server, replies=True) as seen:
         ask(client, server.ipv4, PAGE_REQUEST)
     assert [each.payload[:15] for each in seen if each.payload] == [b"HTTP/1.1 200 OK"]
 
@@ -101,7 +101,7 @@ def test_what_is_forwarded_is_seen_once_where_it_comes_in(pair: tuple[Host, Host
     client, server = pair
     with hosts.host("d") as behind:
         hosts.publish(server, behind, 80)
-        with nginx(behind, tmp_path / "nginx"), edge(server, outside=True) as seen:
+        with nginx(behind, tmp_path / "nginx"), tapping(server, outside=True) as seen:
             ask(client, server.ipv4, request("unknown", headers=CLOSE))
     assert {each.connection.local for each in seen} == {server.ipv4}
     assert [each.flags for each in seen].count(S) == 1
@@ -110,7 +110,7 @@ def test_what_is_forwarded_is_seen_once_where_it_comes_in(pair: tuple[Host, Host
 
 def test_other_ports_are_not_seen(served: tuple[Host, Host]) -> None:
     client, server = served
-    with edge(server) as seen:
+    with tapping(server) as seen:
         with pytest.raises(ConnectionRefusedError):
             client.connect(server.ipv4, 8080)
         ask(client, server.ipv4, PAGE_REQUEST)

@@ -31,14 +31,14 @@ from lab.nginx import PAGE
 from lab.processes import run, running, wait_until
 from tests.netns.conftest import Lab
 
-GUARDS_SCRIPT = "read -r message && exit 0"
+WATCHDOGS_SCRIPT = "read -r message && exit 0"
 NOT_FOUND = "HTTP/1.1 404 Not Found"
 RESTORE = shutil.which("iptables-restore", path="/usr/sbin:/sbin")
 
 
 def helpers(host: Host) -> set[str]:
-    """Return the process ids of the guards on a host."""
-    return {pid for pid in run(["ip", "netns", "pids", host.name]).split() if GUARDS_SCRIPT in command_line(pid)}
+    """Return the process ids of the watchdogs on a host."""
+    return {pid for pid in run(["ip", "netns", "pids", host.name]).split() if WATCHDOGS_SCRIPT in command_line(pid)}
 
 
 def command_line(pid: str) -> str:
@@ -54,7 +54,7 @@ def is_clean(host: Host, before: str) -> bool:
 
 
 def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
-    """Tell whether the server is rid of a connection of the client's."""
+    """Whether the server does not have a connection of the client's any more."""
     return not lab.server.run("ss", "-tnH", f"dport = :{connection.getsockname()[1]}")
 
 
@@ -70,14 +70,14 @@ def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: 
         process.send_signal(number)
         wait_until(lambda: is_clean(lab.server, before), "the rules are gone")
     assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
-    wait_until(lambda: not helpers(lab.server) - others, "the guard is gone")
+    wait_until(lambda: not helpers(lab.server) - others, "the watchdog is gone")
 
 
-def test_what_a_run_leaves_that_died_together_with_its_guard_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
+def test_what_a_run_leaves_that_died_together_with_its_watchdog_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
     with interceptor_process(lab.server, firewall="iptables") as process:
-        for guard in helpers(lab.server) - others:
-            lab.server.run("kill", "-KILL", guard)
+        for watchdog in helpers(lab.server) - others:
+            lab.server.run("kill", "-KILL", watchdog)
         process.kill()
         process.wait()
     assert "CERTBOT-NFQ" in lab.server.rules()
@@ -233,7 +233,7 @@ def test_requests_that_pile_up_before_a_stopped_process_hold_up_no_bystander(fre
 
 
 def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_removed(lab: Lab, tmp_path: Path) -> None:
-    """The guard waits for the firewall's programs as well as for the process that ran them."""
+    """The watchdog waits for the firewall's programs as well as for the process that ran them."""
     before, others = lab.server.rules(), helpers(lab.server)
     started, go = tmp_path / "started", tmp_path / "go"
     slow = tmp_path / "iptables-restore"
@@ -245,10 +245,10 @@ def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_remove
     ) as process:
         wait_until(started.exists, "the rules are being installed")
         process.kill()
-    guards = helpers(lab.server) - others
+    watchdogs = helpers(lab.server) - others
     go.touch()
-    assert len(guards) == 1
-    wait_until(lambda: not helpers(lab.server) - others, "the guard has done its work")
+    assert len(watchdogs) == 1
+    wait_until(lambda: not helpers(lab.server) - others, "the watchdog has done its work")
     assert is_clean(lab.server, before)
 
 

@@ -13,17 +13,17 @@ from typing import NamedTuple, Union
 
 
 class Code(enum.IntEnum):
-    """The opcodes we use. A and X are the two registers, M the scratch memory, k the instruction's number."""
+    """The opcodes we use. A and X are the two registers, k is the number in the instruction."""
 
     LD_LEN = 0x80  # A = length of the packet
     LD_ABS = 0x20  # A = word at k
-    LDB_ABS = 0x30  # A = octet at k
+    LDB_ABS = 0x30  # A = byte at k
     LDH_ABS = 0x28  # A = half word at k
     LD_IND = 0x40  # A = word at X + k
     LDH_IND = 0x48
     LDB_IND = 0x50
     LDX_IMM = 0x01  # X = k
-    LDX_MSH = 0xB1  # X = 4 * (octet at k & 0xf), the length of an IPv4 header
+    LDX_MSH = 0xB1  # X = 4 * (byte at k & 0xf), the length of an IPv4 header
     ADD = 0x04
     AND = 0x54
     RSH = 0x74
@@ -91,7 +91,7 @@ def assemble(lines: Sequence[Line]) -> list[Assembled]:
 def payload_offset_from_tcp() -> list[Line]:
     """Return what moves X from where the TCP header begins to where it ends."""
     return [
-        Instruction(Code.LDB_IND, 12),  # its length, in words, is in the upper half of this octet
+        Instruction(Code.LDB_IND, 12),  # its length, in words, is in the upper half of this byte
         Instruction(Code.AND, 0xF0),
         Instruction(Code.RSH, 2),
         Instruction(Code.ADD_X),

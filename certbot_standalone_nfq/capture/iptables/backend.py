@@ -21,7 +21,7 @@ from certbot_standalone_nfq.settings import Settings
 logger = logging.getLogger(__name__)
 
 VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
-"""The programs to try in turn: the administrator's choice first."""
+"""The programs to try in turn: the administrator's own choice first."""
 
 _IP = {4: "iptables", 6: "ip6tables"}
 _LOCK_SECONDS = 10
@@ -108,7 +108,7 @@ class IptablesWriter:
         return next((rule for rule in found if rule), None)
 
     def removal_commands(self, allocation: Allocation) -> list[list[str]]:
-        """Return one command a rule and chain, so that each works whether or not the others do; jumps first."""
+        """Return one command for each rule and chain, so that each works whether or not others do; jumps first."""
         return [
             [family.program, "-w", str(_LOCK_SECONDS), "-t", rules.TABLE, *action]
             for family in self._families

@@ -1,20 +1,20 @@
-"""The rules of a plan as iptables' text, and the reading of that text. Nothing here runs a program.
+"""The rules of a run as iptables' text, and the reading of that text. Nothing here runs a program.
 
 In the mangle table, after NAT, for packets from the client to the port it addressed:
 
     INPUT:   the port -> CHAIN, whatever conntrack thinks of the packet: of a connection older than the rules it may
              have seen the server's side first
-    INPUT, FORWARD: another port by now, or another machine's, and conntrack's original port -> CHAIN
-    CHAIN:   already decided on -> CHAIN-OUT (first, as a connection may be of no interest by the time a packet is back)
-             payload like a challenge request -> set the connection's mark
-             connection marked -> NFQUEUE, bypassed while nobody listens
+    INPUT, FORWARD: a port or machine that NAT has changed, and conntrack's original port -> CHAIN
+    CHAIN:   already decided on -> CHAIN-OUT (first, as the connection may have lost its mark while the packet waited)
+             payload selected -> set the connection's mark
+             connection marked -> NFQUEUE, bypassed while no program listens
     CHAIN-OUT: not to be watched -> clear the connection's mark
              clear the packet's mark; go on behind the jump to CHAIN
 
 Where every packet of the port is queued, connections need no mark.
 
-A queued packet that is let go comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
-CHAIN-OUT, and meets the user's own rules as if it had never been away.
+A queued packet that is released comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
+CHAIN-OUT, and then meets the user's own rules as any other packet does.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _CONNECTION_MASKS = (
     re.compile(r"-j CONNMARK --set-xmark 0x[0-9a-fA-F]+/(0x[0-9a-fA-F]+)"),
     re.compile(r"-j CONNMARK --(?:save|restore)-mark(?: --nfmask 0x[0-9a-fA-F]+ --ctmask (0x[0-9a-fA-F]+))?"),
 )
-"""What a rule compares, overwrites or copies of a connection's mark: all of it, unless it has a mask."""
+"""Which bits of a connection's mark a rule compares, overwrites or copies: all, unless it has a mask."""
 _QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
 
 
 def chain_names(run_id: RunId) -> tuple[str, str]:
-    """Return the names of a plan's chains: the one jumped to, and the one that released packets leave by.
+    """Return the names of a run's chains: the one jumped to, and the one that released packets leave by.
 
     They are at most 26 characters long; iptables takes 28.
     """
@@ -50,7 +50,7 @@ def chain_names(run_id: RunId) -> tuple[str, str]:
 
 
 def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
-    """Return the rules that lead into the plan's chain, each with the hook's chain that it belongs in."""
+    """Return the rules that jump to the run's chain, each with the hook's chain that it belongs in."""
     chain = chain_names(allocation.run_id)[0]
     unchanged = ("INPUT", f"-p tcp --dport {allocation.port} -j {chain}")
     if allocation.selection is Selection.STATELESS_PORT:
@@ -60,7 +60,7 @@ def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
 
 
 def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
-    """Return the rules of the plan's own chains for IP version 4 or 6, each with its chain."""
+    """Return the rules of the run's own chains for IP version 4 or 6, each with its chain."""
     chain, out = chain_names(allocation.run_id)
     connection, released, both = map(
         hex, (allocation.marks.connection, allocation.marks.released, allocation.marks.both)
@@ -81,22 +81,22 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
 
 
 def install_script(allocation: Allocation, family: int) -> str:
-    """Return the input of iptables-restore that puts a plan in place, in one transaction."""
+    """Return the input of iptables-restore that adds the rules, in one transaction."""
     chains = [f":{chain} - [0:0]" for chain in chain_names(allocation.run_id)]
     rules = [f"-A {chain} {rule}" for chain, rule in chain_rules(allocation, family)]
-    # At the top of the hook, as a rule of the user's further up could let the packet go before it gets to ours.
+    # At the top of the hook: a rule of the user's before ours could accept the packet.
     jumps = [f"-I {hook} 1 {rule}" for hook, rule in jump_rules(allocation)]
     return script([*chains, *rules, *jumps])
 
 
 def probe_script(allocation: Allocation, rule: str) -> str:
-    """Return the input of iptables-restore that puts just one rule in the plan's chain, or an empty chain."""
+    """Return the input of iptables-restore that adds the run's chain with just one rule, or an empty one."""
     chain = chain_names(allocation.run_id)[0]
     return script([f":{chain} - [0:0]", *([f"-A {chain} {rule}"] if rule else [])])
 
 
 def removal_script(saved: str, run_id: RunId) -> str | None:
-    """Return the input of iptables-restore that removes a plan from rules as saved, or None if nothing is there."""
+    """Return the input of iptables-restore that removes a run's rules, given those saved, or None if there are none."""
     names = chain_names(run_id)
     lines = saved.splitlines()
     own = [line[1:].split()[0] for line in lines if line.startswith(":") and line[1:].split()[0] in names]
@@ -106,18 +106,18 @@ def removal_script(saved: str, run_id: RunId) -> str | None:
 
 
 def removal_actions(allocation: Allocation) -> list[list[str]]:
-    """Return the arguments of iptables that remove a plan, one rule or chain at a time, the jumps first."""
+    """Return the arguments of iptables that remove the rules, one rule or chain at a time, the jumps first."""
     deletions = [["-D", hook, *rule.split()] for hook, rule in jump_rules(allocation)]
     return deletions + [[action, chain] for action in ("-F", "-X") for chain in chain_names(allocation.run_id)]
 
 
 def run_ids(saved: str) -> set[RunId]:
-    """Return the labels of all plans that saved rules hold anything of."""
+    """Return all runs that saved rules contain any part of."""
     return {RunId(int(queue), run) for queue, run in _OWN_CHAIN.findall(saved)}
 
 
 def conflicting_rule(saved: str, allocation: Allocation) -> str | None:
-    """Return the first rule among saved ones that sets or tests the plan's marks, or uses its queue."""
+    """Return the first rule among saved ones that sets or tests the allocation's marks, or uses its queue."""
     for line in _rules_outside(saved.splitlines(), chain_names(allocation.run_id)):
         if any(int(value, 0) & allocation.marks.both for value in _MARK_VALUE.findall(line)):
             return line
@@ -129,7 +129,7 @@ def conflicting_rule(saved: str, allocation: Allocation) -> str | None:
 
 
 def _connection_mask(rule: str) -> int:
-    """Return the bits of connections' marks that a rule has anything to do with."""
+    """Return the bits of connections' marks that a rule compares, overwrites or copies."""
     found = [mask for pattern in _CONNECTION_MASKS for mask in pattern.findall(rule)]
     return functools.reduce(operator.or_, (int(mask or "0xffffffff", 0) for mask in found), 0)
 

@@ -1,1 +1,1 @@
-"""Packets from the kernel's NFQUEUE, and all that goes with it: numbers, marks, the watchdog."""
+"""Packets from the kernel's NFQUEUE, and what it takes: a queue number, marks, rules, the watchdog."""

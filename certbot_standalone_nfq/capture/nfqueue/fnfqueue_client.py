@@ -1,8 +1,8 @@
 """The packet queue by the fnfqueue package, where that is installed.
 
-fnfqueue 1.1 does the receiving, on a thread of its own. What it would get wrong is done here: its messages with
-two or more attributes are overrun (so ours are sent, over its socket), and what it reads out of a packet
-with a priority is damaged (so the message is decoded again from the bytes received).
+fnfqueue 1.1 receives, on a thread of its own. What it does wrong is done here: it overruns messages with two or more
+attributes (so we send ours, over its socket), and damages what it reads from a packet with a priority (so we decode
+the message again from the bytes received).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FnfqueueQueue:
         return self._wake_read
 
     def receive(self) -> list[QueuedPacket]:
-        """Return all that fnfqueue's thread has brought."""
+        """Return all that fnfqueue's thread has received."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         packets: list[QueuedPacket] = []
@@ -69,7 +69,7 @@ class FnfqueueQueue:
     def give_verdict(
         self, packet: int, verdict: KernelVerdict, mark: int | None = None, payload: bytes | None = None
     ) -> None:
-        """Send the verdict, encoded by us, from fnfqueue's socket: the kernel takes it from no other."""
+        """Send the verdict, encoded by us, over fnfqueue's socket: the kernel takes it from no other."""
         self._socket.send(messages.verdict(self.number, packet, verdict, mark, payload))
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class FnfqueueQueue:
         if self._closing:
             return
         self._closing = True
-        # fnfqueue's close() pulls the connection from under its own thread, so that is sent home first.
+        # fnfqueue's close() frees the connection while its own thread uses it, so that thread is ended first.
         os.write(self._connection._w, b"\0")
         self._connection._worker.join()
         self._connection.close()
@@ -110,7 +110,7 @@ class FnfqueueQueue:
             except fnfqueue.BufferOverflowException:
                 logger.debug("Packet queue %d: more packets came than the receive buffer holds", self.number)
                 self._connection.reset()
-            except Exception as error:  # fnfqueue's word for a verdict that the kernel refused
+            except Exception as error:  # which is how fnfqueue reports a verdict that the kernel refused
                 errors.raise_interruption(error)
                 logger.debug("Packet queue %d: %s", self.number, error)
 

@@ -1,7 +1,7 @@
 """The messages of nfnetlink_queue, as bytes: include/uapi/linux/netfilter/nfnetlink_queue.h.
 
 Netlink's own headers are in the machine's byte order, everything within nfnetlink_queue's attributes in network
-order. Attributes are padded to four octets. Nothing here does IO.
+order. Attributes are padded to four bytes. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF  # without the nested and byte-order flags
 
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
-_CMD_BIND, _CMD_UNBIND = 1, 2
+_CMD_BIND = 1
 _COPY_PACKET = 2
 _FLAG_FAIL_OPEN, _FLAG_GSO = 1, 4
 _PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD, _CAP_LEN, _SKB_INFO = 1, 2, 3, 5, 10, 13, 14
@@ -35,7 +35,7 @@ _CHECKSUM_NOT_VERIFIED = 4
 
 
 class MalformedMessage(ValueError):
-    """Bytes from the kernel that are no whole message, or lack what every message has."""
+    """Bytes from the kernel that are not a whole message, or lack what every message has."""
 
 
 class KernelVerdict(enum.IntEnum):
@@ -53,12 +53,12 @@ class QueuedPacket:
     id: int
     payload: bytes
     length: int
-    """Octets of the whole packet, of which the payload may be only the first."""
+    """Bytes of the whole packet, of which the payload may be only the first."""
     mark: int = 0
     interface: int = 0
     """Index of the interface it came in by."""
     verified: bool = True
-    """Whether the TCP checksum was found to be right, or is yet to be made (nfqnl_put_packet_info)."""
+    """Whether the TCP checksum has been verified, or is not filled in yet (nfqnl_put_packet_info)."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,9 @@ def bind(queue: int, sequence: int) -> bytes:
     return _config(queue, sequence, _CFG_CMD, struct.pack("!BxH", _CMD_BIND, 0))
 
 
-def unbind(queue: int, sequence: int) -> bytes:
-    """Return the request to give a queue up; what waits in it is dropped by the kernel."""
-    return _config(queue, sequence, _CFG_CMD, struct.pack("!BxH", _CMD_UNBIND, 0))
-
-
-def copy_packets(queue: int, sequence: int, octets: int) -> bytes:
-    """Return the request to be shown the first octets of each packet."""
-    return _config(queue, sequence, _CFG_PARAMS, struct.pack("!IB", octets, _COPY_PACKET))
+def copy_packets(queue: int, sequence: int, length: int) -> bytes:
+    """Return the request to be shown the first bytes of each packet."""
+    return _config(queue, sequence, _CFG_PARAMS, struct.pack("!IB", length, _COPY_PACKET))
 
 
 def set_length(queue: int, sequence: int, packets: int) -> bytes:
@@ -95,7 +90,7 @@ def fail_open(queue: int, sequence: int) -> bytes:
 
 
 def fail_open_unsegmented(queue: int, sequence: int) -> bytes:
-    """Return the same request, and be shown what a network card would cut into segments (GSO) as the one it is."""
+    """Return the same request, together with that to get what a network card would segment (GSO) as one packet."""
     return _set_flags(queue, sequence, _FLAG_FAIL_OPEN | _FLAG_GSO)
 
 
@@ -108,7 +103,7 @@ def _set_flags(queue: int, sequence: int, flags: int) -> bytes:
 def verdict(
     queue: int, packet: int, verdict_: KernelVerdict, mark: int | None = None, payload: bytes | None = None
 ) -> bytes:
-    """Return the verdict on a packet, with the mark and the payload it is to go on with, if other than before."""
+    """Return the verdict on a packet, with the mark and the payload that it goes on with, where they change."""
     attributes = _attribute(_VERDICT_HDR, struct.pack("!II", verdict_, packet))
     if mark is not None:
         attributes += _attribute(_MARK, struct.pack("!I", mark))
@@ -118,9 +113,9 @@ def verdict(
 
 
 def decode(datagram: bytes) -> Iterator[QueuedPacket | Acknowledgment]:
-    """Read the messages in a datagram of the kernel; those of other kinds are passed over.
+    """Read the messages in a datagram of the kernel, and skip those of other kinds.
 
-    Raises MalformedMessage at the first that cannot be read; nothing after it can be trusted.
+    Raises MalformedMessage at the first that cannot be read, as nothing after it can be trusted.
     """
     offset = 0
     while offset < len(datagram):
@@ -152,24 +147,24 @@ def _packet(body: bytes) -> QueuedPacket:
     return QueuedPacket(
         id=_number(header[:4]),
         payload=payload,
-        length=_number(attributes.get(_CAP_LEN)) or len(payload),  # told only of a packet that is cut
+        length=_number(attributes.get(_CAP_LEN)) or len(payload),  # given only for a packet that is cut
         mark=_number(attributes.get(_MARK)),
         interface=_number(attributes.get(_IFINDEX_INDEV)),
         verified=not _number(attributes.get(_SKB_INFO)) & _CHECKSUM_NOT_VERIFIED,
     )
 
 
-def _number(octets: bytes | None) -> int:
-    return int.from_bytes(octets or b"", "big")
+def _number(value: bytes | None) -> int:
+    return int.from_bytes(value or b"", "big")
 
 
-def _attributes(octets: bytes) -> Iterator[tuple[int, bytes]]:
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
-    while len(octets) - offset >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(octets, offset)
-        if not _ATTRIBUTE.size <= length <= len(octets) - offset:
+    while len(data) - offset >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if not _ATTRIBUTE.size <= length <= len(data) - offset:
             raise MalformedMessage("attribute length")
-        yield kind & _TYPE_MASK, octets[offset + _ATTRIBUTE.size : offset + length]
+        yield kind & _TYPE_MASK, data[offset + _ATTRIBUTE.size : offset + length]
         offset += _padded(length)
 
 

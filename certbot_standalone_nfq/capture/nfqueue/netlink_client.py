@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _DATAGRAM = 1 << 17
 _BATCH = 32
-"""Datagrams to read at a time, each a packet: few enough for the first to be decided on soon."""
+"""Datagrams to read at a time, each a packet: so few that the first one does not wait long for its verdict."""
 _REPLY_TIMEOUT = 5.0
 
 
@@ -51,7 +51,7 @@ class NetlinkQueue:
         return self._socket.fileno()
 
     def receive(self) -> list[QueuedPacket]:
-        """Return what a few reads bring."""
+        """Return the packets of a few datagrams."""
         packets, self._early = self._early, []
         for _ in range(_BATCH):
             found = self._read()
@@ -88,7 +88,7 @@ class NetlinkQueue:
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EBUSY):
                 raise
-            kernel_modules.load(kernel_modules.QUEUE)  # the kernel does so itself unless it must not
+            kernel_modules.load(kernel_modules.QUEUE)  # the kernel does so itself, unless it is forbidden
             self._ask(messages.bind)
 
     def _ask(self, request: Request) -> None:
@@ -113,7 +113,7 @@ class NetlinkQueue:
         except BlockingIOError:
             return None
         except messages.MalformedMessage as error:
-            self._warn(f"a message of the kernel makes no sense: {error}")
+            self._warn(f"a message of the kernel is malformed: {error}")
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise

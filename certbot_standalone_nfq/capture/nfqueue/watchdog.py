@@ -1,8 +1,8 @@
 """A helper process that removes the rules if this one is killed.
 
-It is a shell that reads from a pipe whose other end only this process has, and the firewall programs while they
-run: so it sees the end of the pipe once nobody is left who could still add a rule. It runs in a session of
-its own and ignores the signals that a terminal or an init system sends to all processes of a service at once.
+It is a shell that reads from a pipe. Only this process, and the firewall programs while they run, hold the other end.
+So the shell reads EOF once no process is left that could still add a rule. It runs in a session of its own and ignores
+the signals that a terminal or an init system sends to all processes of a service at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DISMISS = b"dismiss\n"
 class Watchdog:
     """The helper, from its start until it is dismissed.
 
-    `pipe` is the descriptor whose end, in this process and in those that inherit it, the helper waits for.
+    `pipe` is the descriptor that it waits on: until this process and those that inherit it have closed it.
     """
 
     def __init__(self) -> None:
@@ -27,9 +27,9 @@ class Watchdog:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, commands: Sequence[Sequence[str]]) -> None:
-        """Start the helper with the commands to run should this process die; a failing one stops no other.
+        """Start the helper with the commands to run if this process dies; all are run, even if some fail.
 
-        It stands when this returns: no signal can end it any more but SIGKILL.
+        When this returns it is ready: only SIGKILL can end it.
         """
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _script(commands)],
@@ -44,7 +44,7 @@ class Watchdog:
             output.readline()
 
     def dismiss(self) -> None:
-        """End the helper without its doing anything. Calling it again is no error."""
+        """End the helper without running the commands. Calling it again is no error."""
         if self.pipe < 0:
             return
         os.close(self._read_end)

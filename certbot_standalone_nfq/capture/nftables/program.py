@@ -1,6 +1,6 @@
-"""The nft program: run once, or kept running, as a table that it owns is there for as long as it is.
+"""The nft program: run once, or kept running, as a table that it owns exists only as long as it runs.
 
-Kept running, it reads a command a line from a pipe of ours. So it ends when this process does, however that dies.
+Kept running, it reads commands, a line each, from a pipe of ours. So it ends when this process does, in whatever way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT = 30.0
 _QUESTION, _REPLY = "describe tcp dport", b"payload expression"
-"""A command without an effect, and how its output begins: what was printed before it belongs to earlier commands."""
+"""A command without an effect, and how its output begins: what is printed before belongs to earlier commands."""
 
 
 def find() -> str:
@@ -32,7 +32,10 @@ def find() -> str:
 
 
 def run(program: str, *arguments: str, commands: Sequence[str] = (), hold_open: tuple[int, ...] = ()) -> str:
-    """Run nft once, with commands on its input in one transaction, and return its output."""
+    """Run nft once, with commands on its input in one transaction, and return its output.
+
+    Raises errors.FirewallRefused, or another of the package's errors if it hangs.
+    """
     result = command.run(
         [program, *arguments, *(["-f", "-"] if commands else [])],
         seconds=_TIMEOUT,
@@ -59,7 +62,7 @@ class Session:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HOME": "/dev/null"},  # else it overwrites the user's history of commands
+                env={**os.environ, "HOME": "/dev/null"},  # or it would overwrite the user's history of commands
                 cwd="/",
                 start_new_session=True,  # a terminal's signals are not for it
                 pass_fds=hold_open,

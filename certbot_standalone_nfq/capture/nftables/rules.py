@@ -1,18 +1,18 @@
-"""The rules of a plan as nft's text, and the reading of that text. Nothing here runs a program.
+"""The rules of a run as nft's text, and the reading of that text. Nothing here runs a program.
 
-A plan has a table of its own, for both IP versions, whose chains see packets just before those of the mangle priority:
+A run has a table of its own, for both IP versions, whose chains see packets just before those of the mangle priority:
 
     input, forward: the port, or conntrack's original port -> pick
     pick:     already decided on -> released
               connection of interest -> queued
-              payload like a challenge request -> found
+              payload selected -> found
     found:    remember the connection; -> queued
     released: not to be watched -> forget the connection
               clear the packet's mark; go on to the next table
 
-A connection of interest is an element of a set, by its addresses and ports as the server sees them, so it takes no
-mark. A queued packet that is let go comes back to the top of our own chain (NF_REPEAT) with our bit in its mark, and
-loses it there: no rule of anybody else's sees it.
+A connection of interest is an element of a set, by its addresses and ports as the server sees them, so it needs no
+mark. A queued packet that is released comes back to the top of our own chain (NF_REPEAT) with our bit in its mark, and
+loses it there: no other program's rule sees it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TABLE_PREFIX = "certbot-nfq-"
 _OWN_TABLE = re.compile(rf"\b{_TABLE_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
 _PRIORITY = -151  # before NF_IP_PRI_MANGLE, include/uapi/linux/netfilter_ipv4.h
 _SECONDS = 180
-"""How long a connection is remembered; the engine gives it up before that."""
+"""How long a connection is remembered: longer than the engine has to do with it."""
 _CONNECTIONS = 65535
 _SETS = {"four": ("ip", "ipv4_addr"), "six": ("ip6", "ipv6_addr")}
 _QUEUE = re.compile(r"\bqueue\b.*?(?:num|to) (\d+)(?:-(\d+))?")
@@ -36,12 +36,12 @@ _MARK_VALUE = re.compile(r"(?<!& )\b0x[0-9a-f]+")
 
 
 def table_name(run_id: RunId) -> str:
-    """Return the name of a plan's table."""
+    """Return the name of a run's table."""
     return f"{_TABLE_PREFIX}{run_id.queue}-{run_id.run}"
 
 
 def install_commands(allocation: Allocation, payload: Payload, owned: bool) -> list[str]:
-    """Return the commands, a line each, that put a plan in place; the last ones lead packets into it.
+    """Return the commands, a line each, that add the rules; the last ones send packets through them.
 
     An `owned` table vanishes with the program that makes it, from Linux 5.12 on.
     """
@@ -57,9 +57,9 @@ def install_commands(allocation: Allocation, payload: Payload, owned: bool) -> l
 
 
 def withdrawal_commands(allocation: Allocation) -> list[str]:
-    """Return the commands after which no further packet is led to the queue.
+    """Return the commands after which no further packet is sent to the queue.
 
-    Those that wait in it are unharmed, and still lose their mark when they come back.
+    Those that wait in it stay there, and still lose their mark when they come back.
     """
     name = table_name(allocation.run_id)
     return [
@@ -69,17 +69,17 @@ def withdrawal_commands(allocation: Allocation) -> list[str]:
 
 
 def removal_command(run_id: RunId) -> str:
-    """Return the command that removes a plan; the kernel drops what waits in any queue then."""
+    """Return the command that removes a run's table; the kernel then drops what waits in any queue."""
     return f"delete table inet {table_name(run_id)}"
 
 
 def run_ids(listed: str) -> set[RunId]:
-    """Return the labels of all plans that have a table in a listing, be it text or JSON."""
+    """Return all runs that have a table in a listing, in text or JSON."""
     return {RunId(int(queue), run) for queue, run in _OWN_TABLE.findall(listed)}
 
 
 def conflicting_rule(listed: str, allocation: Allocation) -> str | None:
-    """Return the first line of a listing that sets or tests the plan's marks, or uses its queue."""
+    """Return the first line of a listing that sets or tests the allocation's marks, or uses its queue."""
     for line in map(str.strip, listed.splitlines()):
         queue = _QUEUE.search(line)
         if queue and int(queue[1]) <= allocation.queue <= int(queue[2] or queue[1]):
@@ -90,7 +90,7 @@ def conflicting_rule(listed: str, allocation: Allocation) -> str | None:
 
 
 def probes(allocation: Allocation) -> dict[str, list[str]]:
-    """Return, for each module that a plan's rules need, commands without an effect that need it and no later one."""
+    """Return, for each module that the rules need, commands without an effect that need it and no later one."""
     rules = {"nf_tables": "accept", "nft_ct": "ct direction original", "nft_queue": _queue(allocation)}
     if allocation.selection is Selection.STATELESS_PORT:
         del rules["nft_ct"]
@@ -126,7 +126,7 @@ def _hook_rules(allocation: Allocation) -> dict[str, list[str]]:
 
 
 def _chains(allocation: Allocation, payload: Payload) -> Iterator[tuple[str, list[str]]]:
-    """Yield the chains that the hooks lead to, each before those that lead to it."""
+    """Yield the chains that the hooks' rules go to, each before those that go to it."""
     released, both = allocation.marks.released, allocation.marks.both
     forget = [f"meta mark & {both:#x} == {released:#x} delete @{name} {{ {_connection(ip)} }}" for name, ip in _ips()]
     clear = f"meta mark set meta mark & {both ^ 0xFFFFFFFF:#x}"

@@ -31,7 +31,7 @@ class Payload(enum.Enum):
 
 
 def chains(selectors: Sequence[Selector], payload: Payload) -> Iterator[tuple[str, list[str]]]:
-    """Yield the chains that `rules` leads to, each before those that lead to it."""
+    """Yield the chains that `rules` go to, each before those that go to it."""
     if payload is Payload.INNER_HEADER:
         yield from _compare_chains(selectors, "ih", 0, "")
         return

@@ -50,7 +50,7 @@ def packet(family: int, payload: bytes, tcp_options: bytes = b"", ip_options: by
 
 
 def expected(payload: bytes) -> bool:
-    """Tell what the module's docstring promises, and nft's rules keep to: whole words, or up to three octets."""
+    """Whether the module's docstring says to select it, as nft's rules do: whole words, or up to three bytes."""
     compared = len(payload) if len(payload) < 4 else min(len(payload) // 4 * 4, len(REQUEST_PREFIX))
     return bool(payload) and payload[:compared] == REQUEST_PREFIX[:compared]
 
@@ -93,7 +93,7 @@ def test_every_beginning_of_a_request_matches(matchers: dict[int, Matches], fami
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_a_request_with_one_octet_other_does_not_match(matchers: dict[int, Matches], family: int) -> None:
+def test_a_request_with_another_byte_does_not_match(matchers: dict[int, Matches], family: int) -> None:
     for place in range(len(REQUEST_PREFIX)):
         damaged = bytearray(REQUEST_PREFIX + b"token HTTP/1.1\r\n\r\n")
         damaged[place] ^= 0x20

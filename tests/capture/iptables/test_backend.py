@@ -93,7 +93,7 @@ def test_runs_are_removed_one_by_one(writer: IptablesWriter) -> None:
 
 
 @pytest.mark.parametrize("damage", [("-D", "INPUT", "1"), ("-F", "CERTBOT-NFQ-28080-0f1e"), ("-F", "INPUT")])
-def test_rules_that_somebody_damaged_are_removed_all_the_same(
+def test_rules_that_another_program_damaged_are_removed_as_well(
     writer: IptablesWriter, lonely_host: Host, damage: tuple[str, ...]
 ) -> None:
     before = lonely_host.rules()

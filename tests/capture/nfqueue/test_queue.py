@@ -177,7 +177,7 @@ def test_a_receive_buffer_that_overflows_loses_nobody_a_packet(
 
 def test_the_queue_is_long_and_shows_whole_packets(queue: PacketQueue, host: Host) -> None:
     number, _, _, copy_mode, copy_range = statistics(host)[NUMBER][:5]
-    assert (int(number), int(copy_mode), int(copy_range)) == (NUMBER, 2, queues.COPY_OCTETS)
+    assert (int(number), int(copy_mode), int(copy_range)) == (NUMBER, 2, queues.COPY_BYTES)
 
 
 def test_a_number_that_is_taken_is_occupied_not_forbidden(queue: PacketQueue, open_queue: OpenQueue) -> None:

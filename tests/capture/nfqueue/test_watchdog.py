@@ -38,7 +38,7 @@ def guarded(marker: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_the_commands_are_run_when_the_process_dies_a_failing_one_notwithstanding(
+def test_the_commands_are_run_when_the_process_dies_even_if_one_fails(
     guarded: tuple[subprocess.Popen[str], int], marker: Path, number: int
 ) -> None:
     process, helper = guarded
@@ -63,26 +63,26 @@ def test_the_helper_is_in_a_session_of_its_own(guarded: tuple[subprocess.Popen[s
 
 
 def test_a_dismissed_helper_ends_without_doing_anything(marker: Path) -> None:
-    guard = Watchdog()
-    guard.start([["touch", str(marker)]])
-    helper = guard._process
+    watchdog = Watchdog()
+    watchdog.start([["touch", str(marker)]])
+    helper = watchdog._process
     assert helper
-    guard.dismiss()
-    guard.dismiss()
+    watchdog.dismiss()
+    watchdog.dismiss()
     assert helper.returncode == 0
     assert not marker.exists()
 
 
 def test_dismissing_one_that_was_killed_is_no_error() -> None:
-    guard = Watchdog()
-    guard.start([["true"]])
-    assert guard._process
-    guard._process.kill()
-    guard._process.wait()
-    guard.dismiss()
+    watchdog = Watchdog()
+    watchdog.start([["true"]])
+    assert watchdog._process
+    watchdog._process.kill()
+    watchdog._process.wait()
+    watchdog.dismiss()
 
 
-def test_a_guard_that_never_started_holds_nothing_open() -> None:
+def test_a_watchdog_that_never_started_holds_nothing_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     Watchdog().dismiss()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -50,7 +50,7 @@ def session(host: Host) -> Iterator[Session]:
 
 
 def counting(payload: Payload = PAYLOADS[0]) -> list[str]:
-    """Return the commands of a plan that counts where it would queue."""
+    """Return the commands of a run that counts where it would queue."""
     return [
         command.replace(QUEUE, "counter") for command in nftables_rules.install_commands(ALLOCATION, payload, CAN_OWN)
     ]
