@@ -7,8 +7,6 @@ not loaded already; scapy and what needs it come in when challenges are performe
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,10 +20,8 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
-    from certbot_standalone_nfq.diagnosis.problem import Problem
-    from certbot_standalone_nfq.session.interception import Interception
-    from certbot_standalone_nfq.session.listener import FallbackListener
-    from certbot_standalone_nfq.session.witness import Witness
+    from certbot_standalone_nfq.diagnosis.report import Failure
+    from certbot_standalone_nfq.session.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +52,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     def __init__(self, config: Any, name: str) -> None:
         super().__init__(config, name)
-        self._interception: Interception | None = None
-        self._witness: Witness | None = None
-        self._fallback_listener: FallbackListener | None = None
-        self._pending: set[str] = set()
+        self._session: Session | None = None
+        """The last one, perhaps closed."""
 
     @classmethod
     def add_parser_arguments(cls, add: Callable[..., None]) -> None:
@@ -70,17 +64,18 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     def more_info(self) -> str:
         """Say what the plugin does, for users choosing one."""
         return (
-            "This plugin takes the certificate authority's http-01 requests out of the packet stream and answers "
-            f"them itself, while whatever web server has TCP port {self.config.http01_port} keeps running "
-            "unchanged. Until the validation is over, a few firewall rules lead those requests, and nothing else, to "
-            "Certbot."
+            "This plugin takes the CA's http-01 requests out of the packet stream and answers them itself, while "
+            f"whatever web server has TCP port {self.config.http01_port} keeps running unchanged. Until the validation "
+            "is over, a few firewall rules direct those requests, and nothing else, to Certbot."
         )
 
     @_as_certbots_errors()
     def prepare(self) -> None:
         """Check what can be checked without changing anything; Certbot calls this for listings, too."""
         try:
-            self._check()
+            from certbot_standalone_nfq.session import requirements
+
+            requirements.check(self._settings())
         except errors.Error:
             raise
         except Exception as error:  # any other would keep Certbot from listing and preparing other plugins
@@ -93,124 +88,75 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
 
     @_as_certbots_errors()
     def perform(self, achalls: list[achallenges.AnnotatedChallenge]) -> list[challenges.ChallengeResponse]:
-        """Answer the challenges from now until `cleanup`. Raises Certbot's PluginError."""
-        interception = self._interception or self._intercept()
-        responses = []
-        for achall in achalls:
-            response, key_authorization = achall.response_and_validation()
-            token = _token(achall)
-            if self._witness:
-                self._witness.expect(token, _name(achall))
-            if self._fallback_listener:
-                self._fallback_listener.answer(achall.chall, response, key_authorization)
-            interception.answer(achall.chall.typ, token, key_authorization)
-            self._pending.add(token)
-            responses.append(response)
+        """Answer the challenges from now until `cleanup`; all of them or none. Raises Certbot's PluginError."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.cleanup, achalls)
+            session = self._open()
+            responses = []
+            for achall in achalls:
+                response, key_authorization = achall.response_and_validation()
+                session.add(achall.chall.typ, _token(achall), _name(achall), key_authorization)
+                responses.append(response)
+            undo.pop_all()
         return responses
 
     def cleanup(self, achalls: list[achallenges.AnnotatedChallenge]) -> None:
-        """Leave further requests to the web server, and give the machine back after the last challenge."""
-        for achall in achalls:
-            token = _token(achall)
-            self._pending.discard(token)
-            if self._interception:
-                self._interception.withdraw(achall.chall.typ, token)
-        if self._pending or not self._interception:
+        """Leave further requests to the web server, and release everything after the last challenge."""
+        if not self._session:
             return
-        interception, self._interception = self._interception, None
-        if self._fallback_listener:
-            self._fallback_listener.stop()
-        try:
-            interception.stop()
-        except errors.Error as error:
-            logger.warning(
-                "The firewall rules could not be removed. This is tried again when Certbot ends, and by the next run; "
-                "until then they let packets pass. %s",
-                getattr(error, "said", error),
-            )
-        if self._witness:
-            self._sum_up(self._witness)
+        with contextlib.ExitStack() as steps:  # the last one comes first; each is taken even if another fails
+            steps.callback(self._close_if_idle)
+            for achall in achalls:
+                steps.callback(self._session.remove, achall.chall.typ, _token(achall))
 
     def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
         """Say what did and did not arrive here of each failed challenge."""
         try:
-            from certbot_standalone_nfq.session.witness import Failure, Witness
-
-            witness = self._witness or Witness(self.config.http01_port, observe=False)
-            return witness.hint([Failure(_name(achall), _token(achall), _problem(achall)) for achall in failed_achalls])
+            session = self._session or self._new_session()
+            return session.explain(list(map(_failure, failed_achalls)))
         except Exception as error:  # Certbot has yet to print what the CA said
             errors.raise_interruption(error)
             logger.debug("The failure could not be explained: %s", error, exc_info=True)
             return "The failure could not be analysed; see Certbot's log."
 
-    def _check(self) -> None:
-        from certbot_standalone_nfq.capture import choice
-        from certbot_standalone_nfq.host import privileges
+    def _open(self) -> Session:
+        """Return the open session, a new one if need be."""
+        if not (self._session and self._session.is_open):
+            self._session = self._new_session()
+            self._session.open()
+        return self._session
 
-        settings = self._settings()
-        privileges.require_linux()
-        privileges.require_capabilities()
-        choice.require_any(settings)
-        if not importlib.util.find_spec("scapy"):
-            raise errors.package_unusable("scapy", "it is not installed")
+    def _new_session(self) -> Session:
+        from certbot_standalone_nfq.session import requirements
 
-    def _intercept(self) -> Interception:
-        _load_scapy()
-        from certbot_standalone_nfq.session.interception import Interception
-        from certbot_standalone_nfq.session.listener import FallbackListener
-        from certbot_standalone_nfq.session.witness import Witness
+        requirements.load_scapy()
+        from certbot_standalone_nfq.session.session import Session
 
-        settings = self._settings()
-        witness = Witness(settings.port, observe=settings.evidence, capture=settings.pcap)
-        try:
-            record = witness.recording.add if witness.recording else None
-            self._interception = Interception(settings, witness.tell, record)
-        except BaseException:
-            self._sum_up(witness)
-            raise
-        self._witness = witness
-        self._fallback_listener = FallbackListener(settings.port, settings.address)
-        return self._interception
+        return Session(self._settings())
 
-    def _sum_up(self, witness: Witness) -> None:
-        try:
-            witness.stop()
-        except Exception as error:  # the certificate does not depend on it
-            errors.raise_interruption(error)
-            logger.debug("The evidence could not be summed up: %s", error, exc_info=True)
+    def _close_if_idle(self) -> None:
+        if self._session and self._session.is_idle:
+            self._session.close()
 
     def _settings(self) -> Settings:
         """Return what the options say. Raises errors.BadOption."""
         return Settings.chosen(self.config.http01_port, self.config.http01_address, self.conf)
 
 
-def _load_scapy() -> None:
-    """Load the one package that may be damaged or unfit, so that its failure is known for that."""
-    from certbot_standalone_nfq.host import privileges
-
-    try:
-        importlib.import_module("scapy.layers.inet6")
-    except (Exception, SystemExit) as error:
-        errors.raise_interruption(error)
-        # It looks at the interfaces as it is loaded.
-        refusal = privileges.refusal("netlink", error) if isinstance(error, OSError) else None
-        raise (refusal or errors.package_unusable("scapy", f"{type(error).__name__}: {error}")) from error
-
-
 def _token(achall: achallenges.AnnotatedChallenge) -> str:
     return str(achall.chall.encode("token"))
-
-
-def _problem(achall: achallenges.AnnotatedChallenge) -> Problem:
-    """Return what the authority said of a failed challenge."""
-    from certbot_standalone_nfq.diagnosis.problem import Problem
-
-    error = getattr(achall.challb, "error", None)
-    if not error:
-        return Problem()
-    return Problem(str(error.typ or "").rpartition(":")[2], str(error.detail or ""))
 
 
 def _name(achall: achallenges.AnnotatedChallenge) -> str:
     identifier = getattr(achall, "identifier", None)  # since Certbot 5.3
     return str(identifier.value if identifier else achall.domain)
+
+
+def _failure(achall: achallenges.AnnotatedChallenge) -> Failure:
+    """Return a failed challenge, with what the CA says about it."""
+    from certbot_standalone_nfq.diagnosis.problem import Problem
+    from certbot_standalone_nfq.diagnosis.report import Failure
+
+    error = getattr(achall.challb, "error", None)
+    problem = Problem(str(error.typ or "").rpartition(":")[2], str(error.detail or "")) if error else Problem()
+    return Failure(_name(achall), _token(achall), problem)

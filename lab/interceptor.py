@@ -80,6 +80,7 @@ def _main() -> None:
     settings = {**_DEFAULTS, "others": 0, **json.loads(sys.argv[1])}
     others = settings.pop("others")
     witness = Witness(settings["port"])
+    witness.start()
     interception = Interception(Settings(**settings), witness.tell)
     interception.answer(Http01Solver.typ, TOKEN, KEY_AUTHORIZATION)
     for _ in range(others):

@@ -24,8 +24,6 @@ from josepy.jwk import JWKRSA
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.capture import choice
-from certbot_standalone_nfq.engine.verdicts import Answered
-from certbot_standalone_nfq.wire.tcp import Connection
 from lab.hosts import Host
 from lab.http import ask, request
 from lab.plugin import WORKS
@@ -160,10 +158,10 @@ def test_rules_that_cannot_be_removed_are_told_and_removed_by_the_watchdog_when_
 def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authenticator, host: Host) -> None:
     asked = [achall(1, "one.example.com"), achall(2, "two.example.com")]
     authenticator.perform(asked)
-    assert authenticator._witness
-    authenticator._witness.tell(Answered(asked[0].chall.encode("token"), Connection("192.0.2.7", 1, "192.0.2.80", 80)))
-    first, second = authenticator.auth_hint(asked).splitlines()
-    assert first.startswith("one.example.com: 1 challenge request arrived (from 192.0.2.7) and was answered")
+    assert ask(host, "127.0.0.1", request(asked[0].chall.encode("token")))
+    one = "one.example.com: 1 challenge request from 127.0.0.1 arrived and was answered"
+    wait_until(lambda: authenticator.auth_hint(asked).startswith(one), "the acknowledgment has been seen")
+    _, second = authenticator.auth_hint(asked).splitlines()
     assert second.startswith("two.example.com: no connection attempt arrived at TCP port 80")
     authenticator.cleanup(asked)
 
@@ -186,7 +184,7 @@ def test_the_hint_is_given_even_if_nothing_was_performed(authenticator: Authenti
 def test_without_evidence_nothing_is_said_of_connections(host: Host) -> None:
     authenticator = Authenticator(config("--standalone-nfq-no-evidence"), "standalone-nfq")
     authenticator.perform([achall(1)])
-    assert "standalone-nfq-edge" not in {thread.name for thread in threading.enumerate()}
+    assert "standalone-nfq-tap" not in {thread.name for thread in threading.enumerate()}
     assert authenticator.auth_hint([achall(1)]).startswith("example.com: no challenge request reached this plugin")
     authenticator.cleanup([achall(1)])
 
@@ -204,7 +202,7 @@ def test_a_hint_that_cannot_be_made_does_not_keep_certbot_from_telling_the_rest(
     authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authenticator.perform([achall(1)])
-    monkeypatch.setattr("certbot_standalone_nfq.session.witness.diagnose", lambda _: 1 / 0)
+    monkeypatch.setattr("certbot_standalone_nfq.diagnosis.report.diagnose", lambda _: 1 / 0)
     assert "could not be analysed" in authenticator.auth_hint([achall(1)])
     authenticator.cleanup([achall(1)])
 
@@ -326,7 +324,7 @@ def test_a_signal_that_is_to_end_certbot_is_no_failure(
         raise certbot_errors.SignalExit
 
     monkeypatch.setattr("certbot_standalone_nfq.settings.Settings.chosen", interrupted)
-    monkeypatch.setattr("certbot_standalone_nfq.session.witness.Witness.diagnose", interrupted)
+    monkeypatch.setattr("certbot_standalone_nfq.session.witness.Witness.explain", interrupted)
     monkeypatch.setattr("importlib.import_module", interrupted)
     with pytest.raises(certbot_errors.SignalExit):
         authenticator.prepare() if method == "prepare" else getattr(authenticator, method)([])

@@ -21,8 +21,7 @@ from typing import Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
-from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
-from certbot_standalone_nfq.challenges.registry import challenge_in
+from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
 from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
@@ -82,12 +81,12 @@ class Watch:
         self._listeners = listeners
         self._waiting: OrderedDict[Connection, _Waiting] = OrderedDict()
         self._sources: OrderedDict[str, Source] = OrderedDict()
-        self._attempts = Attempts(challenge_in, outgoing_seen=True, keep_packets=True)
+        self._attempts = Attempts(registry.challenge_in, outgoing_seen=True, keep_packets=True)
 
     def observe(self, seen: TappedSegment) -> None:
         """Take a segment into account."""
         self._attempts.observe(seen)
-        if not seen.outgoing and challenge_in(seen.payload) is not None:
+        if not seen.outgoing and registry.challenge_in(seen.payload) is not None:
             self._request(seen)
         elif seen.outgoing and seen.payload and seen.connection in self._waiting:
             self._answer(seen)
@@ -136,7 +135,7 @@ class Watch:
             self._waiting.popitem(last=False)
         self._tell(
             f"{_clock(seen.time)}  {address} over IPv{version_of(address)} to {seen.connection.local} "
-            f"({self._listeners(seen.connection.local)}) asks {host} for {challenge_in(seen.payload)}"
+            f"({self._listeners(seen.connection.local)}) asks {host} for {registry.challenge_in(seen.payload)}"
         )
 
     def _answer(self, seen: TappedSegment) -> None:
@@ -169,7 +168,7 @@ def run(options: argparse.Namespace) -> int:
     port: int = options.port
     try:
         recording = Recording(options.pcap) if options.pcap else None
-        edge = Tap(Http01Solver.selectors(port), replies=True)
+        edge = Tap(registry.selectors(port), replies=True)
     except (errors.Error, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

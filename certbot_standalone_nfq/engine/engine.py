@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from certbot_standalone_nfq.engine.endpoint import Endpoint
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, Recognition, StreamSolver
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffer
+from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.timers import Timers
 from certbot_standalone_nfq.engine.verdicts import Reaction, Verdict
 from certbot_standalone_nfq.wire.ip import MalformedPacket
@@ -132,17 +133,7 @@ class Engine:
         self._timers.forget(connection)
 
     def _recognise(self, received: bytes) -> Recognition:
-        """Say what a stream is that begins with these bytes, or with what follows a load balancer's header."""
-        if not received:
-            return None
-        start = without_header(received)
-        recognition: Recognition = None
-        for solver in self._solvers:
-            found = solver.recognise(start)
-            if found is not None and found is not UNDECIDED:
-                return found
-            recognition = recognition or found
-        return recognition
+        return recognise(self._solvers, received)
 
     def _begin(self, connection: Connection, segment: Segment, recognition: Recognition, now: float) -> Reaction:
         """Decide on a segment of a connection that nothing is known of, by what its payload has been recognised as."""

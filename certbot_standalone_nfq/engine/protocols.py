@@ -98,6 +98,8 @@ class StreamSolver(Protocol):
 
     typ: ClassVar[str]
     """The type's name in ACME, such as http-01."""
+    refusal: ClassVar[bytes]
+    """What to send, where no server does, to a client that asks for something else. May be empty."""
 
     @staticmethod
     def selectors(port: int) -> Sequence[Selector]:

@@ -1,18 +1,23 @@
-"""Sockets that listen on a TCP port, from /proc/net/tcp and tcp6."""
+"""Sockets that listen on a TCP port: once, from /proc/net/tcp and tcp6; again and again, from sock_diag."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import logging
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from certbot_standalone_nfq.host import sock_diag
 from certbot_standalone_nfq.wire.addresses import version_of
 
+logger = logging.getLogger(__name__)
+
 _LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
-_TABLES = (("tcp", socket.AF_INET, 4), ("tcp6", socket.AF_INET6, 6))
+_TABLES = (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6))
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,41 @@ class Listener:
 def listeners(port: int) -> list[Listener]:
     """Return the sockets that listen on a port in this network namespace. Raises OSError if they cannot be read."""
     found: list[Listener] = []
-    for table, family, version in _TABLES:
+    for table, family in _TABLES:
         path = Path("/proc/thread-self/net") / table
-        if version == 4 or path.exists():
-            found += _read(path, family, version, port)
+        if family == socket.AF_INET or path.exists():
+            found += _read(path, family, port)
     return found
 
 
-def _read(path: Path, family: int, version: int, port: int) -> Iterator[Listener]:
+class Lookout:
+    """Shows again and again who listens to a port, at little cost. Belongs to the namespace it was made in."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._kernel: socket.socket | None = None
+        # The kernel loads a module for it if need be; `listeners` never makes it.
+        with contextlib.suppress(OSError):
+            self._kernel = sock_diag.connect()
+
+    def look(self) -> list[Listener]:
+        """Return the sockets that listen to the port now. Raises OSError."""
+        if self._kernel:
+            try:
+                return [_listener(*found) for found in sock_diag.listening(self._kernel, self._port)]
+            except OSError as error:
+                logger.debug("The kernel does not list sockets by sock_diag: %s", error)
+                self.close()  # and do not ask again: each time, the kernel would look for a module
+        return listeners(self._port)
+
+    def close(self) -> None:
+        """Close the socket. Calling it again is no error."""
+        if self._kernel:
+            self._kernel.close()
+            self._kernel = None
+
+
+def _read(path: Path, family: int, port: int) -> Iterator[Listener]:
     with path.open(encoding="ascii", errors="replace") as lines:
         next(lines, None)
         for line in lines:
@@ -63,12 +95,18 @@ def _read(path: Path, family: int, version: int, port: int) -> Iterator[Listener
                 return  # the kernel shows all listeners first (tcp_get_idx); many other sockets may follow
             address, _, number = fields[1].partition(":")
             if int(number, 16) == port:
-                yield _listener(family, version, address, int(fields[9]))
+                yield _listener(family, _address(family, address), int(fields[9]))
 
 
-def _listener(family: int, version: int, hexadecimal: str, inode: int) -> Listener:
-    """Make a listener of an address as the kernel prints it: words of 32 bits in the machine's byte order."""
+def _address(family: int, hexadecimal: str) -> str:
+    """Return an address that the kernel prints as words of 32 bits in the machine's byte order."""
     words = [int(hexadecimal[at : at + 8], 16) for at in range(0, len(hexadecimal), 8)]
-    address = socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
-    mapped = ipaddress.IPv6Address(address).ipv4_mapped if version == 6 else None
-    return Listener(4, str(mapped), inode) if mapped else Listener(version, address, inode)
+    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
+
+
+def _listener(family: int, address: str, inode: int) -> Listener:
+    """Make a listener; an IPv4 address that a socket for IPv6 is bound to is IPv4."""
+    mapped = ipaddress.IPv6Address(address).ipv4_mapped if family == socket.AF_INET6 else None
+    if mapped:
+        return Listener(4, str(mapped), inode)
+    return Listener(6 if family == socket.AF_INET6 else 4, address, inode)

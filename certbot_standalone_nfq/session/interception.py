@@ -8,6 +8,8 @@ from collections.abc import Callable
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.engine.protocols import Recognition
+from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.loop import Loop
@@ -25,11 +27,10 @@ class Interception:
     ) -> None:
         """Open everything. Raises one of the package's errors, with nothing left behind; for the rest, see Loop."""
         self._solvers = {solver.typ: solver() for solver in registry.SOLVERS}
-        selectors = [each for solver in registry.SOLVERS for each in solver.selectors(settings.port)]
         with contextlib.ExitStack() as opened:
             injector = Injector()
             opened.callback(injector.close)
-            capture = choice.open_capture(settings, selectors)
+            capture = choice.open_capture(settings, registry.selectors(settings.port))
             opened.callback(capture.close)
             self._loop = Loop(capture, Engine(list(self._solvers.values())), injector, tell, record)
             opened.callback(self._loop.stop)
@@ -44,6 +45,11 @@ class Interception:
         """Leave further requests for a challenge to the server; answers under way are completed."""
         with self._loop.lock:
             self._solvers[typ].remove(challenge)
+
+    def recognise(self, received: bytes) -> Recognition:
+        """Return what a stream is that begins with these bytes, for use outside of the loop."""
+        with self._loop.lock:
+            return recognise(self._solvers.values(), received)
 
     def stop(self) -> None:
         """Complete the answers under way, and close everything.

@@ -1,8 +1,8 @@
-"""Accepting connections where no web server does: somebody has to, for a request to come at all.
+"""Listening where no web server does: without a listener no connection is made, and no request comes.
 
-It listens at those addresses of the port that nobody else has, as long as challenges are pending, by Certbot's own
-server for http-01. Requests for pending tokens are taken over before they get to it, as from any web server; it
-can answer them, too. A server that begins meanwhile and is able to share the port (SO_REUSEPORT) gets it.
+It listens at those addresses of the port that no other program has, as long as challenges are pending. Requests for
+pending challenges are taken over before they get to it, as from any web server; it can answer them, too. A server that
+begins meanwhile and is able to share the port (SO_REUSEPORT) gets it.
 """
 
 from __future__ import annotations
@@ -12,143 +12,116 @@ import errno
 import logging
 import os
 import socket
-import socketserver
 import threading
-from collections import OrderedDict
+import time
 from collections.abc import Iterator
 from typing import Any
-
-from acme.challenges import HTTP01, HTTP01Response
-from acme.standalone import HTTP01RequestHandler, HTTP01Server
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.addresses import own_addresses
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
-from certbot_standalone_nfq.host.sockets import Listener, listeners
+from certbot_standalone_nfq.host.sockets import Listener, Lookout
+from certbot_standalone_nfq.session.acceptor import Acceptor, Answering, Limits
 from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
 logger = logging.getLogger(__name__)
 
-Resource = HTTP01RequestHandler.HTTP01Resource
-
 _ANYWHERE = {4: "0.0.0.0", 6: "::"}
 _SECONDS_FOR_RULES = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.1
-_MAX_CONNECTIONS = 128
-"""To one address; each takes a file descriptor, of which Certbot may have a thousand."""
+_JOIN_SECONDS = 5.0
+_BACKLOG = 1024
 _TAKEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-class _Server(socketserver.ThreadingMixIn, HTTP01Server):
-    """Certbot's server at one address, for as many clients at once as there are."""
+class _Place:
+    """An address that is listened at."""
 
-    request_queue_size = 1024
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_port = False
-
-    def __init__(self, address: str, port: int, resources: set[Any]) -> None:
-        self._connections: OrderedDict[Any, None] = OrderedDict()
-        self._lock = threading.Lock()
-        super().__init__((address, port), resources, ipv6=version_of(address) == 6)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def server_bind(self) -> None:
-        """Bind for one family alone, and only if nobody is there; from then on, let another server in."""
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        socketserver.TCPServer.server_bind(self)  # that of HTTPServer would look the host's name up
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection on a thread of its own; the oldest makes room if there are many."""
-        oldest = None
-        with self._lock:
-            self._connections[request] = None
-            if len(self._connections) > _MAX_CONNECTIONS:
-                oldest, _ = self._connections.popitem(last=False)
-        if oldest:
-            with contextlib.suppress(OSError):
-                oldest.shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
-        with self._lock:
-            self._connections.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """Note in the log what is usual: a client, or the interception, has reset the connection."""
-        logger.debug("A connection of %s ended early", client_address, exc_info=True)
-
-    @property
-    def address(self) -> str:
-        """The address it is bound to."""
-        return str(self.server_address[0])
+    def __init__(self, address: str, port: int) -> None:
+        """Listen, for one IP version alone, and only if nobody is there. Raises OSError."""
+        self.version = version_of(address)
+        self.address = address
+        self.name = f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
+        self.socket = socket.socket(socket.AF_INET6 if self.version == 6 else socket.AF_INET)
+        try:
+            if self.version == 6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind((address, port))
+            # Only now, so that nobody is there already; from here on, another server may come.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self.socket.listen(_BACKLOG)
+        except BaseException:
+            self.socket.close()
+            raise
 
     @property
     def inode(self) -> int:
         """The socket's inode, which the kernel lists it by."""
-        return os.fstat(self.fileno()).st_ino
+        return os.fstat(self.socket.fileno()).st_ino
 
-    def end(self) -> None:
-        """Accept no more; return when nothing of it is left but connections under way."""
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
+    def is_crowded_by(self, others: list[Listener]) -> bool:
+        """Whether others may take connections that are made here; one that has [::] may serve IPv4, too."""
+        if self.address != _ANYWHERE[self.version]:
+            return any(other.serves(self.address) for other in others)
+        return any(
+            other.version == self.version or (other.version == 6 and other.anywhere)
+            for other in others
+            if not other.loopback
+        )
 
 
 class FallbackListener:
-    """Listens from its making until `stop`, at as many addresses as nobody else does: often at none."""
+    """Listens from `start` to `stop`, at those addresses that nobody else has: often at none."""
 
-    def __init__(self, port: int, address: str = "") -> None:
-        """Begin, at one address alone if it is given. Whatever fails is said in the log, and is no error."""
-        self._resources: set[Resource] = set()
+    def __init__(self, port: int, address: str, answering: Answering, limits: Limits | None = None) -> None:
+        """Prepare, for one address alone if it is given. This changes nothing."""
         self._port = port
-        self._servers: list[_Server] = []
+        self._address = address
+        self._answering = answering
+        self._limits = limits
+        self._acceptor: Acceptor
+        self._lookout: Lookout
+        self._held = contextlib.ExitStack()
+        self._places: list[_Place] = []
         self._compatible: set[int] = set()
         """Inodes of others' sockets that leave us the addresses we have."""
-        self._ended = threading.Event()
-        self._watcher = threading.Thread(target=self._give_way, daemon=True)
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.stop)
-            self._begin(address)
-            undo.pop_all()
-        if self._servers:
-            logger.info(
-                "Nothing else listens at %s, so Certbot accepts connections there until the validation is over.",
-                ", ".join(_name(server) for server in self._servers),
-            )
-            self._watcher.start()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="standalone-nfq-listener", daemon=True)
 
-    def answer(self, chall: HTTP01, response: HTTP01Response, key_authorization: str) -> None:
-        """Answer a challenge, should its request get here."""
-        self._resources.add(Resource(chall, response, key_authorization))
-
-    def stop(self) -> None:
-        """Listen no more. Calling it again is no error."""
-        self._ended.set()
-        if self._watcher.is_alive():
-            self._watcher.join()
-        while self._servers:
-            self._servers.pop().end()
-
-    def _begin(self, address: str) -> None:
+    def start(self) -> None:
+        """Listen. Whatever fails is logged, and is no error."""
+        self._acceptor = Acceptor(self._answering, self._limits)
+        self._held.callback(self._acceptor.close)
+        self._lookout = Lookout(self._port)
+        self._held.callback(self._lookout.close)
         try:
-            found = listeners(self._port)
-            for version in _unserved(found, self._port, address):
-                self._listen(version, address, found)
+            found = self._lookout.look()
+            for version in _unserved(found, self._port, self._address):
+                self._listen(version, found)
         except Exception as error:  # most machines have a web server, and then it makes no difference
             errors.raise_interruption(error)
             logger.warning("Cannot determine whether a web server listens on port %d: %s", self._port, error)
+        if self._places:
+            logger.info(
+                "Nothing else listens at %s, so Certbot accepts connections there until the validation is over.",
+                ", ".join(place.name for place in self._places),
+            )
+            self._thread.start()
 
-    def _listen(self, version: int, address: str, others: list[Listener]) -> None:
-        """Listen at all addresses of an IP version, or at each that is free if somebody has one of them."""
-        if self._listen_at(address or _ANYWHERE[version], others) or address:
+    def stop(self) -> None:
+        """Stop listening, and close all connections. Calling it again, or without `start`, is no error."""
+        self._stopping = True
+        if self._thread.is_alive():
+            self._acceptor.wake()
+            self._thread.join(_JOIN_SECONDS)
+        self._held.close()
+
+    def _listen(self, version: int, others: list[Listener]) -> None:
+        """Listen at all addresses of an IP version, or at each that is free if others have some of them."""
+        if self._listen_at(self._address or _ANYWHERE[version], others) or self._address:
             return
         for own in own_addresses(version):
             self._listen_at(own, others)
@@ -156,8 +129,7 @@ class FallbackListener:
     def _listen_at(self, address: str, others: list[Listener]) -> bool:
         """Listen at an address, if the others that listen already leave it to us."""
         try:
-            self._servers.append(_Server(address, self._port, self._resources))
-            self._compatible.update(other.inode for other in others)
+            place = _Place(address, self._port)
         except OSError as error:
             if error.errno not in _TAKEN:
                 logger.warning(
@@ -168,20 +140,38 @@ class FallbackListener:
                     error.strerror,
                 )
             return False
+        self._acceptor.add(place.socket)
+        self._places.append(place)
+        self._compatible.update(other.inode for other in others)
         return True
 
+    def _run(self) -> None:
+        try:
+            self._serve_until_stopped()
+        except Exception as error:
+            errors.raise_interruption(error)
+            logger.warning("Certbot no longer accepts connections to port %d: %s", self._port, error, exc_info=True)
+            self._acceptor.close()
+
+    def _serve_until_stopped(self) -> None:
+        look_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+        while not self._stopping:
+            self._acceptor.serve(max(0.0, look_at - time.monotonic()))
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+                with contextlib.suppress(OSError):
+                    self._give_way()
+
     def _give_way(self) -> None:
-        """Make room wherever another server begins to listen."""
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
-            with contextlib.suppress(OSError):
-                known = self._compatible | {server.inode for server in self._servers}
-                others = [each for each in listeners(self._port) if each.inode not in known]
-                for server in [each for each in self._servers if _is_crowded(each, others)]:
-                    self._servers.remove(server)
-                    server.end()
-                    # Succeeds if only IPv6 has been taken, which cannot be told from its socket.
-                    if not self._listen_at(server.address, others):
-                        logger.info("Another server has begun to listen at %s, and has it now.", _name(server))
+        """Stop listening wherever another server has begun to listen."""
+        known = self._compatible | {place.inode for place in self._places}
+        others = [each for each in self._lookout.look() if each.inode not in known]
+        for place in [each for each in self._places if each.is_crowded_by(others)]:
+            self._places.remove(place)
+            self._acceptor.remove(place.socket)
+            # Succeeds if only IPv6 has been taken, which cannot be told from its socket.
+            if not self._listen_at(place.address, others):
+                logger.info("Another server now listens on %s; Certbot stopped listening there.", place.name)
 
 
 def _unserved(found: list[Listener], port: int, address: str) -> Iterator[int]:
@@ -193,35 +183,20 @@ def _unserved(found: list[Listener], port: int, address: str) -> Iterator[int]:
     translations = _translations(port)
     for version in open_:
         if version in translations:
-            logger.debug("Rules lead port %d elsewhere over IPv%d: %s", port, version, translations[version].text)
+            logger.debug("Rules redirect port %d over IPv%d: %s", port, version, translations[version].text)
         else:
             yield version
 
 
 def _is_served(found: list[Listener], version: int, address: str) -> bool:
-    """Tell whether a listener has an address, or all of an IP version, for sure."""
+    """Whether a listener has an address, or all of an IP version, for sure."""
     if address:
         return any(listener.version == version and listener.serves(address) for listener in found)
     return any(listener.version == version and listener.anywhere for listener in found)
 
 
 def _translations(port: int) -> dict[int, Any]:
-    """Return the rules that lead the port elsewhere, such as those that publish a container's, by IP version."""
+    """Return the rules that redirect the port, such as those that publish a container's, by IP version."""
     deadline = Deadline(_SECONDS_FOR_RULES)
     nf_tables = kernel_modules.inventory().presence(kernel_modules.NF_TABLES)
     return service.service(port, reader.read_rules(reader.variants(deadline), nf_tables, deadline)).translations
-
-
-def _is_crowded(server: _Server, others: list[Listener]) -> bool:
-    """Tell whether somebody else may take connections that this server does; who has [::] may serve IPv4, too."""
-    version = 6 if server.ipv6 else 4
-    if server.address != _ANYWHERE[version]:
-        return any(other.serves(server.address) for other in others)
-    return any(
-        other.version == version or (other.version == 6 and other.anywhere) for other in others if not other.loopback
-    )
-
-
-def _name(server: _Server) -> str:
-    port = server.server_address[1]
-    return f"[{server.address}]:{port}" if server.ipv6 else f"{server.address}:{port}"

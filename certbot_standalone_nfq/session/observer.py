@@ -1,7 +1,7 @@
-"""Looking on at the machine's edge while challenges are pending, at a bounded cost.
+"""Watching incoming segments while challenges are pending, at a bounded cost.
 
-A thread of its own reads what the packet socket was shown, a few packets at a time. What a busy server's bystanders
-bring beyond that is not read, and counted as missed.
+A thread reads the tap, a few packets at a time. On a busy server there may be more: these are not read, and counted as
+missed.
 """
 
 from __future__ import annotations
@@ -19,40 +19,41 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL = 0.05
 _PACKETS = 10
-"""Packets to read in an interval: 200 a second, which take a five-hundredth of a core, in bursts nobody notices."""
+"""Packets to read in an interval: 200 a second, which take a five-hundredth of a core, in short bursts."""
 _CATCH_UP = 8192
 """Packets to read at the end: more than the socket's buffer holds."""
 _JOIN_SECONDS = 5.0
 
 
 class Observation:
-    """Looks on at one port, from its making until `stop`."""
+    """Watches one port until `stop`."""
 
     def __init__(self, selectors: Sequence[Selector], evidence: Evidence, *, thorough: bool = False) -> None:
-        """Begin, at once with all that Edge can show if it is to be thorough. Raises errors.NotPermitted or OSError.
+        """Start; with `thorough`, also watch outgoing segments from the start. Raises errors.NotPermitted or OSError.
 
-        The evidence is told of each segment in turn, by a thread of the observation's or by `catch_up`.
+        The evidence is given each segment in turn, by a thread of its own or by `catch_up`.
         """
-        self._edge = Tap(selectors, thorough=thorough)
+        self._tap = Tap(selectors, thorough=thorough)
         self._evidence = evidence
-        self._looks_outside = self._sees_outside = thorough
+        self._taps_outgoing = self._sees_outgoing = thorough
         self._reading = threading.Lock()
         self._stop = threading.Event()
         self.missed = 0
         """Packets that were not read, as there were too many."""
-        self._thread = threading.Thread(target=self._run, name="standalone-nfq-edge", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="standalone-nfq-tap", daemon=True)
         self._thread.start()
 
     def catch_up(self) -> None:
-        """Read what has been seen until now."""
+        """Read what the tap has seen until now; nothing after `stop`."""
         with self._reading:
-            self._read(_CATCH_UP)
+            if not self._stop.is_set():
+                self._read(_CATCH_UP)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._stop.set()
         self._thread.join(_JOIN_SECONDS)
-        self._edge.close()
+        self._tap.close()
 
     def _run(self) -> None:
         while not self._stop.wait(_INTERVAL):
@@ -61,18 +62,18 @@ class Observation:
                     self._read(_PACKETS)
             except Exception as error:
                 errors.raise_interruption(error)
-                logger.debug("The machine's edge is not looked at any more: %s", error, exc_info=True)
+                logger.debug("Incoming segments are no longer watched: %s", error, exc_info=True)
                 self.missed += 1
                 return
 
     def _read(self, limit: int) -> None:
-        found = self._edge.receive(limit)
+        found = self._tap.receive(limit)
         wanted = [self._evidence.observe(seen) for seen in found]
-        self.missed += self._edge.missed() + (limit == _CATCH_UP and len(found) == limit)
-        if self._looks_outside and not self._sees_outside and len(found) < limit:
-            # What came before it was looked outside has all been read: of what comes now, answers are seen.
-            self._sees_outside = True
+        self.missed += self._tap.missed() + (limit == _CATCH_UP and len(found) == limit)
+        if self._taps_outgoing and not self._sees_outgoing and len(found) < limit:
+            # All that came before the tap showed outgoing segments has been read: of what comes now, answers are seen.
+            self._sees_outgoing = True
             self._evidence.outgoing_is_seen()
-        if any(wanted) and not self._looks_outside:
-            self._edge.look_outside()
-            self._looks_outside = True
+        if any(wanted) and not self._taps_outgoing:
+            self._tap.look_outside()
+            self._taps_outgoing = True

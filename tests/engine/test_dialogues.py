@@ -38,6 +38,7 @@ class Greeting:
     """A solver for streams that begin with a word, with a conversation to have about it."""
 
     typ: ClassVar[str] = "greeting"
+    refusal: ClassVar[bytes] = b""
 
     def __init__(self, script: Script, word: bytes = b"HELLO") -> None:
         self._script = script

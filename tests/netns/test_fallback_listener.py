@@ -10,30 +10,39 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from acme.standalone import HTTP01Server
 from certbot.errors import SignalExit
 
 import certbot_standalone_nfq.authenticator  # noqa: F401 - says what a SignalExit is
-from certbot_standalone_nfq.host.sockets import Listener, listeners
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.engine.recognition import recognise
+from certbot_standalone_nfq.host.sockets import Listener, Lookout
 from certbot_standalone_nfq.session import listener
+from certbot_standalone_nfq.session.acceptor import Answering
 from certbot_standalone_nfq.session.listener import FallbackListener
 from lab import hosts
 from lab.hosts import Host
-from lab.http import PAGE_REQUEST, ask, body, read_all
-from lab.interceptor import KEY_AUTHORIZATION, intercepting
+from lab.http import PAGE_REQUEST, ask, body, read_all, request
+from lab.interceptor import KEY_AUTHORIZATION, TOKEN, intercepting
 from lab.processes import wait_until
 
 OTHER4, OTHER6 = "198.51.100.3", "2001:db8:100::3"
 
 
+REFUSED = "HTTP/1.1 404 Not Found"
+
+
 @contextlib.contextmanager
 def standing_in(host: Host, address: str = "") -> Iterator[FallbackListener]:
+    solver = Http01Solver()
+    solver.add(TOKEN, KEY_AUTHORIZATION)
+    answering = Answering(lambda received: recognise([solver], received), solver.refusal)
     with host.inside():
-        fallback_listener = FallbackListener(80, address)
-    try:
-        yield fallback_listener
-    finally:
-        fallback_listener.stop()
+        fallback_listener = FallbackListener(80, address, answering)
+        try:
+            fallback_listener.start()
+            yield fallback_listener
+        finally:
+            fallback_listener.stop()
 
 
 @contextlib.contextmanager
@@ -73,10 +82,21 @@ def test_where_nobody_listens_it_does_on_both_families_until_it_is_stopped(serve
 def test_a_challenge_is_answered_where_no_web_server_is_and_others_get_an_answer_too(pair: tuple[Host, Host]) -> None:
     client, server = pair
     before = client.complaints()
-    with intercepting(server), standing_in(server):
+    with intercepting(server) as (_, answered), standing_in(server):
         for address in (server.ipv4, server.ipv6):
             assert body(ask(client, address)) == KEY_AUTHORIZATION
-            assert body(ask(client, address, PAGE_REQUEST)) == HTTP01Server.server_version
+            assert body(ask(client, address, PAGE_REQUEST)) == REFUSED
+    assert len(answered) == 2
+    assert client.complaints() == before
+
+
+def test_a_challenge_request_that_gets_to_it_is_answered_there(pair: tuple[Host, Host]) -> None:
+    client, server = pair
+    before = client.complaints()
+    with standing_in(server):
+        for address in (server.ipv4, server.ipv6):
+            assert body(ask(client, address)) == KEY_AUTHORIZATION
+            assert body(ask(client, address, request("other"))) == REFUSED
     assert client.complaints() == before
 
 
@@ -86,7 +106,7 @@ def test_clients_that_say_nothing_hold_nobody_up(pair: tuple[Host, Host]) -> Non
         stack.enter_context(standing_in(server))
         for _ in range(200):
             stack.enter_context(client.connect(server.ipv4))
-        assert body(ask(client, server.ipv4, PAGE_REQUEST)) == HTTP01Server.server_version
+        assert body(ask(client, server.ipv4, PAGE_REQUEST)) == REFUSED
 
 
 @pytest.mark.parametrize(
@@ -139,7 +159,7 @@ def test_a_server_that_begins_meanwhile_and_can_share_the_port_gets_it(
     with standing_in(server), listening(server, address, only=only, shared=True) as listener:
         wait_until(lambda: len(server.run("ss", "-ltnH", "sport = :80").splitlines()) == len(left), "it gives way")
         assert places(server) == left
-        wait_until(lambda: "Another server has begun to listen at" in caplog.text, "the log says so")
+        wait_until(lambda: "Another server now listens on" in caplog.text, "the log says so")
         with client.connect(server.ipv6 if ":" in address else server.ipv4) as connection:
             accepted, _ = listener.accept()
             with accepted:
@@ -151,27 +171,19 @@ def test_a_server_that_begins_meanwhile_and_can_share_the_port_gets_it(
 def test_a_server_that_has_one_family_does_not_stir_the_socket_of_the_other(
     server: Host, monkeypatch: pytest.MonkeyPatch, taken: str
 ) -> None:
-    looks: list[int] = []
+    looks: list[list[Listener]] = []
 
-    def looking(port: int) -> list[Listener]:
-        looks.append(port)
-        return listeners(port)
+    class Counting(Lookout):
+        def look(self) -> list[Listener]:
+            looks.append(super().look())
+            return looks[-1]
 
-    monkeypatch.setattr(listener, "listeners", looking)
-    with listening(server, taken), standing_in(server) as fallback_listener:
-        (before,) = [each.inode for each in fallback_listener._servers]
-        seen = len(looks)
-        wait_until(lambda: len(looks) > seen + 3, "it has looked again")
-        assert [each.inode for each in fallback_listener._servers] == [before]
-
-
-def test_of_many_connections_the_oldest_make_room(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
-    client, server = pair
-    monkeypatch.setattr(listener, "_MAX_CONNECTIONS", 3)
-    with standing_in(server), contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(client.connect(server.ipv4)) for _ in range(5)]
-        assert body(ask(client, server.ipv4, PAGE_REQUEST)) == HTTP01Server.server_version
-        assert [connection.recv(1) for connection in idle[:3]] == [b"", b"", b""]
+    monkeypatch.setattr(listener, "Lookout", Counting)
+    with listening(server, taken), standing_in(server):
+        wait_until(lambda: len(looks) > 4, "it has looked again")
+        # The first look was before it listened; from then on, all show the same sockets.
+        assert len({tuple(each) for each in looks[1:]}) == 1
+        assert len(looks[1]) == 2
 
 
 def test_a_signal_while_it_begins_ends_it(server: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +198,9 @@ def test_a_signal_while_it_begins_ends_it(server: Host, monkeypatch: pytest.Monk
 
 def test_what_cannot_be_listened_to_is_told_with_a_cure(server: Host) -> None:
     script = (
-        "import logging; from certbot_standalone_nfq.session.listener import FallbackListener; "
-        "FallbackListener(80).stop()"
+        "import logging; from certbot_standalone_nfq.session.acceptor import Answering; "
+        "from certbot_standalone_nfq.session.listener import FallbackListener; "
+        "listener = FallbackListener(80, '', Answering(lambda received: None)); listener.start(); listener.stop()"
     )
     command = server.command("setpriv", "--bounding-set=-net_bind_service", sys.executable, "-c", script)
     result = subprocess.run(command, check=True, capture_output=True, text=True)

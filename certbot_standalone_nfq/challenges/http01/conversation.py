@@ -10,7 +10,7 @@ from certbot_standalone_nfq.engine.protocols import Answer, Output
 MAX_HEAD = 16384
 """Bytes of a request's head after which it is answered, whole or not; no more are kept."""
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _FORWARDING = frozenset(
     {
         b"cf-connecting-ip",
@@ -57,7 +57,7 @@ class Http01Conversation:
     def _answer(self) -> Output:
         head, self._head = self._head, b""
         if not head.startswith(self._challenge.request):
-            return Output(_NOT_FOUND, close=True)
+            return Output(NOT_FOUND, close=True)
         return Output(self._challenge.response, close=True, answer=Answer(self._challenge.token, forwarded_by(head)))
 
 

@@ -6,11 +6,10 @@ any name, from anywhere.
 
 from __future__ import annotations
 
-import collections
 import re
 from typing import ClassVar
 
-from certbot_standalone_nfq.challenges.http01.conversation import Challenge, Http01Conversation, response
+from certbot_standalone_nfq.challenges.http01.conversation import NOT_FOUND, Challenge, Http01Conversation, response
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Field, Recognition, Selector
 
 REQUEST_PREFIX = b"GET /.well-known/acme-challenge/"
@@ -21,14 +20,18 @@ ENOUGH = 11
 
 
 class Http01Solver:
-    """The tokens to answer for. Look-ups cost the same however many there are."""
+    """The tokens to answer for. Look-ups cost the same however many there are.
+
+    If an exception interrupts `add` or `remove`, no other token is affected, and either can be called again.
+    """
 
     typ: ClassVar[str] = "http-01"
+    refusal: ClassVar[bytes] = NOT_FOUND
 
     def __init__(self) -> None:
         self._challenges: dict[bytes, Challenge] = {}
-        self._short_beginnings: collections.Counter[bytes] = collections.Counter()
-        self._by_beginning: dict[bytes, list[bytes]] = {}
+        self._by_beginning: dict[bytes, set[bytes]] = {}
+        """Tokens by each of their beginnings of up to ENOUGH characters."""
 
     @staticmethod
     def selectors(port: int) -> tuple[Selector, ...]:
@@ -40,22 +43,19 @@ class Http01Solver:
         name = challenge.encode()
         if not name or not _TOKEN.fullmatch(name):
             raise ValueError(f"not a challenge token: {challenge!r}")
-        self.remove(challenge)
         self._challenges[name] = Challenge(challenge, REQUEST_PREFIX + name + b" ", response(answer.encode()))
-        self._short_beginnings.update(_short_beginnings(name))
-        self._by_beginning.setdefault(name[:ENOUGH], []).append(name)
+        for beginning in _beginnings(name):
+            self._by_beginning.setdefault(beginning, set()).add(name)
 
     def remove(self, challenge: str) -> None:
         """Stop answering for a token; one that is not there is no error."""
         name = challenge.encode()
-        if self._challenges.pop(name, None) is None:
-            return
-        self._short_beginnings.subtract(_short_beginnings(name))
-        self._short_beginnings += collections.Counter()  # drops the zero counts
-        alike = self._by_beginning[name[:ENOUGH]]
-        alike.remove(name)
-        if not alike:
-            del self._by_beginning[name[:ENOUGH]]
+        for beginning in _beginnings(name):
+            alike = self._by_beginning.get(beginning, set())
+            alike.discard(name)
+            if not alike:
+                self._by_beginning.pop(beginning, None)
+        self._challenges.pop(name, None)
 
     def recognise(self, start: bytes) -> Recognition:
         """Say what a stream is that begins with these bytes."""
@@ -81,7 +81,7 @@ class Http01Solver:
     def _recognise_beginning(self, beginning: bytes) -> Recognition:
         """Say what it is while a token's end has not come: decided, if there is enough to tell it from others."""
         if len(beginning) < ENOUGH:
-            return UNDECIDED if beginning in self._short_beginnings else None
+            return UNDECIDED if beginning in self._by_beginning else None
         alike = [name for name in self._by_beginning.get(beginning[:ENOUGH], ()) if name.startswith(beginning)]
         if len(alike) == 1:
             return Http01Conversation(self._challenges[alike[0]])
@@ -94,5 +94,5 @@ def _token_in(request: bytes) -> bytes:
     return match.group() if match else b""
 
 
-def _short_beginnings(token: bytes) -> list[bytes]:
-    return [token[:length] for length in range(1, min(len(token) + 1, ENOUGH))]
+def _beginnings(token: bytes) -> set[bytes]:
+    return {token[:length] for length in range(1, ENOUGH + 1)}

@@ -1,0 +1,132 @@
+"""What a session holds, and that it lets go of all of it: whatever is interrupted, and whatever fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.diagnosis.problem import Problem
+from certbot_standalone_nfq.diagnosis.report import Failure
+from certbot_standalone_nfq.session.listener import FallbackListener
+from certbot_standalone_nfq.session.session import Session
+from certbot_standalone_nfq.session.witness import Witness
+from certbot_standalone_nfq.settings import Settings
+from lab.hosts import Host
+from lab.http import ask, body
+from lab.interceptor import KEY_AUTHORIZATION, TOKEN
+from lab.processes import wait_until
+
+HTTP01 = Http01Solver.typ
+
+
+@pytest.fixture
+def host(lonely_host: Host) -> Iterator[Host]:
+    with lonely_host.inside():
+        yield lonely_host
+
+
+def held(host: Host) -> tuple[str, str, list[str]]:
+    """Return what a session holds: rules, listening sockets, threads."""
+    threads = sorted(thread.name for thread in threading.enumerate())
+    return host.rules(), host.run("ss", "-ltnH"), threads
+
+
+def opened() -> Session:
+    session = Session(Settings())
+    session.open()
+    return session
+
+
+def test_a_challenge_is_answered_from_add_to_remove(host: Host) -> None:
+    before = held(host)
+    session = opened()
+    assert session.is_idle
+    session.add(HTTP01, TOKEN, "example.com", KEY_AUTHORIZATION)
+    assert body(ask(host, "127.0.0.1")) == KEY_AUTHORIZATION
+    session.remove(HTTP01, TOKEN)
+    assert session.is_idle
+    assert body(ask(host, "127.0.0.1")) == "HTTP/1.1 404 Not Found"
+    session.close()
+    assert held(host) == before
+
+
+def test_failures_can_be_explained_before_opening_while_open_and_after_closing(host: Host) -> None:
+    failure = Failure("example.com", TOKEN, Problem("connection", "127.0.0.1: Fetching: Timeout during connect"))
+    session = Session(Settings())
+    assert session.explain([failure]).startswith("example.com: no challenge request reached this plugin")
+    session.open()
+    session.add(HTTP01, TOKEN, "example.com", KEY_AUTHORIZATION)
+    ask(host, "127.0.0.1")
+    explained = "example.com: 1 challenge request from 127.0.0.1 arrived"
+    for _ in range(2):
+        wait_until(lambda: session.explain([failure]).startswith(explained), "the acknowledgment has been seen")
+        session.close()
+
+
+def test_closing_again_or_without_opening_is_no_error(host: Host) -> None:
+    Session(Settings()).close()
+    session = opened()
+    session.close()
+    session.close()
+    assert not session.is_open
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
+@pytest.mark.parametrize("step", [(Witness, "start"), (FallbackListener, "start"), (FallbackListener, "__init__")])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interruption_of_opening_leaves_nothing_behind(
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[type[object], str],
+    interruption: type[BaseException],
+    when: str,
+) -> None:
+    before = held(host)
+    original = getattr(*step)
+
+    def interrupted(*arguments: Any) -> None:
+        if when == "after":
+            original(*arguments)
+        raise interruption
+
+    monkeypatch.setattr(*step, interrupted)
+    with pytest.raises(interruption):
+        opened()
+    assert held(host) == before
+
+
+@pytest.mark.parametrize("step", [(Witness, "stop"), (FallbackListener, "stop")])
+def test_a_step_of_closing_that_fails_does_not_keep_the_others_from_being_taken(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: tuple[type[object], str]
+) -> None:
+    before = held(host)
+    original = getattr(*step)
+
+    def failing(*arguments: Any) -> None:
+        original(*arguments)
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(*step, failing)
+    opened().close()
+    assert held(host) == before
+    assert "did not end properly: no such luck" in caplog.text
+
+
+def test_an_interruption_of_closing_does_not_keep_the_other_steps_from_being_taken(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = held(host)
+    original = FallbackListener.stop
+
+    def interrupted(self: FallbackListener) -> None:
+        original(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FallbackListener, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        opened().close()
+    assert held(host) == before
