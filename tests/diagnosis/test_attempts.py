@@ -23,8 +23,8 @@ def incoming(flags: Flags, seq: int = 100, payload: bytes = b"", port: int = 400
     return TappedSegment(connection(port), seq, flags, payload, outgoing=False, time=1.0)
 
 
-def outgoing(flags: Flags, ack: int = 101, port: int = 4000) -> TappedSegment:
-    return TappedSegment(connection(port), 500, flags, b"", outgoing=True, time=2.0)
+def outgoing(flags: Flags, payload: bytes = b"") -> TappedSegment:
+    return TappedSegment(connection(), 500, flags, payload, outgoing=True, time=2.0)
 
 
 def after(*seen: TappedSegment) -> list[Attempt]:
@@ -42,8 +42,9 @@ def test_a_syn_without_an_answer_is_an_attempt() -> None:
 def test_a_reset_in_place_of_a_syn_ack_refuses() -> None:
     (attempt,) = after(incoming(SYN), outgoing(RST | ACK))
     assert attempt.refused
-    (attempt,) = after(incoming(SYN), outgoing(SYN | ACK), outgoing(RST))
-    assert not attempt.refused
+    for others in ((outgoing(SYN | ACK), outgoing(RST)), (outgoing(ACK),)):
+        (attempt,) = after(incoming(SYN), *others)
+        assert not attempt.refused
 
 
 def test_once_a_syn_is_repeated_what_goes_out_is_to_be_seen_and_further_syns_are_observed() -> None:
@@ -56,8 +57,13 @@ def test_once_a_syn_is_repeated_what_goes_out_is_to_be_seen_and_further_syns_are
 
 
 def test_what_the_client_had_sent_is_told_by_its_close() -> None:
-    (attempt,) = after(incoming(SYN), incoming(FIN | ACK, seq=101))
-    assert attempt.sent == 0
+    for close in (FIN | ACK, RST):
+        (attempt,) = after(incoming(SYN), incoming(close, seq=101))
+        assert attempt.sent == 0
+    (attempt,) = after(incoming(SYN), incoming(FIN | ACK, seq=101, payload=REQUEST))
+    assert attempt.sent == len(REQUEST)
+    (attempt,) = after(incoming(SYN), incoming(ACK, seq=101, payload=REQUEST[:20]))
+    assert attempt.sent is None
 
 
 def test_a_served_connection_is_forgotten_and_counted_as_an_arrival() -> None:
@@ -73,9 +79,28 @@ def test_a_challenge_request_is_remembered_even_if_its_connection_is_older_than_
     assert attempt.challenge == "token"
 
 
-def test_a_port_that_is_used_again_is_another_attempt() -> None:
+def test_a_challenge_connection_stays_when_its_client_has_closed_it() -> None:
+    attempts = Attempts(Http01Solver.challenge_in)
+    for seen in (incoming(SYN), incoming(ACK, 101, REQUEST), incoming(FIN | ACK, 101 + len(REQUEST))):
+        attempts.observe(seen)
+    assert [attempt.challenge for attempt in attempts] == ["token"]
+    assert attempts.served == {}
+
+
+def test_what_this_machine_sends_begins_no_attempt() -> None:
+    assert after(outgoing(ACK, b"HTTP/1.1 200 OK"), outgoing(SYN)) == []
+
+
+def test_an_answer_may_leave_by_another_interface() -> None:
+    (attempt,) = after(replace(incoming(SYN), interface="eth0"), replace(outgoing(SYN | ACK), interface="eth1"))
+    assert attempt.accepted
+
+
+def test_a_port_that_is_used_again_is_another_attempt_and_the_newest() -> None:
     (attempt,) = after(incoming(SYN), outgoing(RST | ACK), incoming(SYN, seq=9000))
     assert not attempt.refused
+    attempts = after(incoming(SYN), incoming(SYN, port=4001), incoming(SYN, seq=9000))
+    assert [attempt.connection.peer_port for attempt in attempts] == [4001, 4000]
 
 
 def test_what_comes_from_this_machine_itself_is_no_arrival() -> None:
@@ -108,6 +133,15 @@ def test_attempts_and_their_packets_are_bounded() -> None:
     kept = list(attempts)
     assert len(kept) == MAX_ATTEMPTS
     assert max(len(attempt.packets) for attempt in kept) == MAX_PACKETS
+
+
+def test_arrivals_are_counted_for_a_bounded_number_of_addresses() -> None:
+    attempts = Attempts(Http01Solver.challenge_in)
+    locals_ = [f"198.51.{number // 250}.{number % 250}" for number in range(1000)]
+    for seq, local in enumerate([*locals_, locals_[0]]):
+        attempts.observe(replace(incoming(SYN, seq), connection=Connection("192.0.2.1", 4000, local, 80)))
+    assert len(attempts.arrivals) == 256
+    assert attempts.arrivals[locals_[0]] == 2
 
 
 @given(

@@ -9,10 +9,15 @@ from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
 SERVER = "192.0.2.80"
+REQUEST = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
 
 
 def connection(peer: str = "192.0.2.1", port: int = 4000) -> Connection:
     return Connection(peer, port, SERVER, 80)
+
+
+def tapped(flags: Flags, port: int, payload: bytes = b"") -> TappedSegment:
+    return TappedSegment(connection(port=port), 1, flags, payload, outgoing=False, time=1.0)
 
 
 def test_requests_are_kept_by_challenge_and_counted_beyond_what_is_kept() -> None:
@@ -28,20 +33,43 @@ def test_an_answer_is_acknowledged_on_its_own_connection() -> None:
     evidence = Evidence(Http01Solver.challenge_in)
     for port in (1, 2):
         evidence.record(Answered("a", connection(port=port)))
-    evidence.record(Acknowledged(connection(port=2)))
-    evidence.record(Acknowledged(connection(port=3)))
+    for port in (2, 3):
+        assert evidence.record(Acknowledged(connection(port=port))) == 0
     assert [request.acknowledged for request in evidence.seen("a").requests] == [False, True]
 
 
 def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> None:
     """Behind a redirection, the interception knows the connection by another address of ours."""
     evidence = Evidence(Http01Solver.challenge_in, capture=True)
-    payload = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
-    for port in (1, 2):
-        evidence.observe(
-            TappedSegment(connection(port=port), 1, Flags.PSH | Flags.ACK, payload, outgoing=False, time=1.0)
-        )
+    for port in (1, 2, 3):
+        evidence.observe(tapped(Flags.SYN, port))
+        evidence.observe(tapped(Flags.PSH | Flags.ACK, port, REQUEST))
     evidence.record(Answered("a", Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
-    assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2]
-    assert len(evidence.packets()) == 1
+    assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2, 3]
+    assert evidence.seen("b").unanswered == []
+    assert [kept.opening for kept in evidence.packets()] == [True, True, False, True, False]
     assert evidence.attempts() == []
+
+
+def test_packets_are_kept_only_for_a_capture() -> None:
+    evidence = Evidence(Http01Solver.challenge_in)
+    evidence.observe(tapped(Flags.SYN, 1))
+    assert evidence.packets() == []
+
+
+def test_what_goes_out_is_wanted_once_a_syn_is_repeated_and_counts_once_it_is_seen() -> None:
+    evidence = Evidence(Http01Solver.challenge_in)
+    assert [evidence.observe(tapped(Flags.SYN, 1)) for _ in range(2)] == [False, True]
+    evidence.outgoing_is_seen()
+    evidence.observe(tapped(Flags.SYN, 1))
+    (attempt,) = evidence.attempts()
+    assert (attempt.syns, attempt.observed_syns) == (3, 1)
+
+
+def test_connections_of_others_are_counted_and_those_that_brought_data() -> None:
+    evidence = Evidence(Http01Solver.challenge_in)
+    for port in (1, 2):
+        evidence.observe(tapped(Flags.SYN, port))
+    evidence.observe(tapped(Flags.FIN | Flags.ACK, 2, b"the last of what it sent"))
+    assert evidence.arrivals() == {SERVER: 2}
+    assert evidence.served() == {SERVER: 1}

@@ -1,0 +1,88 @@
+"""The words for each cause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from certbot_standalone_nfq.diagnosis.hints import MAX_LINES, hint, words
+from certbot_standalone_nfq.diagnosis.rules import Cause, Diagnosis
+
+OWN, OTHER, OWN_IPV6 = "203.0.113.80", "203.0.113.81", "2001:db8::80"
+
+
+@pytest.mark.parametrize("name", ["example.com", OWN, "2001:db8::80"])
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_words_that_end_in_a_full_stop(cause: Cause, name: str) -> None:
+    text = words(Diagnosis(cause, name, 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,)))
+    assert text.endswith(".")
+    assert "{" not in text
+
+
+@pytest.mark.parametrize("translated", [False, True])
+@pytest.mark.parametrize("cause", set(Cause) - {Cause.NAME_TROUBLE})
+def test_nothing_is_said_of_names_and_records_where_an_address_was_to_be_certified(
+    cause: Cause, translated: bool
+) -> None:
+    diagnosis = Diagnosis(cause, OWN, 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,), translated=translated)
+    assert not {"name", "name's", "record", "records"} & set(words(diagnosis).split())
+
+
+def test_names_that_failed_alike_share_a_line_and_there_are_never_more_than_six() -> None:
+    alike = [Diagnosis(Cause.NOTHING, f"{number}.example.com", 80) for number in range(6)]
+    (line,) = hint(alike).splitlines()
+    assert line.startswith("0.example.com, 1.example.com, 2.example.com, 3.example.com and 2 more: no connection")
+    different = [Diagnosis(Cause.NOTHING, f"{number}.example.com", number) for number in range(9)]
+    lines = hint(different).splitlines()
+    assert len(lines) == MAX_LINES
+    assert lines[-1] == "And 4 more names, for other reasons; see Certbot's log."
+
+
+def test_as_many_names_and_lines_as_there_is_room_for_are_all_shown() -> None:
+    alike = [Diagnosis(Cause.NOTHING, f"{number}.example.com", 80) for number in range(4)]
+    assert hint(alike).startswith("0.example.com, 1.example.com, 2.example.com, 3.example.com: no")
+    different = [Diagnosis(Cause.NOTHING, "example.com", number) for number in range(MAX_LINES)]
+    assert hint(different).splitlines() == [f"example.com: {words(diagnosis)}" for diagnosis in different]
+
+
+@pytest.mark.parametrize(
+    ("cause", "facts", "said"),
+    [
+        (Cause.NOTHING, {}, "no connection attempt arrived at TCP port 80 of this machine. Check"),
+        (Cause.NOTHING, {"arrived": 1}, "this machine, although 1 other connection attempt did. Check"),
+        (
+            Cause.NOTHING,
+            {"arrived": 2},
+            "no challenge request arrived at TCP port 80 of this machine, although 2 other",
+        ),
+        (Cause.NOTHING, {"watched": False}, "no challenge request reached this plugin. Check"),
+        (Cause.NOTHING, {}, "lead to this machine and that"),
+        (Cause.NOTHING, {"addresses": (OWN,)}, f"lead to this machine (found: {OWN}) and that"),
+        (Cause.REDIRECTED, {}, "no challenge request arrived here, and the CA was redirected. Something in front of"),
+        (Cause.REDIRECTED, {"watched": False}, "no challenge request reached this plugin, and the CA was redirected"),
+        (Cause.REDIRECTED, {}, "in front of this machine answers port 80"),
+        (Cause.REDIRECTED, {"addresses": (OWN,)}, f"in front of this machine at {OWN} answers port 80"),
+        (Cause.NOT_THIS_MACHINE, {"addresses": (OWN,)}, f"{OWN}, which is not an address of this machine. Correct its"),
+        (Cause.NOT_THIS_MACHINE, {"addresses": (OWN, OTHER)}, f"{OWN}, {OTHER}, which are not addresses of this"),
+        (Cause.NOT_THIS_MACHINE, {"translated": True}, "to this machine, or correct the name's A and AAAA records."),
+        (
+            Cause.ONE_FAMILY,
+            {"families": (6,), "addresses": (OWN_IPV6,), "arrived": 1},
+            f"over IPv6, although the name has the AAAA record {OWN_IPV6}; over IPv4, 1 connection attempt did. Open",
+        ),
+        (
+            Cause.ONE_FAMILY,
+            {"families": (4,), "addresses": (OWN,), "arrived": 2},
+            f"over IPv4, although the name has the A record {OWN}; over IPv6, 2 connection attempts did. Open",
+        ),
+    ],
+)
+def test_only_what_was_seen_is_said(cause: Cause, facts: dict[str, Any], said: str) -> None:
+    assert said in words(Diagnosis(cause, "example.com", 80, **facts))
+
+
+@pytest.mark.parametrize(("translated", "cure"), [(True, "Forward TCP port 80"), (False, "Request the certificate on")])
+def test_an_address_of_another_machine_is_forwarded_or_certified_there(translated: bool, cure: str) -> None:
+    diagnosis = Diagnosis(Cause.NOT_THIS_MACHINE, OWN, 80, addresses=(OWN,), translated=translated)
+    assert f"{OWN} is not an address of this machine. {cure}" in words(diagnosis)
