@@ -1,6 +1,6 @@
-"""Look on while any ACME client validates: each challenge request as it arrives, and what this machine answers to it.
+"""Show challenge requests as they arrive, and what this machine answers to them, whichever ACME client validates.
 
-Nothing is answered and nothing is changed. Ends with Ctrl-C and a table of all that was seen.
+Nothing is answered and nothing is changed. Ctrl-C ends it and prints a table of everything that was seen.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _TROUBLES = {
 
 Print = Callable[[str], object]
 Listeners = Callable[[str], str]
-"""Tells, for an address of this machine, what listens there."""
+"""Returns, for an address of this machine, what listens there."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class _Waiting:
 
 
 class Watch:
-    """Tells what segments at the edge mean, line by line."""
+    """Describes what tapped segments mean, line by line."""
 
     def __init__(self, names: set[str], tell: Print, listeners: Listeners) -> None:
         self._names = names
@@ -92,20 +92,20 @@ class Watch:
             self._answer(seen)
 
     def expire(self, now: float) -> None:
-        """Give up waiting for answers that have not come by now, in seconds since the epoch."""
+        """Stop waiting for answers that are overdue at a time in seconds since the epoch."""
         while self._waiting and next(iter(self._waiting.values())).time < now - _PATIENCE:
             connection, waiting = self._waiting.popitem(last=False)
             waiting.source.answers["none"] += 1
             self._tell(f"{_clock(now)}  no answer to {connection.peer} within {_PATIENCE:.0f} seconds")
 
     def packets(self) -> Iterator[Kept]:
-        """Yield the segments of validations, and of connections that did not come about."""
+        """Yield the segments of validations, and of connections that failed."""
         for attempt in self._attempts:
             if attempt.challenge is not None or _trouble(attempt):
                 yield from attempt.packets
 
     def table(self) -> Iterator[str]:
-        """Yield the closing table: by source, the requests and the answers to them; then what went wrong before any."""
+        """Yield the closing table: each source with its requests and answers, then the connections that failed."""
         yield f"{'source':40} {'requests':>8}  answers"
         for address, source in self._sources.items():
             answers = ", ".join(f"{count} x {answer}" for answer, count in source.answers.most_common())
@@ -124,7 +124,7 @@ class Watch:
         if self._names and _PORT.sub("", host).lower() not in self._names:
             return
         if seen.connection in self._waiting:
-            return  # it comes again, as it was not acknowledged
+            return  # a retransmission
         address = seen.connection.peer
         source = self._sources.setdefault(address, Source())
         if len(self._sources) > MAX_WAITING:
@@ -141,15 +141,15 @@ class Watch:
     def _answer(self, seen: TappedSegment) -> None:
         waiting = self._waiting.pop(seen.connection)
         found = _STATUS.match(seen.payload)
-        status = printable(found.group(1)) if found else "something that is no HTTP"
+        status = printable(found.group(1)) if found else "not HTTP"
         waiting.source.answers[status] += 1
         milliseconds = (seen.time - waiting.time) * 1000
         self._tell(f"{_clock(seen.time)}  answered {seen.connection.peer}: {status}, after {milliseconds:.1f} ms")
 
 
-def printable(octets: bytes) -> str:
-    """Return an attacker's octets as text that a terminal takes for nothing else."""
-    return _UNPRINTABLE.sub("?", octets.decode("latin-1")).strip()
+def printable(data: bytes) -> str:
+    """Return an attacker's bytes as text that cannot control a terminal."""
+    return _UNPRINTABLE.sub("?", data.decode("latin-1")).strip()
 
 
 def add_parser(commands: Any) -> None:
@@ -162,24 +162,24 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look on until interrupted; return the exit status."""
+    """Watch until interrupted; return the exit status."""
     from certbot_standalone_nfq.session.pcap import Recording  # scapy comes with it
 
     port: int = options.port
     try:
         recording = Recording(options.pcap) if options.pcap else None
-        edge = Tap(registry.selectors(port), replies=True)
+        tap = Tap(registry.selectors(port), replies=True)
     except (errors.Error, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     watch = Watch({name.lower() for name in options.names}, _say, _ListenerNames(port))
-    _say(f"Looking at TCP port {port}; end with Ctrl-C.")
-    with contextlib.closing(edge), _interruptions() as interrupted:
-        missed = _look(edge, watch, interrupted)
+    with contextlib.closing(tap), _interruptions() as interrupted:
+        _say(f"Looking at TCP port {port}; end with Ctrl-C.")
+        missed = _look(tap, watch, interrupted)
     for line in ("", *watch.table()):
         _say(line)
     if missed:
-        _say(f"{missed} packets came too fast to be looked at")
+        _say(f"{missed} packets came too fast to be read")
     if recording:
         for kept in watch.packets():
             recording.add(kept.packet, kept.time)
@@ -193,7 +193,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _interruptions() -> Iterator[socket.socket]:
-    """Have SIGINT and SIGTERM make a socket readable, instead of interrupting whatever is being done."""
+    """Make a socket readable on SIGINT and SIGTERM, in place of interrupting the program at any point."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     with reading, writing:
@@ -208,21 +208,21 @@ def _interruptions() -> Iterator[socket.socket]:
                 signal.signal(number, signal.default_int_handler)
 
 
-def _look(edge: Tap, watch: Watch, interrupted: socket.socket) -> int:
-    """Show the watch what the edge sees until interrupted; return how many packets were missed."""
+def _look(tap: Tap, watch: Watch, interrupted: socket.socket) -> int:
+    """Give the watch what the tap sees until interrupted; return how many packets were missed."""
     missed, last = 0, False
     while not last:
-        readable, _, _ = select.select([edge.fileno(), interrupted.fileno()], [], [], _TICK)
+        readable, _, _ = select.select([tap.fileno(), interrupted.fileno()], [], [], _TICK)
         last = interrupted.fileno() in readable
-        for seen in edge.receive(_LAST if last else _BATCH):
+        for seen in tap.receive(_LAST if last else _BATCH):
             watch.observe(seen)
         watch.expire(time.time())
-        missed += edge.missed()
+        missed += tap.missed()
     return missed
 
 
 class _ListenerNames:
-    """The names of the programs that listen to a port, looked up anew after a while."""
+    """The names of the programs that listen to a port, kept for some seconds."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -240,7 +240,7 @@ class _ListenerNames:
 
 
 def _listener(port: int, address: str) -> str:
-    """Return the name of the program that listens at an address, as far as that can be told."""
+    """Return the names of the programs that listen at an address, or why there is none."""
     serving = [listener for listener in listeners(port) if listener.serves(address)]
     if not serving:
         return "no listener here"
@@ -249,7 +249,7 @@ def _listener(port: int, address: str) -> str:
 
 
 def _trouble(attempt: Attempt) -> str:
-    """Say what went wrong with a connection before any request, or nothing."""
+    """Return how a connection failed before any request, or an empty text."""
     cause = outcome(attempt)
     return _TROUBLES.get(cause, "") if cause else ""
 

@@ -1,4 +1,4 @@
-"""The command that looks on, as a program of its own on a real host."""
+"""The watch, as a program of its own on a real host."""
 
 from __future__ import annotations
 
