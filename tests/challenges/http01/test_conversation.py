@@ -15,6 +15,7 @@ from certbot_standalone_nfq.challenges.http01.conversation import (
     response,
 )
 from certbot_standalone_nfq.engine.protocols import Answer, Output
+from tests.engine.kept import kept_by
 
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 LINE = f"GET /.well-known/acme-challenge/{TOKEN}".encode()
@@ -41,6 +42,20 @@ def test_a_request_in_pieces_is_answered_once_with_the_last_of_them(cuts: list[i
     assert outputs.count(ANSWERED) == 1
     assert outputs[ends.index(len(REQUEST))] == ANSWERED
     assert outputs.count(NOTHING_YET) == len(outputs) - 1
+
+
+@given(
+    pieces=st.lists(st.tuples(st.binary(max_size=50) | st.sampled_from([LINE, b"x" * 9000]), st.booleans()), max_size=8)
+)
+def test_whatever_comes_is_answered_at_most_once_and_a_bounded_part_of_it_kept(
+    pieces: list[tuple[bytes, bool]],
+) -> None:
+    conversation = Http01Conversation(Challenge(TOKEN, LINE + b" ", RESPONSE))
+    outputs = []
+    for data, ended in pieces:
+        outputs.append(conversation.receive(data, ended=ended))
+        assert max(map(len, kept_by(conversation, bytes))) <= MAX_HEAD
+    assert sum(output != NOTHING_YET for output in outputs) <= 1
 
 
 @pytest.mark.parametrize("missing", [1, 4, 20])
