@@ -39,7 +39,7 @@ def requests_meanwhile(site: Site, requests: int) -> Iterator[Row]:
 
 
 def cycles(count: int) -> Iterator[Row]:
-    """Yield what is left after so many times taking hold of the machine and letting go: it should be nothing.
+    """Yield what is left after so many captures were opened and closed: it should be nothing.
 
     By each firewall in turn, by our own client of the queue: fnfqueue's buffers wait for Python's collector.
     What a few cycles before the first that counts leave is what a process needs once.
