@@ -10,6 +10,7 @@ from benchmarks.site import Site
 from benchmarks.table import Row
 from certbot_standalone_nfq.capture.choice import open_capture
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.settings import Settings
 from lab import hosts
 from lab.http import ask, body
@@ -60,7 +61,7 @@ def cycles(count: int) -> Iterator[Row]:
 def _cycle(times: int) -> None:
     for cycle in range(times):
         settings = Settings(80, firewall=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")
-        open_capture(settings, Http01Solver.selectors(80)).close()
+        open_capture(settings, Http01Solver.selectors(80), take_snapshot()).close()
 
 
 def _octets_a_line(site: Site) -> float:

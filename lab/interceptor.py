@@ -14,6 +14,7 @@ from typing import Any
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.witness import Witness
 from certbot_standalone_nfq.settings import AUTO, Settings
@@ -37,7 +38,9 @@ def intercepting(
     """Intercept on a host, in this process, for one token or those given."""
     answered: list[Answered] = []
     with host.inside():
-        interception = Interception(Settings(**{**_DEFAULTS, **settings}), lambda event: _keep(event, answered))
+        interception = Interception(
+            Settings(**{**_DEFAULTS, **settings}), take_snapshot(), lambda event: _keep(event, answered)
+        )
     for token, key_authorization in (answers or {TOKEN: KEY_AUTHORIZATION}).items():
         interception.answer(Http01Solver.typ, token, key_authorization)
     try:
@@ -81,7 +84,7 @@ def _main() -> None:
     others = settings.pop("others")
     witness = Witness(settings["port"])
     witness.start()
-    interception = Interception(Settings(**settings), witness.tell)
+    interception = Interception(Settings(**settings), take_snapshot(), witness.tell)
     interception.answer(Http01Solver.typ, TOKEN, KEY_AUTHORIZATION)
     for _ in range(others):
         interception.answer(Http01Solver.typ, secrets.token_urlsafe(32), KEY_AUTHORIZATION)

@@ -12,11 +12,12 @@ from certbot_standalone_nfq.capture.nftables import backend as nftables
 from certbot_standalone_nfq.capture.protocols import Backend, Capture, port_of
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
 
-BACKENDS: tuple[Callable[[Settings], Sequence[Backend]], ...] = (iptables.backends, nftables.backends)
+BACKENDS: tuple[Callable[[Settings, Snapshot], Sequence[Backend]], ...] = (iptables.backends, nftables.backends)
 """In the order in which they are tried: the administrator's own choice of iptables first."""
 
 _MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
@@ -35,7 +36,7 @@ class _Refusal(NamedTuple):
 def require_any(settings: Settings) -> None:
     """Raise errors.NoFirewallTool if no backend can work here, found out without changing anything."""
     refusals: list[_Refusal] = []
-    for backend in _candidates(settings):
+    for backend in _candidates(settings, Snapshot()):
         error = backend.unsupported()
         if error is None:
             return
@@ -43,14 +44,14 @@ def require_any(settings: Settings) -> None:
     raise _most_telling(refusals, settings)
 
 
-def open_capture(settings: Settings, selectors: Sequence[Selector]) -> Capture[Any]:
-    """Capture what the selectors select, on one port, by the first backend that works.
+def open_capture(settings: Settings, selectors: Sequence[Selector], snapshot: Snapshot) -> Capture[Any]:
+    """Capture what the selectors select, on one port, by the first backend that works beside other programs' rules.
 
     Raises one of the package's errors, with nothing left behind.
     """
     privileges.require_capabilities()
     refusals: list[_Refusal] = []
-    for backend in _candidates(settings):
+    for backend in _candidates(settings, snapshot):
         if not _may_work(backend, refusals):
             continue
         try:
@@ -63,9 +64,9 @@ def open_capture(settings: Settings, selectors: Sequence[Selector]) -> Capture[A
     raise _most_telling([each for each in refusals if each.backend.burden == refusals[-1].backend.burden], settings)
 
 
-def _candidates(settings: Settings) -> list[Backend]:
+def _candidates(settings: Settings, snapshot: Snapshot) -> list[Backend]:
     """Return the backends to try in turn."""
-    found = [backend for backends in BACKENDS for backend in backends(settings)]
+    found = [backend for backends in BACKENDS for backend in backends(settings, snapshot)]
     chosen = [backend for backend in found if settings.firewall in (AUTO, backend.name)]
     return sorted(chosen, key=lambda backend: backend.burden)
 

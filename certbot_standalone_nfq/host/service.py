@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from certbot_standalone_nfq.host.firewall import rules as ruleset
-from certbot_standalone_nfq.host.firewall.reader import Rules
-from certbot_standalone_nfq.host.firewall.rules import Rule, Table
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.rules import Rule
 from certbot_standalone_nfq.host.sockets import Listener, listeners
 from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
@@ -40,12 +40,7 @@ class Service:
         )
 
 
-def tables_of(rules: list[Rules]) -> list[Table]:
-    """Return all tables that were shown."""
-    return [table for shown in rules for table in shown.tables]
-
-
-def service(port: int, rules: list[Rules]) -> Service:
+def service(port: int, rules: Snapshot) -> Service:
     """Return who accepts connections to the port. Raises OSError."""
-    found = {version: ruleset.translations(tables_of(rules), port, version) for version in VERSIONS}
+    found = {version: ruleset.translations(rules.tables, port, version) for version in VERSIONS}
     return Service(port, tuple(listeners(port)), {version: each[0] for version, each in found.items() if each})

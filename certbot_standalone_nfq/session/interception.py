@@ -11,6 +11,7 @@ from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.protocols import Recognition
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.loop import Loop
 from certbot_standalone_nfq.settings import Settings
@@ -22,15 +23,19 @@ class Interception:
     def __init__(
         self,
         settings: Settings,
+        rules: Snapshot,
         tell: Callable[[Answered | Acknowledged], object],
         record: Callable[[bytes], object] | None = None,
     ) -> None:
-        """Open everything. Raises one of the package's errors, with nothing left behind; for the rest, see Loop."""
+        """Open everything, given the rules of other programs. For `tell` and `record`, see Loop.
+
+        Raises one of the package's errors, with nothing left behind.
+        """
         self._solvers = {solver.typ: solver() for solver in registry.SOLVERS}
         with contextlib.ExitStack() as opened:
             injector = Injector()
             opened.callback(injector.close)
-            capture = choice.open_capture(settings, registry.selectors(settings.port))
+            capture = choice.open_capture(settings, registry.selectors(settings.port), rules)
             opened.callback(capture.close)
             self._loop = Loop(capture, Engine(list(self._solvers.values())), injector, tell, record)
             opened.callback(self._loop.stop)

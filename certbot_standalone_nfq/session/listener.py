@@ -15,13 +15,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.addresses import own_addresses
-from certbot_standalone_nfq.host.command import Deadline
-from certbot_standalone_nfq.host.firewall import reader
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.rules import translations
 from certbot_standalone_nfq.host.sockets import Listener, Lookout
 from certbot_standalone_nfq.session.acceptor import Acceptor, Answering, Limits
 from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
@@ -29,7 +27,6 @@ from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 logger = logging.getLogger(__name__)
 
 _ANYWHERE = {4: "0.0.0.0", 6: "::"}
-_SECONDS_FOR_RULES = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 _JOIN_SECONDS = 5.0
 _BACKLOG = 1024
@@ -76,10 +73,13 @@ class _Place:
 class FallbackListener:
     """Listens from `start` to `stop`, at those addresses that nobody else has: often at none."""
 
-    def __init__(self, port: int, address: str, answering: Answering, limits: Limits | None = None) -> None:
-        """Prepare, for one address alone if it is given. This changes nothing."""
+    def __init__(
+        self, port: int, address: str, rules: Snapshot, answering: Answering, limits: Limits | None = None
+    ) -> None:
+        """Prepare, for one address alone if it is given, and the rules of other programs. This changes nothing."""
         self._port = port
         self._address = address
+        self._rules = rules
         self._answering = answering
         self._limits = limits
         self._acceptor: Acceptor
@@ -99,7 +99,7 @@ class FallbackListener:
         self._held.callback(self._lookout.close)
         try:
             found = self._lookout.look()
-            for version in _unserved(found, self._port, self._address):
+            for version in self._unserved(found):
                 self._listen(version, found)
         except Exception as error:  # most machines have a web server, and then it makes no difference
             errors.raise_interruption(error)
@@ -118,6 +118,17 @@ class FallbackListener:
             self._acceptor.wake()
             self._thread.join(_JOIN_SECONDS)
         self._held.close()
+
+    def _unserved(self, found: list[Listener]) -> Iterator[int]:
+        """Yield the IP versions over which nothing may serve some address, nor a rule redirects the port."""
+        for version in (version_of(self._address),) if self._address else VERSIONS:
+            if _is_served(found, version, self._address):
+                continue
+            redirecting = translations(self._rules.tables, self._port, version)
+            if redirecting:
+                logger.debug("Rules redirect port %d over IPv%d: %s", self._port, version, redirecting[0].text)
+            else:
+                yield version
 
     def _listen(self, version: int, others: list[Listener]) -> None:
         """Listen at all addresses of an IP version, or at each that is free if others have some of them."""
@@ -174,29 +185,8 @@ class FallbackListener:
                 logger.info("Another server now listens on %s; Certbot stopped listening there.", place.name)
 
 
-def _unserved(found: list[Listener], port: int, address: str) -> Iterator[int]:
-    """Yield the IP versions by which some address may be served by nobody. Raises OSError."""
-    versions = (version_of(address),) if address else VERSIONS
-    open_ = [version for version in versions if not _is_served(found, version, address)]
-    if not open_:
-        return
-    translations = _translations(port)
-    for version in open_:
-        if version in translations:
-            logger.debug("Rules redirect port %d over IPv%d: %s", port, version, translations[version].text)
-        else:
-            yield version
-
-
 def _is_served(found: list[Listener], version: int, address: str) -> bool:
     """Whether a listener has an address, or all of an IP version, for sure."""
     if address:
         return any(listener.version == version and listener.serves(address) for listener in found)
     return any(listener.version == version and listener.anywhere for listener in found)
-
-
-def _translations(port: int) -> dict[int, Any]:
-    """Return the rules that redirect the port, such as those that publish a container's, by IP version."""
-    deadline = Deadline(_SECONDS_FOR_RULES)
-    nf_tables = kernel_modules.inventory().presence(kernel_modules.NF_TABLES)
-    return service.service(port, reader.read_rules(reader.variants(deadline), nf_tables, deadline)).translations

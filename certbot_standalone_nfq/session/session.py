@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.diagnosis.report import Failure
+from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.acceptor import Answering
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.listener import FallbackListener
@@ -46,10 +47,11 @@ class Session:
             self._hold("Watching connections", self._witness.stop)
             self._witness.start()
             record = self._witness.record if self._settings.pcap else None
-            interception = self._interception = Interception(self._settings, self._witness.tell, record)
+            rules = take_snapshot()
+            interception = self._interception = Interception(self._settings, rules, self._witness.tell, record)
             self._hold("Capturing", functools.partial(_stop, interception))
             answering = Answering(interception.recognise, registry.refusal())
-            listener = FallbackListener(self._settings.port, self._settings.address, answering)
+            listener = FallbackListener(self._settings.port, self._settings.address, rules, answering)
             self._hold("Listening", listener.stop)
             listener.start()
         except BaseException:

@@ -7,11 +7,12 @@ from typing import Any
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.capture.nfqueue.capture import NfqueueCapture
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.settings import Settings
 
 
 def open_capture(port: int = 80, **settings: Any) -> NfqueueCapture:
     """Capture http-01's requests, in the network namespace that this thread is in."""
-    capture = choice.open_capture(Settings(port, **settings), Http01Solver.selectors(port))
+    capture = choice.open_capture(Settings(port, **settings), Http01Solver.selectors(port), take_snapshot())
     assert isinstance(capture, NfqueueCapture)
     return capture

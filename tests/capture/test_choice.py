@@ -13,6 +13,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Selection
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.settings import FIREWALLS, Settings
 from lab.hosts import Host
 from lab.interceptor import VARIANTS
@@ -32,7 +33,9 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.anywhere
 def test_the_backends_there_are_are_those_the_user_may_choose_in_the_same_order() -> None:
     settings = Settings(80, selection="prefilter")
-    assert [backend.name for backends in choice.BACKENDS for backend in backends(settings)] == list(FIREWALLS)
+    assert [backend.name for backends in choice.BACKENDS for backend in backends(settings, Snapshot())] == list(
+        FIREWALLS
+    )
 
 
 def test_the_log_says_in_one_line_which_backend_was_taken(host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -168,6 +171,6 @@ def test_without_any_firewall_program_the_error_says_what_to_install(host: Host,
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
             choice.require_any(settings)
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
-            choice.open_capture(settings, ())
+            choice.open_capture(settings, (), Snapshot())
     with pytest.raises(errors.NoFirewallTool, match="no program iptables-legacy"):
         choice.require_any(Settings(80, firewall="iptables-legacy"))

@@ -36,6 +36,7 @@ from certbot_standalone_nfq.capture.protocols import Capture
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.engine.protocols import Field, Selector
 from certbot_standalone_nfq.engine.verdicts import Verdict
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.settings import Settings
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 from lab.hosts import Host
@@ -252,7 +253,7 @@ def test_whatever_matches_is_captured_and_little_else(lonely_host: Host, selecto
     payloads_ = set(tried(selector))
     with contextlib.ExitStack() as opened:
         opened.enter_context(lonely_host.inside())
-        capture = choice.open_capture(Settings(80, firewall=variant), [selector])
+        capture = choice.open_capture(Settings(80, firewall=variant), [selector], Snapshot())
         opened.callback(capture.close)
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 80)))
         captured = {payload for payload in payloads_ if is_captured(capture, listener, payload)}

@@ -15,6 +15,7 @@ from certbot.errors import SignalExit
 import certbot_standalone_nfq.authenticator  # noqa: F401 - says what a SignalExit is
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.recognition import recognise
+from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.host.sockets import Listener, Lookout
 from certbot_standalone_nfq.session import listener
 from certbot_standalone_nfq.session.acceptor import Answering
@@ -37,7 +38,7 @@ def standing_in(host: Host, address: str = "") -> Iterator[FallbackListener]:
     solver.add(TOKEN, KEY_AUTHORIZATION)
     answering = Answering(lambda received: recognise([solver], received), solver.refusal)
     with host.inside():
-        fallback_listener = FallbackListener(80, address, answering)
+        fallback_listener = FallbackListener(80, address, take_snapshot(), answering)
         try:
             fallback_listener.start()
             yield fallback_listener
@@ -199,8 +200,10 @@ def test_a_signal_while_it_begins_ends_it(server: Host, monkeypatch: pytest.Monk
 def test_what_cannot_be_listened_to_is_told_with_a_cure(server: Host) -> None:
     script = (
         "import logging; from certbot_standalone_nfq.session.acceptor import Answering; "
+        "from certbot_standalone_nfq.host.firewall.reader import Snapshot; "
         "from certbot_standalone_nfq.session.listener import FallbackListener; "
-        "listener = FallbackListener(80, '', Answering(lambda received: None)); listener.start(); listener.stop()"
+        "listener = FallbackListener(80, '', Snapshot(), Answering(lambda received: None)); "
+        "listener.start(); listener.stop()"
     )
     command = server.command("setpriv", "--bounding-set=-net_bind_service", sys.executable, "-c", script)
     result = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -11,6 +11,7 @@ import pytest
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.report import Failure
+from certbot_standalone_nfq.host.command import Result, run
 from certbot_standalone_nfq.session.listener import FallbackListener
 from certbot_standalone_nfq.session.session import Session
 from certbot_standalone_nfq.session.witness import Witness
@@ -52,6 +53,22 @@ def test_a_challenge_is_answered_from_add_to_remove(host: Host) -> None:
     assert body(ask(host, "127.0.0.1")) == "HTTP/1.1 404 Not Found"
     session.close()
     assert held(host) == before
+
+
+def test_each_program_shows_its_rules_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For conflicts with our own, and for those that redirect the port, as nothing listens here."""
+    commands: list[str] = []
+
+    def run_and_note(command: list[str], **options: Any) -> Result:
+        commands.append(" ".join(command))
+        return run(command, **options)
+
+    for module in ("capture.iptables.backend", "host.firewall.reader"):
+        monkeypatch.setattr(f"certbot_standalone_nfq.{module}.run", run_and_note)
+    opened().close()
+    listings = [command for command in commands if command.endswith(("-save", "list ruleset"))]
+    assert listings
+    assert len(listings) == len(set(listings))
 
 
 def test_failures_can_be_explained_before_opening_while_open_and_after_closing(host: Host) -> None:

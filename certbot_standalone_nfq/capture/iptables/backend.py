@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import rules
-from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection, run_ids
 from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.command import find_program, run
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.rules import Rule
 from certbot_standalone_nfq.host.kernel_modules import Feature
 from certbot_standalone_nfq.settings import Settings
 
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 """The programs to try in turn: the administrator's own choice first."""
 
-_IP = {4: "iptables", 6: "ip6tables"}
 _LOCK_SECONDS = 10
 _TIMEOUT = 30
 _REMOVAL_ATTEMPTS = 10
@@ -48,16 +48,16 @@ class _Family:
     program: str
     save: str
     restore: str
-    saves: tuple[str, ...]
-    """Those that show the rules, of each variant once; they do not create a table that is not there yet."""
 
 
-def backends(settings: Settings) -> list[NfqueueBackend]:
+def backends(settings: Settings, snapshot: Snapshot) -> list[NfqueueBackend]:
     """Return the backends to try in turn: each variant, with each selection that the user allows."""
     return [
         backend
         for variant in VARIANTS
-        for backend in nfqueue_backends(variant, "iptables", functools.partial(IptablesWriter, variant), settings)
+        for backend in nfqueue_backends(
+            variant, "iptables", functools.partial(IptablesWriter, variant), settings, snapshot
+        )
     ]
 
 
@@ -99,13 +99,12 @@ class IptablesWriter:
 
     def installed(self) -> set[RunId]:
         """Return the runs in the names of all chains of ours."""
-        return {run_id for family in self._families for run_id in rules.run_ids(self._saved(family, rules.TABLE))}
+        return {run_id for family in self._families for run_id in run_ids(self._saved(family, rules.TABLE))}
 
-    def conflict(self, allocation: Allocation) -> str | None:
-        """Return a rule, in any table and by either variant, that uses the allocation's marks or queue."""
-        shown = (self._shown(program) for family in self._families for program in family.saves)
-        found = (rules.conflicting_rule(saved, allocation) for saved in shown)
-        return next((rule for rule in found if rule), None)
+    def conflicts(self, allocation: Allocation, rule: Rule) -> bool:
+        """Whether another program's rule uses the queue or the marks; only the prefilter marks connections."""
+        connection_marks = allocation.marks.connection if allocation.selection is Selection.PREFILTER else 0
+        return rule.uses(allocation.queue, allocation.marks.both, connection_marks)
 
     def removal_commands(self, allocation: Allocation) -> list[list[str]]:
         """Return one command for each rule and chain, so that each works whether or not others do; jumps first."""
@@ -203,11 +202,4 @@ def _find_family(version: int, program: str) -> _Family:
     if not all(paths):
         raise errors.NoFirewallTool(program, "iptables")
     found, save, restore = (path or "" for path in paths)
-    return _Family(version, found, save, restore, _saves(version, save))
-
-
-def _saves(version: int, own: str) -> tuple[str, ...]:
-    """Return a variant's own program, and those of other variants, told apart by what their links point to."""
-    others = (find_program(f"{_IP[version]}-{kind}-save") for kind in ("nft", "legacy"))
-    found = {os.path.realpath(path): path for path in (*others, own) if path}
-    return tuple(found.values())
+    return _Family(version, found, save, restore)

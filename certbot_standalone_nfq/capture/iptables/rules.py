@@ -19,9 +19,6 @@ CHAIN-OUT, and then meets the user's own rules as any other packet does.
 
 from __future__ import annotations
 
-import functools
-import operator
-import re
 from collections.abc import Iterable
 
 from certbot_standalone_nfq.capture.bpf import selector
@@ -29,15 +26,6 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId,
 
 TABLE = "mangle"
 _CHAIN_PREFIX = "CERTBOT-NFQ-"
-_OWN_CHAIN = re.compile(rf"{_CHAIN_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
-_MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
-_CONNECTION_MASKS = (
-    re.compile(r"-m connmark (?:! )?--mark (?:0x[0-9a-fA-F]+|\d+)(?:/(0x[0-9a-fA-F]+))?"),
-    re.compile(r"-j CONNMARK --set-xmark 0x[0-9a-fA-F]+/(0x[0-9a-fA-F]+)"),
-    re.compile(r"-j CONNMARK --(?:save|restore)-mark(?: --nfmask 0x[0-9a-fA-F]+ --ctmask (0x[0-9a-fA-F]+))?"),
-)
-"""Which bits of a connection's mark a rule compares, overwrites or copies: all, unless it has a mask."""
-_QUEUE_NUMBER = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
 
 
 def chain_names(run_id: RunId) -> tuple[str, str]:
@@ -109,29 +97,6 @@ def removal_actions(allocation: Allocation) -> list[list[str]]:
     """Return the arguments of iptables that remove the rules, one rule or chain at a time, the jumps first."""
     deletions = [["-D", hook, *rule.split()] for hook, rule in jump_rules(allocation)]
     return deletions + [[action, chain] for action in ("-F", "-X") for chain in chain_names(allocation.run_id)]
-
-
-def run_ids(saved: str) -> set[RunId]:
-    """Return all runs that saved rules contain any part of."""
-    return {RunId(int(queue), run) for queue, run in _OWN_CHAIN.findall(saved)}
-
-
-def conflicting_rule(saved: str, allocation: Allocation) -> str | None:
-    """Return the first rule among saved ones that sets or tests the allocation's marks, or uses its queue."""
-    for line in _rules_outside(saved.splitlines(), chain_names(allocation.run_id)):
-        if any(int(value, 0) & allocation.marks.both for value in _MARK_VALUE.findall(line)):
-            return line
-        if allocation.selection is Selection.PREFILTER and _connection_mask(line) & allocation.marks.connection:
-            return line
-        if any(int(first) <= allocation.queue <= int(last or first) for first, last in _QUEUE_NUMBER.findall(line)):
-            return line
-    return None
-
-
-def _connection_mask(rule: str) -> int:
-    """Return the bits of connections' marks that a rule compares, overwrites or copies."""
-    found = [mask for pattern in _CONNECTION_MASKS for mask in pattern.findall(rule)]
-    return functools.reduce(operator.or_, (int(mask or "0xffffffff", 0) for mask in found), 0)
 
 
 def script(lines: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ removing its rules when the next run takes the same queue.
 from __future__ import annotations
 
 import enum
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,14 @@ class RunId(NamedTuple):
 
     queue: int
     run: str
+
+
+_RUN_ID = re.compile(r"\b(?i:certbot-nfq)-(\d+)-([0-9a-f]{4})\b")
+
+
+def run_ids(text: str) -> set[RunId]:
+    """Return the runs whose chains or tables are named in a text, such as rules that a program shows."""
+    return {RunId(int(queue), run) for queue, run in _RUN_ID.findall(text)}
 
 
 @dataclass(frozen=True)

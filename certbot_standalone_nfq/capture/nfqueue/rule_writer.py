@@ -9,6 +9,7 @@ from typing import Protocol
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.host.firewall.rules import Rule
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ class RuleWriter(Protocol):
     def installed(self) -> set[RunId]:
         """Return all runs whose rules, or parts of them, are there."""
 
-    def conflict(self, allocation: Allocation) -> str | None:
-        """Return a rule of another program's that uses the queue or the marks, or None."""
+    def conflicts(self, allocation: Allocation, rule: Rule) -> bool:
+        """Whether another program's rule uses the queue or the marks."""
 
     def removal_commands(self, allocation: Allocation) -> list[list[str]]:
         """Return the commands that remove the rules, for a process that outlives this one."""

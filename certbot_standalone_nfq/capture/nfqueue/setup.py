@@ -20,6 +20,8 @@ from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES, FOR_WHO
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, RuleWriter, State
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
 from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.host.firewall.reader import Snapshot, take_snapshot
+from certbot_standalone_nfq.host.firewall.rules import Rule
 from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class NfqueueBackend:
     """Raises errors.NoFirewallTool if the program is not there."""
     selection: Selection
     settings: Settings
+    snapshot: Snapshot
+    """The rules of other programs."""
 
     @property
     def burden(self) -> int:
@@ -53,9 +57,9 @@ class NfqueueBackend:
     def open(self, selectors: Sequence[Selector]) -> NfqueueCapture:
         """Capture what the selectors select. Raises one of the package's errors, with nothing left."""
         writer = self.make_writer()
-        _remove_leftovers(writer, self.settings)
+        snapshot = take_snapshot() if _remove_leftovers(writer, self.settings) else self.snapshot
         with contextlib.ExitStack() as opened:
-            allocation, queue = _allocate(writer, selectors, self.selection, self.settings)
+            allocation, queue = self._allocate(writer, selectors, snapshot.rules)
             opened.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             opened.callback(_dismiss, watchdog, rules)
@@ -64,6 +68,32 @@ class NfqueueBackend:
             rules.install(hold_open=watchdog.pipe)
             self._log(allocation)
             return NfqueueCapture(self.name, allocation, queue, rules, opened.pop_all())
+
+    def _allocate(
+        self, writer: RuleWriter, selectors: Sequence[Selector], rules: Sequence[Rule]
+    ) -> tuple[Allocation, PacketQueue]:
+        """Return the first allocation whose queue and marks are free, and its queue, bound."""
+        configuration = FOR_CHALLENGES if self.selection is Selection.PREFILTER else FOR_WHOLE_PORT
+        marks = None if self.settings.mark is None else Marks.from_mask(self.settings.mark)
+        reasons: list[errors.Error] = []
+        conflict: Rule | None = None
+        for allocation in candidates(selectors, self.settings.queue, marks, self.selection):
+            rule = next((rule for rule in rules if writer.conflicts(allocation, rule)), None)
+            try:
+                queue = open_queue(allocation.queue, self.settings.queue_client, configuration)
+            except QueueOccupied:
+                reasons.append(errors.queue_in_use(allocation.queue))
+                continue
+            if rule is None:
+                return allocation, queue
+            queue.close()
+            conflict = rule
+            reasons.append(errors.mark_in_use(allocation.marks.both, rule.text))
+        if marks is None and conflict:
+            raise errors.MarksInUse(conflict.text)
+        if self.settings.queue is not None or marks is not None:
+            raise reasons[0]
+        raise errors.no_free_queue(reasons[0].cause)
 
     def _log(self, allocation: Allocation) -> None:
         logger.debug(
@@ -77,11 +107,11 @@ class NfqueueBackend:
 
 
 def nfqueue_backends(
-    name: str, kind: str, make_writer: Callable[[], RuleWriter], settings: Settings
+    name: str, kind: str, make_writer: Callable[[], RuleWriter], settings: Settings, snapshot: Snapshot
 ) -> list[NfqueueBackend]:
     """Return a program's backends, one for each selection that the user allows."""
     selections = list(Selection) if settings.selection == AUTO else [Selection(settings.selection)]
-    return [NfqueueBackend(name, kind, make_writer, selection, settings) for selection in selections]
+    return [NfqueueBackend(name, kind, make_writer, selection, settings, snapshot) for selection in selections]
 
 
 def _dismiss(watchdog: Watchdog, rules: Rules) -> None:
@@ -90,42 +120,15 @@ def _dismiss(watchdog: Watchdog, rules: Rules) -> None:
         watchdog.dismiss()
 
 
-def _allocate(
-    writer: RuleWriter, selectors: Sequence[Selector], selection: Selection, settings: Settings
-) -> tuple[Allocation, PacketQueue]:
-    """Return the first allocation whose queue and marks are free, and its queue, bound."""
-    configuration = FOR_CHALLENGES if selection is Selection.PREFILTER else FOR_WHOLE_PORT
-    reasons: list[errors.Error] = []
-    conflicts: list[str] = []
-    marks = None if settings.mark is None else Marks.from_mask(settings.mark)
-    for allocation in candidates(selectors, settings.queue, marks, selection):
-        try:
-            queue = open_queue(allocation.queue, settings.queue_client, configuration)
-        except QueueOccupied:
-            reasons.append(errors.queue_in_use(allocation.queue))
-            continue
-        with contextlib.ExitStack() as undo:
-            undo.callback(queue.close)
-            rule = writer.conflict(allocation)
-            if rule is None:
-                undo.pop_all()
-                return allocation, queue
-        conflicts.append(rule)
-        reasons.append(errors.mark_in_use(allocation.marks.both, rule))
-    if marks is None and conflicts:
-        raise errors.MarksInUse(conflicts[-1])
-    if settings.queue is not None or marks is not None:
-        raise reasons[0]
-    raise errors.no_free_queue(reasons[0].cause)
-
-
-def _remove_leftovers(writer: RuleWriter, settings: Settings) -> None:
-    """Remove the rules of interrupted runs: those whose queue nobody listens to."""
+def _remove_leftovers(writer: RuleWriter, settings: Settings) -> bool:
+    """Remove the rules of interrupted runs, whose queues have no listener; return whether there were any."""
+    found = False
     for run_id in sorted(writer.installed()):
         try:
             queue = open_queue(run_id.queue, settings.queue_client)
         except QueueOccupied:
             continue  # a run that is alive
+        found = True
         logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", run_id.queue)
         try:
             writer.remove(run_id)
@@ -133,3 +136,4 @@ def _remove_leftovers(writer: RuleWriter, settings: Settings) -> None:
             logger.warning("They are harmless, but could not be removed. %s", error.said)
         finally:
             queue.close()
+    return found

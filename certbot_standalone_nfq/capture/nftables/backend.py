@@ -9,12 +9,14 @@ import time
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue import state
-from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, run_ids
 from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.capture.nftables import program, rules
 from certbot_standalone_nfq.capture.nftables.program import Session
 from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.host import kernel_modules
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.rules import Rule
 from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,9 +27,9 @@ _FEATURES = {feature.module: feature for feature in kernel_modules.FOR_NFTABLES}
 _IDLE_SECONDS = 1.0
 
 
-def backends(settings: Settings) -> list[NfqueueBackend]:
+def backends(settings: Settings, snapshot: Snapshot) -> list[NfqueueBackend]:
     """Return the backends to try in turn: one for each selection that the user allows."""
-    return nfqueue_backends(NAME, NAME, NftablesWriter, settings)
+    return nfqueue_backends(NAME, NAME, NftablesWriter, settings, snapshot)
 
 
 class NftablesWriter:
@@ -74,11 +76,11 @@ class NftablesWriter:
 
     def installed(self) -> set[RunId]:
         """Return the runs in the names of all tables of ours."""
-        return rules.run_ids(self._listed("tables"))
+        return run_ids(self._listed())
 
-    def conflict(self, allocation: Allocation) -> str | None:
-        """Return a rule of nft's that uses the allocation's marks or queue."""
-        return rules.conflicting_rule(self._listed("ruleset"), allocation)
+    def conflicts(self, allocation: Allocation, rule: Rule) -> bool:
+        """Whether another program's rule uses the queue or the marks; connections are not marked."""
+        return rule.uses(allocation.queue, allocation.marks.both)
 
     def removal_commands(self, allocation: Allocation) -> list[list[str]]:
         """Return the one command that removes the table. It fails where the table has vanished already."""
@@ -116,10 +118,10 @@ class NftablesWriter:
             if run_id in self.installed():
                 raise
 
-    def _listed(self, what: str) -> str:
-        """Return what nft lists, without the elements of sets: nothing, if the kernel knows of no tables."""
+    def _listed(self) -> str:
+        """Return the tables as nft lists them: none, if the kernel knows of no tables."""
         try:
-            return program.run(self._program, "--terse", "list", what)
+            return program.run(self._program, "list", "tables")
         except errors.FirewallRefused as error:
             logger.debug("%s", error)
             return ""

@@ -17,7 +17,6 @@ loses it there: no other program's rule sees it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
@@ -25,14 +24,11 @@ from certbot_standalone_nfq.capture.nftables import selector
 from certbot_standalone_nfq.capture.nftables.selector import Payload
 
 _TABLE_PREFIX = "certbot-nfq-"
-_OWN_TABLE = re.compile(rf"\b{_TABLE_PREFIX}(\d+)-([0-9a-f]{{4}})\b")
 _PRIORITY = -151  # before NF_IP_PRI_MANGLE, include/uapi/linux/netfilter_ipv4.h
 _SECONDS = 180
 """How long a connection is remembered: longer than the engine has to do with it."""
 _CONNECTIONS = 65535
 _SETS = {"four": ("ip", "ipv4_addr"), "six": ("ip6", "ipv6_addr")}
-_QUEUE = re.compile(r"\bqueue\b.*?(?:num|to) (\d+)(?:-(\d+))?")
-_MARK_VALUE = re.compile(r"(?<!& )\b0x[0-9a-f]+")
 
 
 def table_name(run_id: RunId) -> str:
@@ -71,22 +67,6 @@ def withdrawal_commands(allocation: Allocation) -> list[str]:
 def removal_command(run_id: RunId) -> str:
     """Return the command that removes a run's table; the kernel then drops what waits in any queue."""
     return f"delete table inet {table_name(run_id)}"
-
-
-def run_ids(listed: str) -> set[RunId]:
-    """Return all runs that have a table in a listing, in text or JSON."""
-    return {RunId(int(queue), run) for queue, run in _OWN_TABLE.findall(listed)}
-
-
-def conflicting_rule(listed: str, allocation: Allocation) -> str | None:
-    """Return the first line of a listing that sets or tests the allocation's marks, or uses its queue."""
-    for line in map(str.strip, listed.splitlines()):
-        queue = _QUEUE.search(line)
-        if queue and int(queue[1]) <= allocation.queue <= int(queue[2] or queue[1]):
-            return line
-        if "mark" in line and any(int(value, 16) & allocation.marks.both for value in _MARK_VALUE.findall(line)):
-            return line
-    return None
 
 
 def probes(allocation: Allocation) -> dict[str, list[str]]:

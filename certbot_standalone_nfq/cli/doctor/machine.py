@@ -11,7 +11,7 @@ from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, w
 from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
 from certbot_standalone_nfq.host import kernel_modules, privileges
 from certbot_standalone_nfq.host.addresses import has_ipv6
-from certbot_standalone_nfq.host.firewall.reader import LEGACY, NF_TABLES, NFT, Rules, Variant
+from certbot_standalone_nfq.host.firewall.reader import LEGACY, NF_TABLES, NFT, Snapshot, Variant
 from certbot_standalone_nfq.host.kernel_modules import Feature, Inventory, Presence
 from certbot_standalone_nfq.settings import AUTO
 
@@ -61,7 +61,7 @@ def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
         yield passed("kernel", f"{'; '.join(there)}.")
 
 
-def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Finding]:
+def firewall_tools(variants: list[Variant], rules: Snapshot) -> Iterator[Finding]:
     """Check for an iptables or nft that works, and for rules in both variants of iptables."""
     if not variants:
         yield failed(
@@ -70,7 +70,7 @@ def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Find
             _INSTALL,
         )
         return
-    complaints = {shown.backend: shown.complaint for shown in rules if shown.complaint}
+    complaints = {shown.backend: shown.complaint for shown in rules.listings if shown.complaint}
     if privileges.missing_capabilities():
         complaints = {}  # each would be about that
     first: Variant | None = None
@@ -85,7 +85,7 @@ def firewall_tools(variants: list[Variant], rules: list[Rules]) -> Iterator[Find
         yield passed("tools", f"{first.path}, version {first.version}{variant_of_iptables}.")
     else:
         yield failed("tools", "Neither a variant of iptables nor nft works.", "See the lines above.")
-    if all(any(shown.any for shown in rules if shown.backend == backend) for backend in (NF_TABLES, LEGACY)):
+    if all(any(shown.any for shown in rules.listings if shown.backend == backend) for backend in (NF_TABLES, LEGACY)):
         yield warned(
             "tools",
             "Both variants of iptables, nf_tables and legacy, have rules, and packets must pass both.",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
 from certbot_standalone_nfq.capture.nfqueue import state
-from certbot_standalone_nfq.capture.nfqueue.allocation import RunId
-from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
+from certbot_standalone_nfq.capture.nfqueue.allocation import RunId, run_ids
 from certbot_standalone_nfq.cli.doctor.finding import Finding, passed, warned
 from certbot_standalone_nfq.host import processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
-from certbot_standalone_nfq.host.firewall.reader import Rules
-from certbot_standalone_nfq.host.service import Service, tables_of
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.service import Service
 from certbot_standalone_nfq.host.sockets import Listener
 from certbot_standalone_nfq.wire.addresses import VERSIONS
 
@@ -48,10 +46,10 @@ def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
     return f"{owner} listens on [{listener.address}]:{port}{note}."
 
 
-def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
+def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     """Report what the rules do with packets to the port, if that is clear."""
     port, elsewhere = served.port, frozenset(served.translations)
-    for shown in rules:
+    for shown in rules.listings:
         if shown.complaint:
             yield warned(
                 "firewall",
@@ -62,7 +60,7 @@ def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
     if elsewhere:
         versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
         yield passed("firewall", f"{versions}: not checked, as the port is redirected and other rules apply there.")
-    for table in tables_of(rules):
+    for table in rules.tables:
         if table.versions <= elsewhere:
             continue
         for judgement in ruleset.judge(table, port):
@@ -73,26 +71,24 @@ def firewall(served: Service, rules: list[Rules]) -> Iterator[Finding]:
                 yield warned(
                     "firewall", f"{judgement.seen}.", f"Allow TCP port {port}, unless another rule already does."
                 )
-    if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules):
-        names = ", ".join(dict.fromkeys(shown.program for shown in rules)) or "the kernel has none"
+    if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules.listings):
+        names = ", ".join(dict.fromkeys(shown.program for shown in rules.listings)) or "the kernel has none"
         yield passed("firewall", f"No rule was found that refuses port {port} ({names}).")
 
 
-def queues(rules: list[Rules]) -> Iterator[Finding]:
+def queues(rules: Snapshot) -> Iterator[Finding]:
     """Check for other programs that listen to packet queues, and for leftovers of dead runs of this plugin."""
     bound = state.bound_queues() if state.has_queues() else set()
-    run_ids: set[RunId] = set()
-    for shown in rules:
-        run_ids |= iptables_rules.run_ids(shown.text) | nftables_rules.run_ids(shown.text)
+    ours = run_ids(rules.text)
     if bound is None:
         yield warned("queues", "This user cannot see which packet queues are in use.", "Run this as root.")
         return
-    for run_id in sorted(run_ids):
+    for run_id in sorted(ours):
         yield _run_of_ours(run_id, alive=run_id.queue in bound)
-    others = sorted(bound - {run_id.queue for run_id in run_ids})
+    others = sorted(bound - {run_id.queue for run_id in ours})
     if others:
         yield passed("queues", f"Other programs listen to packet queues: {', '.join(map(str, others))}.")
-    if not run_ids and not others:
+    if not ours and not others:
         yield passed("queues", "No program listens to a packet queue, and no run of this plugin left rules behind.")
     yield from _dead_ends(rules, bound)
 
@@ -111,9 +107,9 @@ def _run_of_ours(run_id: RunId, alive: bool) -> Finding:
     )
 
 
-def _dead_ends(rules: list[Rules], bound: set[int]) -> Iterator[Finding]:
+def _dead_ends(rules: Snapshot, bound: set[int]) -> Iterator[Finding]:
     """Check for rules that send packets to a queue without a listener, where they are dropped."""
-    for table in tables_of(rules):
+    for table in rules.tables:
         for rule in table.rules:
             if rule.queues and not rule.bypass and not bound & set(range(rule.queues[0], rule.queues[1] + 1)):
                 yield warned(

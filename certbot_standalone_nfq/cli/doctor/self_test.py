@@ -14,6 +14,7 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
 from certbot_standalone_nfq.host.addresses import has_ipv6
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.settings import Settings
 
@@ -73,12 +74,12 @@ def _listening(versions: tuple[int, ...]) -> Iterator[int]:
 
 
 def _start(port: int, firewall: str) -> tuple[Interception, Selection, errors.Error | None]:
-    """Intercept with the first selection that the kernel can do; return it, and why not the one before it."""
+    """Intercept with the first selection that works; return it, and why not the one before it."""
     lack: errors.KernelSupportMissing | None = None
     for selection in Selection:
         settings = Settings(port, firewall=firewall, selection=selection.value)
         try:
-            return Interception(settings, lambda _: None), selection, lack
+            return Interception(settings, Snapshot(), lambda _: None), selection, lack
         except errors.KernelSupportMissing as error:
             lack = error
     raise lack or AssertionError("no selection, and no error either")

@@ -1,23 +1,30 @@
 """The programs that show firewall rules: which are installed, and what they show.
 
-None is run that would make the kernel load a module: the legacy variant's tables are read only if the kernel has some,
-and nf_tables' only if it is loaded.
+None is run that would make the kernel load a module for nothing: the legacy variant's tables are read only if the
+kernel has some, and nf_tables' only if it is loaded.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.command import Deadline, Result, find_program, run
 from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
-from certbot_standalone_nfq.host.firewall import rules as ruleset
-from certbot_standalone_nfq.host.kernel_modules import Presence
+from certbot_standalone_nfq.host.firewall.rules import Rule, Table
+from certbot_standalone_nfq.host.kernel_modules import Presence, inventory
 from certbot_standalone_nfq.settings import FIREWALLS, NFTABLES
+from certbot_standalone_nfq.wire.addresses import VERSIONS
+
+logger = logging.getLogger(__name__)
 
 NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
 _PROTOCOLS = {4: "ip", 6: "ip6"}
 _SECONDS_PER_PROGRAM = 1.0
+_PATIENCE = 30.0
+"""Seconds for all programs together: there may be many rules, and a validation depends on them."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +41,53 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Rules:
+class Listing:
     """What one program showed."""
 
     program: str
     backend: str
-    tables: tuple[ruleset.Table, ...]
+    tables: tuple[Table, ...] = ()
     text: str = ""
     complaint: str = ""
+    """Why it could not be read, in words; empty if it could."""
 
     @property
     def any(self) -> bool:
         """Whether there are any rules, or policies other than to accept."""
         return any(table.rules or any(hook.refuses for hook in table.hooks) for table in self.tables)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The firewall rules of this network namespace at one moment, by all programs that show some."""
+
+    listings: tuple[Listing, ...] = ()
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables that were shown."""
+        return [table for listing in self.listings for table in listing.tables]
+
+    @property
+    def rules(self) -> list[Rule]:
+        """All rules that were shown."""
+        return [rule for table in self.tables for rule in table.rules]
+
+    @property
+    def text(self) -> str:
+        """What the programs printed."""
+        return "\n".join(listing.text for listing in self.listings)
+
+
+def take_snapshot() -> Snapshot:
+    """Read all rules, for a validation. What cannot be read is noted in the log, and is not an error."""
+    deadline = Deadline(_PATIENCE)
+    nf_tables = inventory().presence(kernel_modules.NF_TABLES)
+    snapshot = read_rules(variants(deadline), nf_tables, deadline, _PATIENCE, may_load=True)
+    for listing in snapshot.listings:
+        if listing.complaint:
+            logger.debug("The rules could not be read: %s: %s", listing.program, listing.complaint)
+    return snapshot
 
 
 def variants(deadline: Deadline) -> list[Variant]:
@@ -77,20 +118,32 @@ def _nft(path: str, deadline: Deadline) -> Variant:
     return Variant(NFTABLES, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
 
 
-def read_rules(variants_: list[Variant], nf_tables: Presence, deadline: Deadline) -> list[Rules]:
-    """Return what the programs show: each variant of iptables once, for both IP versions, then nft."""
-    found: list[Rules] = []
+def read_rules(
+    variants_: list[Variant],
+    nf_tables: Presence,
+    deadline: Deadline,
+    seconds: float = _SECONDS_PER_PROGRAM,
+    *,
+    may_load: bool = False,
+) -> Snapshot:
+    """Return what the programs show: each variant of iptables once, for both IP versions, then nft.
+
+    Each program may take so many seconds. `may_load` says what to do where the kernel does not show whether it has
+    nf_tables loaded: run the programs, and so load it, or not.
+    """
+    run_nf_tables = nf_tables.ready or (may_load and nf_tables is Presence.UNKNOWN)
     by_backend = {variant.backend: variant for variant in reversed(variants_) if variant.backend != NFT}
+    found: list[Listing] = []
     for backend, variant in by_backend.items():
-        for version in (4, 6):
-            if nf_tables.ready if backend == NF_TABLES else _has_legacy_tables(version):
-                found += _saved(variant, version, deadline)
+        for version in VERSIONS:
+            if run_nf_tables if backend == NF_TABLES else _has_legacy_tables(version):
+                found += _saved(variant, version, deadline, seconds)
     nft = find_program("nft")
-    if nf_tables is Presence.UNKNOWN:
-        found.append(Rules("nft", NFT, (), complaint="cannot determine whether the kernel has nf_tables loaded"))
-    elif nft and nf_tables.ready:
-        found.append(_listed(nft, NF_TABLES in by_backend, deadline))
-    return found
+    if nft and run_nf_tables:
+        found.append(_listed(nft, NF_TABLES in by_backend, deadline, seconds))
+    elif nf_tables is Presence.UNKNOWN:
+        found.append(Listing("nft", NFT, complaint="cannot determine whether the kernel has nf_tables loaded"))
+    return Snapshot(tuple(found))
 
 
 def _has_legacy_tables(version: int) -> bool:
@@ -103,31 +156,31 @@ def _has_legacy_tables(version: int) -> bool:
         return False
 
 
-def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Rules]:
+def _saved(variant: Variant, version: int, deadline: Deadline, seconds: float) -> list[Listing]:
     program = variant.name if version == 4 else variant.name.replace("ip", "ip6", 1)
     path = find_program(f"{program}-save")
     if not path:
         return []
-    output = _run([path], deadline)
+    output = _run([path], deadline, seconds)
     if output.complaint:
-        return [Rules(program, variant.backend, (), complaint=output.complaint)]
+        return [Listing(program, variant.backend, complaint=output.complaint)]
     try:
         tables = iptables_save.tables(output.stdout, program, version)
     except (ValueError, IndexError):
-        return [Rules(program, variant.backend, (), output.stdout, "its output could not be parsed")]
-    return [Rules(program, variant.backend, tuple(tables), output.stdout)]
+        return [Listing(program, variant.backend, (), output.stdout, "its output could not be parsed")]
+    return [Listing(program, variant.backend, tuple(tables), output.stdout)]
 
 
-def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Rules:
-    output = _run([nft, "--json", "list", "ruleset"], deadline)
+def _listed(nft: str, without_iptables: bool, deadline: Deadline, seconds: float) -> Listing:
+    output = _run([nft, "--json", "list", "ruleset"], deadline, seconds)
     if output.complaint:
-        return Rules("nft", NFT, (), complaint=output.complaint)
+        return Listing("nft", NFT, complaint=output.complaint)
     try:
         tables = nft_json.tables(output.stdout, without_iptables)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return Rules("nft", NFT, (), output.stdout, "its output could not be parsed")
-    return Rules("nft", NFT, tuple(tables), output.stdout)
+        return Listing("nft", NFT, (), output.stdout, "its output could not be parsed")
+    return Listing("nft", NFT, tuple(tables), output.stdout)
 
 
-def _run(command: list[str], deadline: Deadline) -> Result:
-    return run(command, seconds=min(_SECONDS_PER_PROGRAM, deadline.remaining()))
+def _run(command: list[str], deadline: Deadline, seconds: float = _SECONDS_PER_PROGRAM) -> Result:
+    return run(command, seconds=min(seconds, deadline.remaining()))

@@ -134,6 +134,15 @@ def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, v
     living.close()
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_queue_and_the_marks_of_a_dead_run_are_taken_again(host: Host, variant: str) -> None:
+    dead = candidates(Http01Solver.selectors(80))[0]
+    leave_behind(variant, dead)
+    held = open_capture(firewall=variant)
+    assert (held.allocation.queue, held.allocation.marks) == (dead.queue, dead.marks)
+    held.close()
+
+
 def test_an_opening_that_fails_midway_leaves_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     before, descriptors = host.rules(), len(open_descriptors())
     monkeypatch.setattr(iptables_rules, "install_script", lambda *_: "*mangle\n-A NO-SUCH -j ACCEPT\nCOMMIT\n")
@@ -163,7 +172,7 @@ def test_an_opening_that_is_interrupted_at_any_program_it_runs_leaves_nothing(
         finally:
             monkeypatch.undo()
     capture.close()
-    assert number > len(("leftovers of IPv4", "of IPv6", "conflicts of IPv4", "of IPv6", "rules of IPv4", "of IPv6"))
+    assert number > len(("rules of others", "leftovers of IPv4", "of IPv6", "rules of IPv4", "of IPv6"))
 
 
 def interrupt_at(number: int, interruption: type[BaseException], patch: pytest.MonkeyPatch, *, done: bool) -> None:
@@ -179,7 +188,8 @@ def interrupt_at(number: int, interruption: type[BaseException], patch: pytest.M
             raise interruption
         return result
 
-    patch.setattr("certbot_standalone_nfq.capture.iptables.backend.run", run_or_raise)
+    for module in ("capture.iptables.backend", "host.firewall.reader"):
+        patch.setattr(f"certbot_standalone_nfq.{module}.run", run_or_raise)
 
 
 CLOSING = """
