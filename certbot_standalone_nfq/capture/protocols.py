@@ -12,8 +12,10 @@ from certbot_standalone_nfq.engine.verdicts import Verdict
 
 def port_of(selectors: Sequence[Selector]) -> int:
     """Return the port that selectors share. Raises ValueError if they are for several: each takes its own capture."""
-    (port,) = {selector.port for selector in selectors}
-    return port
+    ports = {selector.port for selector in selectors}
+    if len(ports) != 1:
+        raise ValueError(f"selectors of one port are needed, not of {len(ports)}")
+    return ports.pop()
 
 
 class CapturedPacket(Protocol):

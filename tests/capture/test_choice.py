@@ -13,6 +13,8 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Selection
+from certbot_standalone_nfq.capture.protocols import port_of
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.settings import FIREWALLS, Settings
 from lab.hosts import Host
@@ -42,6 +44,14 @@ def test_the_log_says_in_one_line_which_backend_was_taken(host: Host, caplog: py
     caplog.set_level(logging.INFO, "certbot_standalone_nfq")
     open_capture().close()
     assert [record.getMessage() for record in caplog.records] == ["Packets to port 80 are captured by iptables"]
+
+
+@pytest.mark.anywhere
+def test_each_port_takes_a_capture_of_its_own() -> None:
+    selectors = [*Http01Solver.selectors(80), *Http01Solver.selectors(8080)]
+    with pytest.raises(ValueError, match="selectors of one port are needed, not of 2"):
+        port_of(selectors)
+    assert port_of(selectors[:1]) == 80
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, variants: set[str]) -> None:

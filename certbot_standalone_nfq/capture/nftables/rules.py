@@ -26,7 +26,7 @@ from certbot_standalone_nfq.capture.nftables.selector import Payload
 _TABLE_PREFIX = "certbot-nfq-"
 _PRIORITY = -151  # before NF_IP_PRI_MANGLE, include/uapi/linux/netfilter_ipv4.h
 _SECONDS = 180
-"""How long a connection is remembered: longer than the engine has to do with it."""
+"""How long a connection is remembered: longer than the engine keeps it."""
 _CONNECTIONS = 65535
 _SETS = {"four": ("ip", "ipv4_addr"), "six": ("ip6", "ipv6_addr")}
 
