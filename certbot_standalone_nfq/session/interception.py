@@ -39,6 +39,7 @@ class Interception:
             opened.callback(capture.close)
             self._loop = Loop(capture, Engine(list(self._solvers.values())), injector, tell, record)
             opened.callback(self._loop.stop)
+            self._loop.start()
             self._opened = opened.pop_all()
 
     def answer(self, typ: str, challenge: str, answer: str) -> None:

@@ -34,7 +34,7 @@ _PASS = Reaction(Verdict.PASS)
 
 
 class Loop:
-    """Has the engine decide on captured packets, from its making until `stop`."""
+    """Has the engine decide on captured packets, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Loop:
         tell: Callable[[Answered | Acknowledged], object],
         record: Callable[[bytes], object] | None = None,
     ) -> None:
-        """Start the thread. Capture and injector are the caller's to close, after `stop`.
+        """Prepare. Capture and injector are the caller's to close, after `stop`.
 
         `tell` is called on the thread for every challenge that is answered, and for every answer that has arrived;
         `record`, if given, for every packet of an answered connection, in either direction.
@@ -59,13 +59,15 @@ class Loop:
         self._warned: set[str] = set()
         self._decisions = 0
         self._stopping = False
-        with contextlib.ExitStack() as opened:
-            self._wake_read, self._wake_write = os.pipe()
-            opened.callback(os.close, self._wake_read)
-            opened.callback(os.close, self._wake_write)
-            self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
-            self._thread.start()
-            self._opened = opened.pop_all()
+        self._opened = contextlib.ExitStack()
+        self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. If that is interrupted, `stop` undoes it."""
+        self._wake_read, self._wake_write = os.pipe()
+        self._opened.callback(os.close, self._wake_read)
+        self._opened.callback(os.close, self._wake_write)
+        self._thread.start()
 
     def stop(self) -> None:
         """Complete the answers under way, capture no further packets, and decide on those that wait.
@@ -82,8 +84,9 @@ class Loop:
     def _end(self) -> None:
         """End the thread, once it has given a verdict on every packet that waits."""
         self._stopping = True
-        os.write(self._wake_write, b"\0")
-        self._thread.join(_JOIN_SECONDS)
+        if self._thread.is_alive():
+            os.write(self._wake_write, b"\0")
+            self._thread.join(_JOIN_SECONDS)
         self._opened.close()
 
     def _run(self) -> None:

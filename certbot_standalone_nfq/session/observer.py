@@ -26,10 +26,10 @@ _JOIN_SECONDS = 5.0
 
 
 class Observation:
-    """Watches one port until `stop`."""
+    """Watches one port from `start` to `stop`."""
 
     def __init__(self, selectors: Sequence[Selector], evidence: Evidence, *, thorough: bool = False) -> None:
-        """Start; with `thorough`, also watch outgoing segments from the start. Raises errors.NotPermitted or OSError.
+        """Open the tap, with `thorough` for outgoing segments too. Raises errors.NotPermitted or OSError.
 
         The evidence is given each segment in turn, by a thread of its own or by `catch_up`.
         """
@@ -41,6 +41,9 @@ class Observation:
         self.missed = 0
         """Packets that were not read, as there were too many."""
         self._thread = threading.Thread(target=self._run, name="standalone-nfq-tap", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. If that is interrupted, `stop` undoes it."""
         self._thread.start()
 
     def catch_up(self) -> None:
@@ -52,7 +55,8 @@ class Observation:
     def stop(self) -> None:
         """Stop watching."""
         self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_SECONDS)
         self._tap.close()
 
     def _run(self) -> None:

@@ -44,6 +44,7 @@ class Witness:
         if self._observe:
             try:
                 self._observation = Observation(registry.selectors(self._port), self._evidence, thorough=thorough)
+                self._observation.start()
             except (errors.Error, OSError) as error:
                 logger.debug("Incoming segments cannot be watched: %s", error)
 

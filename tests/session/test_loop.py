@@ -85,7 +85,9 @@ def capture() -> Iterator[PlayedCapture]:
 @pytest.fixture
 def loop(capture: PlayedCapture) -> Iterator[Loop]:
     with contextlib.closing(Injector()) as injector:
-        yield Loop(capture, Engine([]), injector, lambda _: None)
+        loop = Loop(capture, Engine([]), injector, lambda _: None)
+        loop.start()
+        yield loop
 
 
 def refuse() -> None:

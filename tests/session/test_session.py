@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -147,3 +148,11 @@ def test_an_interruption_of_closing_does_not_keep_the_other_steps_from_being_tak
     with pytest.raises(KeyboardInterrupt):
         opened().close()
     assert held(host) == before
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SignalExit"])
+def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_cleaning_up(
+    lonely_host: Host, kind: str
+) -> None:
+    program = (sys.executable, "-m", "tests.session.interrupted", lonely_host.name, kind)
+    assert lonely_host.run(*program) == "done\n"

@@ -1,0 +1,70 @@
+"""A program that performs and cleans up, interrupted at ever later moments, which says what was left behind."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from certbot.errors import SignalExit
+
+from certbot_standalone_nfq.authenticator import Authenticator
+from lab.hosts import Host
+from tests.test_authenticator import achall, config
+
+KINDS = {"KeyboardInterrupt": KeyboardInterrupt, "SignalExit": SignalExit}
+MOMENTS = 40
+CHALLENGES = [achall(1), achall(2)]
+
+
+def authenticator() -> Authenticator:
+    return Authenticator(config(standalone_nfq_queue_client="netlink"), "standalone-nfq")
+
+
+def held(host: Host) -> tuple[str, ...]:
+    """Return what may be left: rules, listening sockets, queues, threads."""
+    queues = host.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    threads = " ".join(sorted(thread.name for thread in threading.enumerate()))
+    return host.rules(), host.run("ss", "-ltnH"), queues, threads
+
+
+def undisturbed() -> float:
+    """Perform and clean up; return how many seconds performing took."""
+    begin = time.monotonic()
+    performing = authenticator()
+    performing.perform(CHALLENGES)
+    seconds = time.monotonic() - begin
+    performing.cleanup(CHALLENGES)
+    return seconds
+
+
+def interrupted_after(seconds: float, kind: type[BaseException]) -> None:
+    """Clean up after a perform that was interrupted, as Certbot does."""
+    performing = authenticator()
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        performing.perform(CHALLENGES)
+    except kind:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    performing.cleanup(CHALLENGES)
+
+
+def main(host: Host, kind: type[BaseException]) -> None:
+    def interrupt(*_: object) -> None:
+        raise kind
+
+    signal.signal(signal.SIGALRM, interrupt)
+    undisturbed()  # loads what is loaded once
+    seconds, before = undisturbed(), held(host)
+    for moment in range(1, MOMENTS + 1):
+        interrupted_after(seconds * moment / MOMENTS, kind)
+        if held(host) != before:
+            sys.stdout.write(f"left at moment {moment}: {held(host)}\n")
+    sys.stdout.write("done\n")
+
+
+if __name__ == "__main__":
+    main(Host(sys.argv[1]), KINDS[sys.argv[2]])
