@@ -46,6 +46,17 @@ def has_ended(process_id: int) -> bool:
         return True
 
 
+def children(process_id: int) -> set[int]:
+    """Return the ids of a process's children that have not ended."""
+    found: set[int] = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z" and int(parent) == process_id:
+                found.add(int(status.parent.name))
+    return found
+
+
 @contextlib.contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """Run a program for as long as the context lasts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -58,9 +59,12 @@ def open_capture(settings: Settings, selectors: Sequence[Selector], snapshot: Sn
             capture = backend.open(selectors)
         except _HINDRANCES as error:
             refusals.append(_Refusal(backend, error))
-        else:
+            continue
+        with contextlib.ExitStack() as undo:
+            undo.callback(capture.close)
             _report(backend, port_of(selectors), refusals, settings)
-            return capture
+            undo.pop_all()
+        return capture
     raise _most_telling([each for each in refusals if each.backend.burden == refusals[-1].backend.burden], settings)
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
+from certbot_standalone_nfq.engine.endpoint import Endpoint
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, request
 from lab.interceptor import KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
 from lab.nginx import PAGE
 from lab.processes import wait_until
 from lab.shuffler import damaging_first_data, shuffling
+from tests.engine.kept import kept_by
 from tests.netns.conftest import Lab
 
 FAMILIES = ["ipv4", "ipv6"]
@@ -213,7 +215,7 @@ def test_a_thousand_validations_in_a_row_through_loss_reordering_and_doubling_an
         assert set(validators.map(lambda family: validate(fresh_lab, family), families)) == {KEY_AUTHORIZATION}
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
         assert grown < 8192, f"{grown} KiB"
-        assert len(interception._loop._engine._taken_over) <= VALIDATIONS
+        assert len(kept_by(interception, Endpoint)) <= VALIDATIONS
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
         assert server.rules() == rules
     assert "acme-challenge" not in fresh_lab.nginx.access_log

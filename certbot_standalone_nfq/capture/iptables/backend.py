@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 """The programs to try in turn: the administrator's own choice first."""
 
-_LOCK_SECONDS = 10
-_TIMEOUT = 30
+LOCK_SECONDS = 10
+"""How long a program waits for another one to release the xtables lock."""
+TIMEOUT = 30
+"""Seconds after which a program that does not end is killed."""
 _REMOVAL_ATTEMPTS = 10
 _EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
 
@@ -109,7 +111,7 @@ class IptablesWriter:
     def removal_commands(self, allocation: Allocation) -> list[list[str]]:
         """Return one command for each rule and chain, so that each works whether or not others do; jumps first."""
         return [
-            [family.program, "-w", str(_LOCK_SECONDS), "-t", rules.TABLE, *action]
+            [family.program, "-w", str(LOCK_SECONDS), "-t", rules.TABLE, *action]
             for family in self._families
             for action in rules.removal_actions(allocation)
         ]
@@ -159,13 +161,13 @@ class IptablesWriter:
 
     def _restore(self, family: _Family, script: str) -> None:
         logger.debug("%s:\n%s", family.restore, script)
-        self._run([family.restore, "--noflush", "-w", str(_LOCK_SECONDS)], script)
+        self._run([family.restore, "--noflush", "-w", str(LOCK_SECONDS)], script)
 
     def _run(self, command: list[str], script: str = "") -> str:
         program = command[0]
-        result = run(command, seconds=_TIMEOUT, stdin=script, pass_fds=self._hold_open)
+        result = run(command, seconds=TIMEOUT, stdin=script, pass_fds=self._hold_open)
         if result.timed_out:
-            raise errors.firewall_hangs(program, _TIMEOUT)
+            raise errors.firewall_hangs(program, TIMEOUT)
         if result.status is None:
             raise errors.FirewallRefused(program, result.failure)
         if result.stderr:
@@ -187,7 +189,7 @@ def _resource_problem(program: str, complaint: str) -> errors.Error:
     if "lock file" in complaint and "ermission denied" in complaint:
         return errors.FirewallLockDenied(program)
     if "xtables lock" in complaint:
-        return errors.firewall_locked(program, _LOCK_SECONDS)
+        return errors.firewall_locked(program, LOCK_SECONDS)
     return errors.FirewallRefused(program, _first_line(complaint))
 
 

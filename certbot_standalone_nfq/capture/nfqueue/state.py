@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+_POLL_SECONDS = 0.001
 _TABLE = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
 
@@ -21,6 +23,13 @@ def bound_queues() -> set[int] | None:
 def waiting_packets() -> int:
     """Return how many packets wait for a verdict, in all queues together; 0 if the kernel does not say."""
     return sum(int(row[2]) for row in _rows() or [])
+
+
+def wait_until_empty(seconds: float) -> None:
+    """Wait until no packet waits in any queue, but at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while waiting_packets() and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def _rows() -> list[list[str]] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import time
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue import state
@@ -64,10 +63,10 @@ class NftablesWriter:
         return True
 
     def remove(self, run_id: RunId) -> None:
-        """Remove a run's table, once nothing waits in any queue, as the kernel would drop it."""
+        """Remove a run's table, once nothing waits in any queue."""
         if self._session:
             try:
-                _wait_for_empty_queues()
+                state.wait_until_empty(_IDLE_SECONDS)  # the kernel would drop what waits in any queue
                 with contextlib.suppress(errors.FirewallRefused):
                     self._session.run([rules.removal_command(run_id)])
             finally:
@@ -143,10 +142,3 @@ def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | No
             )
             return None
     return reason
-
-
-def _wait_for_empty_queues() -> None:
-    """Wait, at most a second, until no packet waits in any queue of this network namespace, other programs' too."""
-    deadline = time.monotonic() + _IDLE_SECONDS
-    while state.waiting_packets() and time.monotonic() < deadline:
-        time.sleep(0.001)

@@ -18,7 +18,8 @@ from certbot_standalone_nfq.host import command
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT = 30.0
+TIMEOUT = 30.0
+"""Seconds after which an nft that does not answer, or end, is killed."""
 _QUESTION, _REPLY = "describe tcp dport", b"payload expression"
 """A command without an effect, and how its output begins: what is printed before belongs to earlier commands."""
 
@@ -38,12 +39,12 @@ def run(program: str, *arguments: str, commands: Sequence[str] = (), hold_open: 
     """
     result = command.run(
         [program, *arguments, *(["-f", "-"] if commands else [])],
-        seconds=_TIMEOUT,
+        seconds=TIMEOUT,
         stdin="".join(f"{each}\n" for each in commands),
         pass_fds=hold_open,
     )
     if result.timed_out:
-        raise errors.firewall_hangs(program, _TIMEOUT)
+        raise errors.firewall_hangs(program, TIMEOUT)
     if result.status is None:
         raise errors.FirewallRefused(program, result.failure)
     if result.status:
@@ -89,7 +90,7 @@ class Session:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
-            self._process.wait(_TIMEOUT)
+            self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -98,11 +99,11 @@ class Session:
     def _output_to_the_reply(self) -> str:
         assert self._process.stdout
         said = b""
-        deadline = time.monotonic() + _TIMEOUT
+        deadline = time.monotonic() + TIMEOUT
         while not any(line.startswith(_REPLY) for line in said.splitlines()):
             readable, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
-                raise errors.firewall_hangs(self._program, _TIMEOUT)
+                raise errors.firewall_hangs(self._program, TIMEOUT)
             octets = os.read(self._process.stdout.fileno(), 1 << 16)
             if not octets:
                 raise refusal(self._program, said.decode(errors="replace"))
@@ -111,7 +112,7 @@ class Session:
 
     def _output_to_its_end(self) -> str:
         assert self._process.stdout
-        self._process.wait(_TIMEOUT)
+        self._process.wait(TIMEOUT)
         return self._process.stdout.read().decode(errors="replace")
 
 

@@ -280,7 +280,7 @@ def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
 
 
 def test_a_lock_that_is_held_too_long_is_told_as_such(lonely_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iptables, "_LOCK_SECONDS", 1)
+    monkeypatch.setattr(iptables, "LOCK_SECONDS", 1)
     with XTABLES_LOCK.open("a") as lock, contextlib.ExitStack() as stack:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
@@ -292,7 +292,7 @@ def test_a_lock_that_is_held_too_long_is_told_as_such(lonely_host: Host, monkeyp
 def test_a_tool_that_never_ends_is_ended(
     lonely_host: Host, wrapped_tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(iptables, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(iptables, "TIMEOUT", 0.2)
     replace_tool(wrapped_tools, "iptables-save", "exec /bin/sleep 60")
     with lonely_host.inside(), pytest.raises(errors.Error, match=r"did not end within 0.2 seconds"):
         IptablesWriter().installed()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
-from lab.processes import end, has_ended, wait_until
+from lab.processes import children, end, has_ended, wait_until
 
 PARENT = """
 import os, signal, subprocess, sys, time
@@ -19,7 +19,7 @@ watchdog = Watchdog()
 watchdog.start([["false"], ["touch", sys.argv[1]]])
 if "child" in sys.argv:
     subprocess.Popen(["sh", "-c", "read -r line"], stdin=subprocess.PIPE, pass_fds=[watchdog.pipe])
-print(watchdog._process.pid, flush=True)
+print("ready", flush=True)
 signal.pause()
 """
 
@@ -33,7 +33,9 @@ def marker(tmp_path: Path) -> Path:
 def guarded(marker: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process = subprocess.Popen([sys.executable, "-c", PARENT, str(marker)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    yield process, int(process.stdout.readline())
+    assert process.stdout.readline() == "ready\n"
+    (helper,) = children(process.pid)
+    yield process, helper
     end(process, signal.SIGKILL)
 
 
@@ -64,21 +66,22 @@ def test_the_helper_is_in_a_session_of_its_own(guarded: tuple[subprocess.Popen[s
 
 def test_a_dismissed_helper_ends_without_doing_anything(marker: Path) -> None:
     watchdog = Watchdog()
+    before = children(os.getpid())
     watchdog.start([["touch", str(marker)]])
-    helper = watchdog._process
-    assert helper
+    (helper,) = children(os.getpid()) - before
     watchdog.dismiss()
     watchdog.dismiss()
-    assert helper.returncode == 0
+    assert has_ended(helper)
     assert not marker.exists()
 
 
 def test_dismissing_one_that_was_killed_is_no_error() -> None:
     watchdog = Watchdog()
+    before = children(os.getpid())
     watchdog.start([["true"]])
-    assert watchdog._process
-    watchdog._process.kill()
-    watchdog._process.wait()
+    (helper,) = children(os.getpid()) - before
+    os.kill(helper, signal.SIGKILL)
+    wait_until(lambda: has_ended(helper), "the helper has ended")
     watchdog.dismiss()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId, Selection, run_ids
-from certbot_standalone_nfq.capture.nftables import backend as nftables
 from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables.backend import NftablesWriter
@@ -22,7 +22,7 @@ from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from lab.hosts import Host, kernel_can, kernel_can_queue_by_nft
-from lab.processes import wait_until
+from lab.processes import children, has_ended, wait_until
 from tests.capture.bpf.test_selector import expected
 
 SELECTORS = Http01Solver.selectors(80)
@@ -48,6 +48,14 @@ def session(host: Host) -> Iterator[Session]:
     started = Session(NFT, ())
     yield started
     started.close()
+
+
+def started_session() -> tuple[Session, int]:
+    """Return nft kept running, and its process id."""
+    before = children(os.getpid())
+    started = Session(NFT, ())
+    (process_id,) = children(os.getpid()) - before
+    return started, process_id
 
 
 def counting(payload: Payload = PAYLOADS[0]) -> list[str]:
@@ -133,10 +141,10 @@ def test_a_connection_that_is_let_go_is_forgotten_and_the_mark_taken_off(host: H
 if CAN_OWN:
 
     def test_a_table_vanishes_with_the_nft_that_owns_it(host: Host) -> None:
-        session = Session(NFT, ())
+        session, process_id = started_session()
         session.run(counting())
         assert run_ids(host.run("nft", "list", "tables")) == {ALLOCATION.run_id}
-        session._process.kill()
+        os.kill(process_id, signal.SIGKILL)
         wait_until(lambda: not host.run("nft", "list", "tables"), "the table is gone")
         session.close()
 
@@ -153,9 +161,9 @@ def test_commands_that_nft_refuses_are_an_error_in_its_words_and_the_session_goe
 
 
 def test_an_nft_that_has_ended_is_an_error(host: Host) -> None:
-    session = Session(NFT, ())
-    session._process.kill()
-    session._process.wait()
+    session, process_id = started_session()
+    os.kill(process_id, signal.SIGKILL)
+    wait_until(lambda: has_ended(process_id), "nft has ended")
     for _ in range(2):
         with pytest.raises(errors.FirewallRefused):
             session.run(["add table inet t"])
@@ -163,7 +171,7 @@ def test_an_nft_that_has_ended_is_an_error(host: Host) -> None:
 
 
 def test_an_nft_that_never_answers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(program, "TIMEOUT", 0.2)
     silent = tmp_path / "nft"
     silent.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
     silent.chmod(0o755)
@@ -247,13 +255,6 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
     with pytest.raises(errors.KernelSupportMissing, match=f"module {module}, kernel option CONFIG_N"):
         NftablesWriter().install(ALLOCATION, hold_open=0)
     assert module in tried.read_text().split()
-
-
-def test_the_table_is_deleted_only_when_nothing_waits_in_any_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = iter([2, 1, 0])
-    monkeypatch.setattr("certbot_standalone_nfq.capture.nfqueue.state.waiting_packets", lambda: next(waiting))
-    nftables._wait_for_empty_queues()
-    assert list(waiting) == []
 
 
 if kernel_can_queue_by_nft():
