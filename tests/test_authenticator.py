@@ -126,7 +126,7 @@ def test_cleaning_up_what_was_never_performed_is_no_error(authenticator: Authent
     authenticator.cleanup([achall(1)])
 
 
-def test_rules_that_somebody_else_removed_are_no_error(authenticator: Authenticator, host: Host) -> None:
+def test_rules_that_another_program_removed_are_no_error(authenticator: Authenticator, host: Host) -> None:
     authenticator.perform([achall(1)])
     for program in ("iptables", "ip6tables"):
         host.run(program, "-t", "mangle", "-F")
@@ -166,7 +166,7 @@ def test_the_hint_names_each_name_and_what_arrived_for_it(authenticator: Authent
     authenticator.cleanup(asked)
 
 
-def test_the_hint_goes_by_what_the_authority_says(authenticator: Authenticator, host: Host) -> None:
+def test_the_hint_uses_what_the_ca_says(authenticator: Authenticator, host: Host) -> None:
     authenticator.perform([achall(1)])
     problem = messages.Error.from_json(
         {"type": "urn:ietf:params:acme:error:caa", "detail": "CAA record prevents issuance"}

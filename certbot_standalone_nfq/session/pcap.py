@@ -15,7 +15,7 @@ _LINKTYPE_RAW = 101  # packets begin with their IPv4 or IPv6 header: https://www
 
 
 class Recording:
-    """Packets with their times, in whatever order they come. For use by several threads."""
+    """Packets with their times, added in any order. For use by several threads."""
 
     def __init__(self, path: Path) -> None:
         """Make sure that the file can be written. Raises OSError."""
@@ -31,7 +31,7 @@ class Recording:
                 self._packets.append((time.time() if seconds is None else seconds, bytes(packet)))
 
     def write(self) -> None:
-        """Write what there is, in the order of time, in place of what the file held. Raises OSError."""
+        """Write the packets in the order of time, in place of what the file held. Raises OSError."""
         with self._lock:
             packets = sorted(self._packets)
         with os.fdopen(self._open(os.O_CREAT | os.O_TRUNC), "wb") as file:
@@ -43,5 +43,5 @@ class Recording:
             writer.flush()
 
     def _open(self, flags: int) -> int:
-        """Open the file, which may be in a folder of everybody's: no link is followed, no pipe waited for."""
+        """Open the file. Others may write to its directory, so no link is followed and no pipe is waited for."""
         return os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, mode=0o600)

@@ -1,4 +1,4 @@
-"""The witness of one validation: it gathers the evidence, keeps the log and the capture file, and explains failures."""
+"""What one validation leaves to explain it: the evidence, the log and the capture file."""
 
 from __future__ import annotations
 

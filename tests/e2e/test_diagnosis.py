@@ -103,7 +103,7 @@ def nobody(_: World) -> contextlib.AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def bystander(world: World) -> Iterator[None]:
-    """Let somebody else ask for a page while the challenges are pending."""
+    """Let another client ask for a page while the challenges are pending."""
 
     def ask() -> None:
         wait_until(lambda: "-j NFQUEUE" in world.server.rules(), "the challenges are pending")
@@ -129,7 +129,7 @@ class Scenario:
     says: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     bystander: bool = False
-    """Whether somebody else is served over IPv4 meanwhile."""
+    """Whether another client is served over IPv4 meanwhile."""
 
 
 BYSTANDERS_PORT = 4001

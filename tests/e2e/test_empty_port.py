@@ -1,4 +1,4 @@
-"""The real Certbot and a real authority, where no web server has the port, or has it on some addresses only."""
+"""The real Certbot and a real CA, where no web server has the port, or has it on some addresses only."""
 
 from __future__ import annotations
 

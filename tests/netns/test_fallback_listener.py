@@ -61,7 +61,7 @@ def listening(host: Host, address: str, *, only: bool = True, shared: bool = Fal
 
 
 def places(host: Host) -> set[str]:
-    """Return where anybody listens to port 80, as ss puts it."""
+    """Return the addresses at which port 80 is listened to, as ss prints them."""
     return {line.split()[3] for line in host.run("ss", "-ltnH", "sport = :80").splitlines()}
 
 
