@@ -64,7 +64,7 @@ class Capture(Protocol[Packet]):
         """
 
     def abandon(self) -> None:
-        """Let all packets pass from now on, at once, as nobody can decide any more. `close` is still to be called."""
+        """Let all packets pass from now on, at once: the loop cannot decide any more. `close` is still to be called."""
 
     def close(self) -> None:
         """Release everything, `withdraw` included if it has not been called. Packets left get no verdict from us.

@@ -1,7 +1,7 @@
 """What distinguishes one run's rules from another's: its queue, its marks, and what it captures.
 
 The queue number is also a lock. The kernel lets one socket listen to a queue, the rules' names contain the number,
-and two mark bits belong to it. So runs at the same time share nothing, and rules whose queue nobody listens to are
+and two mark bits belong to it. So runs at the same time share nothing, and rules whose queue has no listener are
 left over from an interrupted run. Their names contain the run as well, as the watchdog of a dead run may still be
 removing its rules when the next run takes the same queue.
 """

@@ -50,7 +50,7 @@ class NfqueueCapture:
         self._rules.withdraw()
 
     def abandon(self) -> None:
-        """Unbind the queue: the rules bypass one that nobody listens to."""
+        """Unbind the queue: the rules bypass one without a listener."""
         self._queue.close()
 
     def close(self) -> None:
