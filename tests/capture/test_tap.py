@@ -123,6 +123,7 @@ def test_more_than_can_be_read_is_counted_as_missed_and_holds_up_nobody(served: 
     evidence = Evidence(Http01Solver.challenge_in)
     with server.inside():
         observation = Observation(SELECTORS, evidence)
+        observation.start()
     try:
         client.run("wrk", "-t1", "-c8", "-d1s", "-H", "Connection: close", f"http://{server.ipv4}/")
         wait_until(lambda: observation.missed, "something was missed")
