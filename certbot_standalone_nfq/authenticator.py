@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-errors.add_interruption(certbot_errors.SignalExit)
+errors.interruptions.append(certbot_errors.SignalExit)
 _CERTBOTS: dict[type[errors.Error], type[certbot_errors.PluginError]] = {
     errors.BadOption: certbot_errors.MisconfigurationError,
     errors.NotInstalled: certbot_errors.NoInstallationError,

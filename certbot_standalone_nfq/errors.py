@@ -32,21 +32,17 @@ class Error(Exception):
         return f"{self.cause} {self.cure}"
 
 
-_interruptions: list[type[Exception]] = []
-
-
-def add_interruption(kind: type[Exception]) -> None:
-    """Let exceptions of a class through wherever `raise_interruption` is called."""
-    _interruptions.append(kind)
+interruptions: list[type[Exception]] = []
+"""Classes of exceptions that mean that the program is to end. Certbot's is added where Certbot is known."""
 
 
 def raise_interruption(error: BaseException) -> None:
     """Raise an exception again if it means that the program is to end.
 
-    Certbot's SignalExit does, which is an ordinary Exception and may be raised at any point of the main thread: it
-    says nothing about the code that it interrupts. So whatever handles all exceptions calls this first.
+    Certbot's SignalExit does. It is an ordinary Exception that may be raised at any point of the main thread, and says
+    nothing about the code that it interrupts. So every handler of all exceptions calls this first.
     """
-    if isinstance(error, tuple(_interruptions)):
+    if isinstance(error, tuple(interruptions)):
         raise error
 
 

@@ -68,8 +68,7 @@ def signal(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
     class Signal(Exception):
         """Raised wherever the program is."""
 
-    monkeypatch.setattr(errors, "_interruptions", [])
-    errors.add_interruption(Signal)
+    monkeypatch.setattr(errors, "interruptions", [Signal])
     return Signal
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -15,14 +16,19 @@ SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Deadline:
-    """A moment, so many seconds from now."""
+    """A moment, so many seconds from now, and how long one step before it may take."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, step: float = math.inf) -> None:
         self._end = time.monotonic() + seconds
+        self._step = step
 
     def remaining(self) -> float:
         """Return the seconds that are left, at least 0."""
         return max(0.0, self._end - time.monotonic())
+
+    def for_step(self) -> float:
+        """Return the seconds that one step may take from now on."""
+        return min(self._step, self.remaining())
 
 
 @dataclass(frozen=True)

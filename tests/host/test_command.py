@@ -63,6 +63,12 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
+def test_a_step_may_take_its_own_time_or_what_is_left() -> None:
+    assert Deadline(100, step=1).for_step() == 1
+    assert 1 < Deadline(2, step=100).for_step() <= 2
+    assert 1 < Deadline(2).for_step() <= 2
+
+
 def test_without_time_nothing_is_run(tmp_path: Path) -> None:
     result = run(["/usr/bin/touch", str(tmp_path / "trace")], seconds=Deadline(0).remaining())
     assert result.complaint == "there was no time left to run it"

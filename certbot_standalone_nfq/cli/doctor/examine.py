@@ -24,6 +24,7 @@ from certbot_standalone_nfq.host.firewall import reader
 _SECONDS = 3.5
 """For everything, including the look-ups of names; Python's start and end come on top."""
 _SECONDS_FOR_NAMES = 3.0
+_SECONDS_PER_PROGRAM = 1.0
 
 
 def add_parser(commands: Any) -> None:
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Finding]:
     """Yield what is found about a port and names. A check that fails is a finding as well."""
-    deadline, names_deadline = Deadline(_SECONDS), Deadline(_SECONDS_FOR_NAMES)
+    deadline, names_deadline = Deadline(_SECONDS, step=_SECONDS_PER_PROGRAM), Deadline(_SECONDS_FOR_NAMES)
     variants = reader.variants(deadline)
     inventory = kernel_modules.inventory()
     if load_modules:

@@ -22,9 +22,8 @@ logger = logging.getLogger(__name__)
 
 NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
 _PROTOCOLS = {4: "ip", 6: "ip6"}
-_SECONDS_PER_PROGRAM = 1.0
-_PATIENCE = 30.0
-"""Seconds for all programs together: there may be many rules, and a validation depends on them."""
+_PATIENCE, _PATIENCE_PER_PROGRAM = 30.0, 10.0
+"""Seconds for a validation, which depends on the rules, of which there may be many."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class Listing:
     text: str = ""
     complaint: str = ""
     """Why it could not be read, in words; empty if it could."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left out: iptables does not show tables in which nft has added what it cannot express."""
+        return not self.complaint and "is incompatible, use 'nft' tool" not in self.text
 
     @property
     def any(self) -> bool:
@@ -81,9 +85,9 @@ class Snapshot:
 
 def take_snapshot() -> Snapshot:
     """Read all rules, for a validation. What cannot be read is noted in the log, and is not an error."""
-    deadline = Deadline(_PATIENCE)
+    deadline = Deadline(_PATIENCE, step=_PATIENCE_PER_PROGRAM)
     nf_tables = inventory().presence(kernel_modules.NF_TABLES)
-    snapshot = read_rules(variants(deadline), nf_tables, deadline, _PATIENCE, may_load=True)
+    snapshot = read_rules(variants(deadline), nf_tables, deadline, may_load=True)
     for listing in snapshot.listings:
         if listing.complaint:
             logger.debug("The rules could not be read: %s: %s", listing.program, listing.complaint)
@@ -119,17 +123,12 @@ def _nft(path: str, deadline: Deadline) -> Variant:
 
 
 def read_rules(
-    variants_: list[Variant],
-    nf_tables: Presence,
-    deadline: Deadline,
-    seconds: float = _SECONDS_PER_PROGRAM,
-    *,
-    may_load: bool = False,
+    variants_: list[Variant], nf_tables: Presence, deadline: Deadline, *, may_load: bool = False
 ) -> Snapshot:
     """Return what the programs show: each variant of iptables once, for both IP versions, then nft.
 
-    Each program may take so many seconds. `may_load` says what to do where the kernel does not show whether it has
-    nf_tables loaded: run the programs, and so load it, or not.
+    `may_load` says what to do where the kernel does not show whether it has nf_tables loaded: run the programs, and so
+    load it, or not.
     """
     run_nf_tables = nf_tables.ready or (may_load and nf_tables is Presence.UNKNOWN)
     by_backend = {variant.backend: variant for variant in reversed(variants_) if variant.backend != NFT}
@@ -137,10 +136,11 @@ def read_rules(
     for backend, variant in by_backend.items():
         for version in VERSIONS:
             if run_nf_tables if backend == NF_TABLES else _has_legacy_tables(version):
-                found += _saved(variant, version, deadline, seconds)
+                found += _saved(variant, version, deadline)
     nft = find_program("nft")
     if nft and run_nf_tables:
-        found.append(_listed(nft, NF_TABLES in by_backend, deadline, seconds))
+        by_iptables = [listing for listing in found if listing.backend == NF_TABLES]
+        found.append(_listed(nft, bool(by_iptables) and all(each.complete for each in by_iptables), deadline))
     elif nf_tables is Presence.UNKNOWN:
         found.append(Listing("nft", NFT, complaint="cannot determine whether the kernel has nf_tables loaded"))
     return Snapshot(tuple(found))
@@ -156,12 +156,12 @@ def _has_legacy_tables(version: int) -> bool:
         return False
 
 
-def _saved(variant: Variant, version: int, deadline: Deadline, seconds: float) -> list[Listing]:
+def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Listing]:
     program = variant.name if version == 4 else variant.name.replace("ip", "ip6", 1)
     path = find_program(f"{program}-save")
     if not path:
         return []
-    output = _run([path], deadline, seconds)
+    output = _run([path], deadline)
     if output.complaint:
         return [Listing(program, variant.backend, complaint=output.complaint)]
     try:
@@ -171,8 +171,8 @@ def _saved(variant: Variant, version: int, deadline: Deadline, seconds: float) -
     return [Listing(program, variant.backend, tuple(tables), output.stdout)]
 
 
-def _listed(nft: str, without_iptables: bool, deadline: Deadline, seconds: float) -> Listing:
-    output = _run([nft, "--json", "list", "ruleset"], deadline, seconds)
+def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Listing:
+    output = _run([nft, "--json", "list", "ruleset"], deadline)
     if output.complaint:
         return Listing("nft", NFT, complaint=output.complaint)
     try:
@@ -182,5 +182,5 @@ def _listed(nft: str, without_iptables: bool, deadline: Deadline, seconds: float
     return Listing("nft", NFT, tuple(tables), output.stdout)
 
 
-def _run(command: list[str], deadline: Deadline, seconds: float = _SECONDS_PER_PROGRAM) -> Result:
-    return run(command, seconds=min(seconds, deadline.remaining()))
+def _run(command: list[str], deadline: Deadline) -> Result:
+    return run(command, seconds=deadline.for_step())

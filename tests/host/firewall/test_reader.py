@@ -36,6 +36,12 @@ def test_the_rules_of_all_programs_and_both_ip_versions_are_in_a_snapshot_once(h
     assert [text for text in texts if text.startswith("nft table inet t, chain c")]
 
 
+def test_rules_that_nft_added_to_a_table_of_iptables_are_not_overlooked(host: Host) -> None:
+    host.run("iptables-nft", "-t", "mangle", "-A", "INPUT", "-j", "ACCEPT")
+    host.run("nft", "add rule ip mangle INPUT tcp dport { 80, 82 } meta mark set 0x10000000")
+    assert [rule.marks for rule in take_snapshot().rules if rule.marks] == [0x10000000]
+
+
 @pytest.mark.parametrize("nf_tables", [Presence.AVAILABLE, Presence.NOT_FOUND])
 def test_what_is_not_loaded_has_no_rules_and_is_not_loaded_for_the_asking(host: Host, nf_tables: Presence) -> None:
     host.run("iptables-legacy", *RULE)
