@@ -18,7 +18,7 @@ from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.host.sockets import Listener, Lookout
 from certbot_standalone_nfq.session import listener
-from certbot_standalone_nfq.session.acceptor import Answering
+from certbot_standalone_nfq.session.acceptor import Acceptor, Answering
 from certbot_standalone_nfq.session.listener import FallbackListener
 from lab import hosts
 from lab.hosts import Host
@@ -212,3 +212,27 @@ def test_what_cannot_be_listened_to_is_told_with_a_cure(server: Host) -> None:
         "Nothing listens on port 80 of 0.0.0.0, and Certbot cannot do so itself: Permission denied. "
         "Start a web server there, or run Certbot as root, with CAP_NET_BIND_SERVICE in a container."
     )
+
+
+def test_if_it_fails_nothing_is_listened_to_any_more_and_the_log_says_so(
+    server: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    with standing_in(server):
+        monkeypatch.setattr(Acceptor, "serve", fail)
+        wait_until(lambda: places(server) == set(), "it has closed its sockets")
+    assert "Certbot no longer accepts connections to port 80: no such luck" in caplog.text
+
+
+def test_where_listeners_cannot_be_looked_for_it_does_not_listen_and_says_so(
+    server: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Lookout, "look", fail)
+    with standing_in(server):
+        assert places(server) == set()
+    assert "Cannot determine whether a web server listens on port 80: [Errno 13] Permission denied" in caplog.text

@@ -33,8 +33,17 @@ class Greeting:
         return Output(b"welcome\n", close=True)
 
 
+class Flood:
+    """A conversation that says more than any socket's buffer takes."""
+
+    def receive(self, data: bytes, *, ended: bool) -> Output:
+        return Output(bytes(1 << 26), close=True)
+
+
 def recognise(received: bytes) -> Recognition:
     start = without_header(received)
+    if start == b"flood":
+        return Flood()
     if start.startswith(b"hello\n"):
         return Greeting()
     return UNDECIDED if b"hello\n".startswith(start) else None
@@ -132,19 +141,38 @@ def test_a_client_may_send_only_so_much() -> None:
             wait_until(lambda: client.send(b"more") == 0, "the connection is reset")
 
 
-def test_without_file_descriptors_the_oldest_client_makes_room() -> None:
-    with accepting() as address, connect(address) as idle, socket.socket() as client, no_more_descriptors(idle):
-        client.connect(address)
-        assert read_all(idle) == b""
+def test_a_client_that_does_not_read_what_it_is_sent_is_dropped() -> None:
+    with accepting() as address, connect(address) as client:
+        client.sendall(b"flood")
+        received = read_all(client)
+        assert 0 < len(received) < 1 << 26
+
+
+def test_without_file_descriptors_a_client_waits_until_there_is_one() -> None:
+    with accepting() as address, socket.socket() as client:
+        with connect(address) as first:
+            first.sendall(b"bye")
+            assert read_all(first) == REFUSAL
+        with no_more_descriptors():
+            client.connect(address)
         client.sendall(b"bye")
         assert read_all(client) == REFUSAL
 
 
+def test_without_file_descriptors_the_oldest_client_makes_room() -> None:
+    with accepting() as address, connect(address) as idle, socket.socket() as client:
+        idle.sendall(b"hello\n")
+        assert idle.recv(6) == b"go on\n"
+        with no_more_descriptors():
+            client.connect(address)
+            assert read_all(idle) == b""
+            client.sendall(b"bye")
+            assert read_all(client) == REFUSAL
+
+
 @contextlib.contextmanager
-def no_more_descriptors(accepted: socket.socket) -> Iterator[None]:
-    """Let this process open no file, once a client has been accepted."""
-    accepted.sendall(b"hello\n")
-    assert accepted.recv(6) == b"go on\n"
+def no_more_descriptors() -> Iterator[None]:
+    """Let this process open no file."""
     with socket.socket() as next_one:
         lowest_free = next_one.fileno()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
