@@ -1,4 +1,4 @@
-"""TCP connections that Certbot itself accepts: who asks for a pending challenge is answered, everybody else refused.
+"""TCP connections that Certbot itself accepts. Requests for pending challenges are answered, all others refused.
 
 Everything is bounded: the number of connections, and the bytes and the seconds of each. All of it runs on the thread
 that calls `serve`.
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 14
 _ACCEPT_AT_ONCE = 64
-"""Connections to accept before others are looked at again."""
+"""Connections to accept before those that are open are served again."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SECONDS_WITHOUT_ROOM = 0.05
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may take up."""
+    """What clients may use."""
 
     clients: int = 512
     """At a time, each a file descriptor, of which Certbot may have a thousand. Beyond it the oldest makes room."""
@@ -39,7 +39,7 @@ class Limits:
     seconds: float = 30.0
     """For one client."""
     closing_seconds: float = 2.0
-    """To let a client close after us: data that is never read would reset the connection, and lose our answer."""
+    """For a client to close after us. Closing with unread data would reset the connection, and lose our answer."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Acceptor:
         listener.close()
 
     def serve(self, seconds: float) -> None:
-        """Wait for something to come, so long at most, and see to it."""
+        """Wait for events, so long at most, and handle them."""
         for key, _ in self._selector.select(seconds):
             if isinstance(key.data, _Client):
                 self._receive(key.data)
@@ -133,7 +133,7 @@ class Acceptor:
         self._expire()
 
     def wake(self) -> None:
-        """Let `serve` return. For other threads; it stays so."""
+        """Make `serve` return at once, now and from now on. For other threads."""
         with contextlib.suppress(BlockingIOError):
             self._writing.send(b"\0")
 
@@ -154,7 +154,7 @@ class Acceptor:
                 return
             except OSError as error:
                 logger.debug("A connection could not be accepted: %s", error)
-                if error.errno in _NO_ROOM and not accepted:  # later ones fail so even if nobody waits any more
+                if error.errno in _NO_ROOM and not accepted:  # a later one fails like this even if no client waits
                     self._make_room()
                 return
             connection.setblocking(False)
@@ -181,7 +181,7 @@ class Acceptor:
             self._drop(client)
 
     def _make_room(self) -> None:
-        """Close the oldest connection; if there is none, leave others time to close something."""
+        """Close the oldest connection; if there is none, give other code time to close something."""
         oldest = next(iter(self._clients), None)
         if oldest:
             self._drop(oldest)

@@ -37,7 +37,7 @@ class _Place:
     """An address that is listened at."""
 
     def __init__(self, address: str, port: int) -> None:
-        """Listen, for one IP version alone, and only if nobody is there. Raises OSError."""
+        """Listen, for one IP version alone, and only if no other program does. Raises OSError."""
         self.version = version_of(address)
         self.address = address
         self.name = f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
@@ -47,7 +47,7 @@ class _Place:
                 self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind((address, port))
-            # Only now, so that nobody is there already; from here on, another server may come.
+            # Only now: before, it would let us bind where another server listens. From here on, another may join.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self.socket.listen(_BACKLOG)
         except BaseException:
@@ -71,7 +71,7 @@ class _Place:
 
 
 class FallbackListener:
-    """Listens from `start` to `stop`, at those addresses that nobody else has: often at none."""
+    """Listens from `start` to `stop`, at those addresses that no other program has: often at none."""
 
     def __init__(
         self, port: int, address: str, rules: Snapshot, answering: Answering, limits: Limits | None = None
@@ -87,7 +87,7 @@ class FallbackListener:
         self._held = contextlib.ExitStack()
         self._places: list[_Place] = []
         self._compatible: set[int] = set()
-        """Inodes of others' sockets that leave us the addresses we have."""
+        """Inodes of sockets of other programs that leave us the addresses we have."""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="standalone-nfq-listener", daemon=True)
 
@@ -180,13 +180,13 @@ class FallbackListener:
         for place in [each for each in self._places if each.is_crowded_by(others)]:
             self._places.remove(place)
             self._acceptor.remove(place.socket)
-            # Succeeds if only IPv6 has been taken, which cannot be told from its socket.
+            # Succeeds if the other server took only IPv6, which its socket does not show.
             if not self._listen_at(place.address, others):
                 logger.info("Another server now listens on %s; Certbot stopped listening there.", place.name)
 
 
 def _is_served(found: list[Listener], version: int, address: str) -> bool:
-    """Whether a listener has an address, or all of an IP version, for sure."""
+    """Whether a listener certainly has an address, or all addresses of an IP version."""
     if address:
         return any(listener.version == version and listener.serves(address) for listener in found)
     return any(listener.version == version and listener.anywhere for listener in found)

@@ -26,6 +26,6 @@ def load_scapy() -> None:
         importlib.import_module("scapy.layers.inet6")
     except (Exception, SystemExit) as error:
         errors.raise_interruption(error)
-        # It looks at the interfaces as it is loaded.
+        # scapy reads the interfaces when it is loaded.
         refusal = privileges.refusal("netlink", error) if isinstance(error, OSError) else None
         raise (refusal or errors.package_unusable("scapy", f"{type(error).__name__}: {error}")) from error

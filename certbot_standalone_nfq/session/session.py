@@ -77,7 +77,7 @@ class Session:
         return self._witness.explain(failures)
 
     def close(self) -> None:
-        """Finish pending answers, then release everything, each step whatever becomes of the others."""
+        """Finish pending answers, then release everything, each step even if another fails."""
         self.is_open = False
         self._held.close()
 
@@ -86,7 +86,7 @@ class Session:
 
 
 def _release(what: str, release: Callable[[], None]) -> None:
-    """Take one step of closing. It fails without harm to the next."""
+    """Take one step of closing; a failure is logged, so that the next step is taken."""
     try:
         release()
     except Exception as error:
