@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scripts.mutation import equivalent, trial
@@ -32,9 +32,9 @@ def main() -> int:
     found = [mutant for path in _sources(arguments.paths) for mutant in mutants(str(path), path.read_text())]
     tried = [mutant for mutant in found if not any(entry.matches(mutant) for entry in known)]
     tasks = [trial.Task(mutant, arguments.tests or _tests(mutant)) for mutant in tried]
-    limit = _seconds_for(arguments.tests or _TESTS) * 3 + 5
+    limit = trial.seconds_for(arguments.tests or _TESTS) * 3 + 5
     begin = time.monotonic()
-    survivors = list(_survivors(tasks, arguments.processes, limit))
+    survivors = list(_shown(trial.survivors(_counted(tasks), arguments.processes, limit)))
     print(_table(found, tried, survivors), f"{time.monotonic() - begin:.0f} seconds", sep="\n")
     return int(100 * len(survivors) > (100 - _AT_LEAST) * len(tried))
 
@@ -63,22 +63,20 @@ def _tests(mutant: Mutant) -> list[str]:
     return [*([str(own)] if own.exists() else []), str(path.parent), *_TESTS]
 
 
-def _seconds_for(tests: Sequence[str]) -> float:
-    """Run tests with no change made. Raises SystemExit if one fails."""
-    (outcome,) = trial.try_all([trial.Task(None, tests)], 1, 600)
-    if not outcome.survived:
-        sys.exit("The tests fail without any change: run them by pytest.")
-    return outcome.seconds
-
-
-def _survivors(tasks: list[trial.Task], processes: int, limit: float) -> Iterator[Mutant]:
-    """Yield the mutants that survive, and show them, as each is found."""
-    for done, outcome in enumerate(trial.try_all(tasks, processes, limit), start=1):
-        if outcome.survived and outcome.task.mutant:
-            print(outcome.task.mutant.diff(), end="\n\n", flush=True)
-            yield outcome.task.mutant
+def _counted(tasks: list[trial.Task]) -> Iterator[trial.Task]:
+    """Say on a terminal how far it has come."""
+    for number, task in enumerate(tasks, start=1):
         if sys.stderr.isatty():
-            print(f"\r{done} of {len(tasks)} ", end="", file=sys.stderr)
+            print(f"\r{number} of {len(tasks)} ", end="", file=sys.stderr)
+        yield task
+
+
+def _shown(survivors: Iterable[trial.Task]) -> Iterator[Mutant]:
+    """Print the mutants that survive as each is found."""
+    for task in survivors:
+        if task.mutant:
+            print(task.mutant.diff(), end="\n\n", flush=True)
+            yield task.mutant
 
 
 def _table(found: list[Mutant], tried: list[Mutant], survivors: list[Mutant]) -> str:

@@ -11,11 +11,11 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import resource
+import signal
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +25,8 @@ from hypothesis import HealthCheck, Phase, settings
 from scripts.mutation.mutants import Mutant
 
 _MEMORY = 2 << 30
+_PATIENCE = 900
+"""Seconds for a process that waits for something, instead of working in vain."""
 _FORK = multiprocessing.get_context("fork")
 _QUICK = {"NFQ_SEEDS": "5", "NFQ_FUZZ": "100"}
 _WITHOUT = ("-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "no:threadexception")
@@ -38,20 +40,6 @@ class Task:
 
     mutant: Mutant | None
     tests: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task: the exit status of pytest, or None if it did not end in time."""
-
-    task: Task
-    status: int | None
-    seconds: float
-
-    @property
-    def survived(self) -> bool:
-        """Whether all tests passed."""
-        return self.status == pytest.ExitCode.OK
 
 
 class _Settings:
@@ -98,40 +86,45 @@ def load() -> None:
         importlib.import_module(name)
 
 
-def try_all(tasks: Iterable[Task], processes: int, seconds: float) -> Iterator[Outcome]:
-    """Do tasks, so many at once and each for so many seconds at most; yield what came of them as they end."""
+def seconds_for(tests: Sequence[str]) -> float:
+    """Return the processor's time that tests take with no change made. Raises SystemExit if one fails."""
+    before = _seconds_of_children()
+    if not list(survivors([Task(None, tests)], 1, _PATIENCE)):
+        sys.exit("The tests fail without any change: run them by pytest.")
+    return _seconds_of_children() - before
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def survivors(tasks: Iterable[Task], processes: int, seconds: float) -> Iterator[Task]:
+    """Do tasks, so many at once; yield those whose tests all pass, within so many seconds of the processor."""
     waiting = iter(tasks)
-    running: dict[BaseProcess, tuple[Task, float]] = {}
+    running: dict[ForkProcess, Task] = {}
     while True:
         for task in itertools.islice(waiting, processes - len(running)):
-            process = _FORK.Process(target=_run, args=(task,), daemon=True)
+            process = _FORK.Process(target=_run, args=(task, int(seconds)), daemon=True)
             process.start()
-            running[process] = task, time.monotonic()
+            running[process] = task
         if not running:
             return
-        yield from _ended(running, seconds)
+        multiprocessing.connection.wait([process.sentinel for process in running])
+        ended = [process for process in running if process.exitcode is not None]
+        for process in ended:
+            task = running.pop(process)
+            if process.exitcode == pytest.ExitCode.OK:
+                yield task
 
 
-def _ended(running: dict[BaseProcess, tuple[Task, float]], seconds: float) -> Iterator[Outcome]:
-    """Wait until a process has ended or its time is up; take such processes out of those that are running."""
-    first_end = min(begin for _, begin in running.values()) + seconds
-    ends = [process.sentinel for process in running]
-    multiprocessing.connection.wait(ends, max(0, first_end - time.monotonic()))
-    for process, (task, begin) in list(running.items()):
-        status, took = process.exitcode, time.monotonic() - begin
-        if status is None and took < seconds:
-            continue
-        process.kill()
-        process.join()
-        del running[process]
-        yield Outcome(task, status, took)
-
-
-def _run(task: Task) -> None:
+def _run(task: Task, seconds: int) -> None:
     """Run the tests, in a process of their own; its exit status is pytest's."""
     if task.mutant:
         sys.meta_path.insert(0, _Finder(task.mutant))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    signal.alarm(_PATIENCE)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)

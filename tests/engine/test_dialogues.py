@@ -14,7 +14,7 @@ from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
 from tests.engine.peer import Peer, engine_for, request
 from tests.wire.proxies import PROXY_HEADERS
 
@@ -111,10 +111,30 @@ def test_all_that_is_not_acknowledged_is_sent_again_over_the_bounds_of_writes() 
     exchange = Exchange(Output(b"one"), Output(b"two", close=True))
     before = exchange.peer.ack
     exchange.say(b"HELLO")
-    exchange.hear(exchange.peer.send(b"again", PSH_ACK, ack=before))
+    (second,) = exchange.hear(exchange.peer.send(b"again", PSH_ACK, ack=before)).send
+    assert second.payload == b"two"
     (again,) = exchange.wait(FIRST_TIMEOUT)
     assert (again.seq, again.payload) == (before, b"onetwo")
     assert again.flags & Flags.FIN
+
+
+def test_a_long_answer_goes_in_packets_that_every_path_carries() -> None:
+    """RFC 9293, 3.7.1: packets of 576 bytes, if nothing larger was agreed on."""
+    exchange = Exchange(Output(b"x" * 1500, close=True))
+    exchange.peer.timestamps = Timestamps(1, 2)
+    sent = exchange.say(b"HELLO").send
+    assert [len(write(segment)) for segment in sent] == [576, 576, 576 - 3 * 524 + 1500]
+    assert [segment.flags for segment in sent] == [PSH_ACK, PSH_ACK, Flags.PSH | FIN_ACK]
+    assert exchange.peer.received == b"x" * 1500
+
+
+def test_new_bytes_are_heard_though_they_acknowledge_less_than_what_came_before() -> None:
+    exchange = Exchange(Output(b"one"), Output(b"two"))
+    before = exchange.peer.ack
+    exchange.say(b"HELLO")
+    exchange.say()
+    (second,) = exchange.hear(exchange.peer.send(b"again", PSH_ACK, ack=before)).send
+    assert second.payload == b"two"
 
 
 def test_a_close_without_a_word_is_a_fin_alone() -> None:
@@ -170,6 +190,15 @@ def test_that_an_answer_arrived_is_told_once_whatever_is_said_and_closed_later()
     assert exchange.engine.settled()
 
 
+def test_a_connection_is_not_settled_before_anything_was_answered() -> None:
+    exchange = Exchange(Output(), Output(b"the answer", answer=Answer("key")))
+    exchange.say(b"HELLO")
+    assert exchange.say().event is None
+    assert not exchange.engine.settled()
+    exchange.say(b"again")
+    assert exchange.say().event == Acknowledged(exchange.peer.segment().connection)
+
+
 def test_what_was_said_without_an_answer_is_not_told() -> None:
     exchange = Exchange(Output(b"no such thing", close=True))
     assert exchange.say(b"HELLO").event is None
@@ -188,6 +217,14 @@ def test_the_connection_lingers_only_after_both_sides_have_closed() -> None:
     assert acknowledgment.flags == Flags.ACK
     exchange.wait(LINGER)
     assert exchange.engine.deadline() is None
+
+
+def test_the_connection_does_not_linger_while_the_conversation_has_not_closed() -> None:
+    exchange = Exchange(Output(b"one"))
+    exchange.say(b"HELLO")
+    exchange.say(flags=FIN_ACK)
+    exchange.wait(LINGER)
+    assert exchange.engine.deadline() is not None
 
 
 @pytest.mark.parametrize("header", [b"", *PROXY_HEADERS.values()])

@@ -5,14 +5,16 @@ import itertools
 import pytest
 
 from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
+from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
-from certbot_standalone_nfq.engine.verdicts import Answered, Verdict
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK
 FIN_ACK = Flags.FIN | Flags.ACK
+RST_ACK = Flags.RST | Flags.ACK
 
 
 class Conversation:
@@ -62,6 +64,7 @@ def test_the_server_is_reset_with_the_very_number_it_expects(conversation: Conve
     reset = conversation.reset
     assert reset is not None
     assert (reset.connection, reset.seq, reset.flags, reset.payload) == (asked.connection, asked.seq, Flags.RST, b"")
+    assert (reset.ack, reset.window) == (0, 0)
 
 
 def test_a_quiet_exchange_needs_three_segments_and_no_timer(conversation: Conversation) -> None:
@@ -100,7 +103,7 @@ def test_an_answer_that_is_lost_is_sent_again_until_acknowledged(conversation: C
     assert conversation.wait(5) == ()
 
 
-def test_the_time_between_retransmissions_grows(conversation: Conversation) -> None:
+def test_the_time_between_retransmissions_grows_up_to_eight_seconds(conversation: Conversation) -> None:
     conversation.ask()
     times = []
     while conversation.now < 130:
@@ -108,7 +111,7 @@ def test_the_time_between_retransmissions_grows(conversation: Conversation) -> N
         assert deadline is not None
         times.append(deadline - conversation.now)
         conversation.wait(times[-1])
-    assert times[:4] == pytest.approx([FIRST_TIMEOUT, 2 * FIRST_TIMEOUT, 4 * FIRST_TIMEOUT, 8 * FIRST_TIMEOUT])
+    assert times[:7] == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8, 8, 8])
 
 
 def test_a_request_that_comes_again_gets_the_same_answer(conversation: Conversation) -> None:
@@ -117,6 +120,17 @@ def test_a_request_that_comes_again_gets_the_same_answer(conversation: Conversat
     (second,) = conversation.hear(asked)
     assert second == first
     assert conversation.verdict is Verdict.DROP
+
+
+def test_the_part_of_an_answer_that_has_not_arrived_is_sent_again_after_the_first_timeout(
+    conversation: Conversation,
+) -> None:
+    (answer,) = conversation.ask()
+    conversation.wait(FIRST_TIMEOUT * 0.9)
+    conversation.hear(conversation.peer.segment(ack=advance(answer.seq, 10)))
+    assert conversation.wait(FIRST_TIMEOUT * 0.9) == ()
+    (again,) = conversation.wait(FIRST_TIMEOUT * 0.2)
+    assert (again.seq, again.payload) == (advance(answer.seq, 10), answer.payload[10:])
 
 
 def test_a_request_that_comes_again_after_the_answer_arrived_is_acknowledged(conversation: Conversation) -> None:
@@ -142,6 +156,7 @@ def test_a_fin_before_the_answer_is_acknowledged_closes_just_the_same(conversati
     conversation.ask()
     (acknowledgment,) = conversation.hear(peer.send(flags=FIN_ACK, ack=before))
     assert acknowledgment.ack == peer.seq
+    assert conversation.event is None
     (answer,) = conversation.wait(FIRST_TIMEOUT)
     assert answer.payload
     conversation.hear(peer.send())
@@ -160,6 +175,27 @@ def test_a_fin_that_comes_again_is_acknowledged_again_for_a_while(conversation: 
     assert conversation.engine.deadline() is None
 
 
+def test_what_acknowledges_only_does_not_begin_the_lingering_anew(conversation: Conversation) -> None:
+    conversation.ask()
+    conversation.hear(conversation.peer.send(flags=FIN_ACK))
+    for _ in range(3):
+        conversation.wait(LINGER / 3)
+        conversation.hear(conversation.peer.send())
+    assert conversation.engine.deadline() is None
+
+
+def test_lingering_begins_when_our_fin_is_acknowledged_too(conversation: Conversation) -> None:
+    before = conversation.peer.ack
+    conversation.ask()
+    conversation.hear(conversation.peer.send(flags=FIN_ACK, ack=before))
+    assert conversation.wait(LIFETIME - 1) != ()
+    conversation.hear(conversation.peer.send())
+    conversation.wait(LINGER - 1)
+    assert conversation.engine.deadline() is not None
+    conversation.wait(1)
+    assert conversation.engine.deadline() is None
+
+
 def test_a_reset_ends_the_connection_at_once(conversation: Conversation) -> None:
     conversation.ask()
     assert conversation.hear(conversation.peer.send(flags=Flags.RST)) == ()
@@ -167,25 +203,46 @@ def test_a_reset_ends_the_connection_at_once(conversation: Conversation) -> None
     assert conversation.engine.deadline() is None
 
 
-def test_a_reset_outside_the_window_does_not(conversation: Conversation) -> None:
+@pytest.mark.parametrize("flags", [Flags.RST, Flags.RST | Flags.ACK])
+def test_a_reset_outside_the_window_does_not(conversation: Conversation, flags: Flags) -> None:
     conversation.ask()
-    conversation.hear(conversation.peer.segment(flags=Flags.RST, seq=advance(conversation.peer.seq, 1 << 20)))
-    conversation.hear(conversation.peer.segment(flags=Flags.RST, seq=advance(conversation.peer.seq, -1)))
+    for distance in (-1, WINDOW):
+        conversation.hear(conversation.peer.segment(flags=flags, seq=advance(conversation.peer.seq, distance)))
+        assert conversation.event is None
     assert conversation.engine.deadline() is not None
+    assert not conversation.engine.settled()
 
 
-def test_a_new_connection_from_the_same_port_is_the_servers(conversation: Conversation) -> None:
+def test_a_reset_at_the_end_of_the_window_does(conversation: Conversation) -> None:
     conversation.ask()
-    again = Peer(seq=advance(conversation.peer.seq, 5000), ack=0, port=conversation.peer.port)
+    conversation.hear(conversation.peer.segment(flags=Flags.RST, seq=advance(conversation.peer.seq, WINDOW - 1)))
+    assert conversation.engine.deadline() is None
+
+
+def test_a_reset_says_that_the_answer_arrived_only_if_it_acknowledges_all_of_it() -> None:
+    for flags, unread, arrived in ((RST_ACK, 0, True), (RST_ACK, 1, False), (Flags.RST, 0, False)):
+        conversation = Conversation()
+        conversation.ask()
+        reset = conversation.peer.segment(flags=flags, ack=advance(conversation.peer.ack, -unread))
+        assert conversation.hear(reset) == ()
+        assert conversation.event == (Acknowledged(reset.connection) if arrived else None)
+        assert conversation.engine.deadline() is None
+
+
+@pytest.mark.parametrize("gap", [0, 5000])
+def test_a_new_connection_from_the_same_port_is_the_servers(conversation: Conversation, gap: int) -> None:
+    conversation.ask()
+    again = Peer(seq=advance(conversation.peer.seq, gap), ack=0, port=conversation.peer.port)
     conversation.peer = again
     assert conversation.hear(again.send(flags=Flags.SYN)) == ()
     assert conversation.verdict is Verdict.PASS
     assert conversation.engine.deadline() is None
 
 
-def test_the_connections_own_syn_that_comes_late_changes_nothing(conversation: Conversation) -> None:
+@pytest.mark.parametrize("before", [1, 1 + len(request())])
+def test_the_connections_own_syn_that_comes_late_changes_nothing(conversation: Conversation, before: int) -> None:
     conversation.ask()
-    late = conversation.peer.segment(flags=Flags.SYN, seq=999, ack=0)
+    late = conversation.peer.segment(flags=Flags.SYN, seq=advance(conversation.peer.seq, -before), ack=0)
     (acknowledgment,) = conversation.hear(late)
     assert (acknowledgment.flags, acknowledgment.ack) == (Flags.ACK, conversation.peer.seq)
     assert conversation.verdict is Verdict.DROP
@@ -226,6 +283,14 @@ def test_a_keepalive_probe_is_acknowledged(conversation: Conversation) -> None:
     assert acknowledgment.ack == conversation.peer.seq
 
 
+def test_a_keepalive_probe_does_not_have_the_answer_sent_again(conversation: Conversation) -> None:
+    before = conversation.peer.ack
+    conversation.ask()
+    probe = conversation.peer.segment(seq=advance(conversation.peer.seq, -1), ack=before)
+    (acknowledgment,) = conversation.hear(probe)
+    assert acknowledgment.payload == b""
+
+
 def test_what_follows_the_request_is_acknowledged_and_ignored(conversation: Conversation) -> None:
     conversation.ask()
     (acknowledgment,) = conversation.hear(conversation.peer.send(b"GET /second HTTP/1.1\r\n\r\n"))
@@ -242,7 +307,9 @@ def test_a_segment_without_ack_is_dropped_in_silence(conversation: Conversation)
 def test_a_connection_that_never_closes_is_given_up(conversation: Conversation) -> None:
     conversation.ask()
     conversation.hear(conversation.peer.send())
-    conversation.wait(LIFETIME)
+    conversation.wait(LIFETIME - 1)
+    assert conversation.engine.deadline() is not None
+    conversation.wait(1)
     assert conversation.engine.deadline() is None
     conversation.hear(conversation.peer.send(flags=FIN_ACK))
     assert conversation.verdict is Verdict.PASS
@@ -256,8 +323,8 @@ class TestTimestamps:
     def test_every_segment_carries_them_and_continues_the_servers_clock(self, conversation: Conversation) -> None:
         (answer,) = conversation.ask()
         assert answer.timestamps == Timestamps(value=2**32 - 20, echo=2**32 - 5)
-        (again,) = conversation.wait(0.5)
-        assert again.timestamps == Timestamps(value=480, echo=2**32 - 5)
+        (again,) = conversation.wait(5)
+        assert again.timestamps == Timestamps(value=4980, echo=2**32 - 5)
 
     def test_the_latest_value_in_order_is_echoed(self, conversation: Conversation) -> None:
         conversation.ask()
@@ -265,14 +332,31 @@ class TestTimestamps:
         (acknowledgment,) = conversation.hear(conversation.peer.send(flags=FIN_ACK))
         assert acknowledgment.timestamps is not None
         assert acknowledgment.timestamps.echo == 7
-        old = conversation.peer.segment(seq=advance(conversation.peer.seq, -1), timestamps=Timestamps(3, 0))
+        old = conversation.peer.segment(seq=advance(conversation.peer.seq, -1), timestamps=Timestamps(6, 0))
         (acknowledgment,) = conversation.hear(old)
         assert acknowledgment.timestamps is not None
         assert acknowledgment.timestamps.echo == 7
 
-    def test_a_peer_without_them_gets_none(self) -> None:
-        (answer,) = Conversation().ask()
+    def test_what_comes_behind_a_gap_is_not_echoed(self, conversation: Conversation) -> None:
+        """RFC 7323, 4.3: else the peer would take the time that the missing segment needs for the way's."""
+        conversation.ask()
+        early = conversation.peer.segment(b"x", seq=advance(conversation.peer.seq, 1), timestamps=Timestamps(9, 0))
+        (acknowledgment,) = conversation.hear(early)
+        assert acknowledgment.timestamps is not None
+        assert acknowledgment.timestamps.echo == 2**32 - 5
+
+    def test_a_segment_without_them_changes_nothing(self, conversation: Conversation) -> None:
+        conversation.ask()
+        (acknowledgment,) = conversation.hear(conversation.peer.send(flags=FIN_ACK, timestamps=None))
+        assert acknowledgment.timestamps is not None
+        assert acknowledgment.timestamps.echo == 2**32 - 5
+
+    def test_a_peer_without_them_gets_none(self, conversation: Conversation) -> None:
+        conversation.peer.timestamps = None
+        (answer,) = conversation.ask()
         assert answer.timestamps is None
+        (acknowledgment,) = conversation.hear(conversation.peer.send(flags=FIN_ACK, timestamps=Timestamps(9, 0)))
+        assert acknowledgment.timestamps is None
 
 
 class TestWindow:
@@ -287,6 +371,17 @@ class TestWindow:
         conversation.hear(peer.send(window=500))
         assert peer.body == KEY_AUTHORIZATION
         assert peer.saw_fin
+
+    def test_a_window_that_opens_without_a_new_acknowledgment_is_heeded(self, conversation: Conversation) -> None:
+        conversation.hear(conversation.peer.send(request(), PSH_ACK, window=0))
+        (answer,) = conversation.hear(conversation.peer.segment(window=500))
+        assert answer.payload
+
+    def test_a_request_that_comes_again_gets_the_same_answer_whatever_its_window(
+        self, conversation: Conversation
+    ) -> None:
+        asked = conversation.peer.segment(request(), PSH_ACK, window=50)
+        assert conversation.hear(asked) == conversation.hear(asked)
 
     def test_a_tiny_window_is_kept_to_if_the_whole_answer_was_refused(self, conversation: Conversation) -> None:
         class TinyPeer(Peer):
@@ -304,3 +399,12 @@ class TestWindow:
             conversation.hear(peer.segment(window=50))
         assert peer.body == KEY_AUTHORIZATION
         assert peer.saw_fin
+
+    def test_every_second_time_that_the_answer_is_sent_again_it_keeps_to_the_window(
+        self, conversation: Conversation
+    ) -> None:
+        (whole,) = conversation.hear(conversation.peer.segment(request(), PSH_ACK, window=50))
+        lengths = [len(whole.payload)]
+        while len(lengths) < 6:
+            lengths += [len(segment.payload) for segment in conversation.wait(FIRST_TIMEOUT)]
+        assert lengths == [lengths[0], lengths[0], 50, lengths[0], 50, lengths[0]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
 from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 from tests.wire.proxies import PROXY_HEADERS
@@ -79,6 +80,34 @@ def damaged(segment: Segment) -> bytes:
     return bytes(octets)
 
 
+def test_a_packet_whose_checksum_was_verified_is_not_checked_again(engine: Engine) -> None:
+    assert engine.handle(damaged(Peer().segment(request(), PSH_ACK)), 0.0).verdict is Verdict.REPLACE
+
+
+def garbled(segment: Segment) -> bytes:
+    """Return a packet whose timestamps option is too short to be one."""
+    octets = bytearray(write(replace(segment, timestamps=Timestamps(1, 2))))
+    octets[43] = 6
+    return bytes(octets)
+
+
+def test_a_packet_with_options_that_make_no_sense_changes_nothing(engine: Engine) -> None:
+    peer = Peer()
+    assert engine.handle(garbled(peer.segment(request(), PSH_ACK)), 0.0) == Reaction(Verdict.PASS)
+    handle(engine, peer.send(request()[:20], PSH_ACK))
+    assert engine.handle(garbled(peer.segment(request()[20:], PSH_ACK)), 0.0) == Reaction(Verdict.WATCH)
+    peer.take(*handle(engine, peer.send(request()[20:], PSH_ACK)).send)
+    assert engine.handle(garbled(peer.segment()), 0.0) == Reaction(Verdict.DROP)
+    assert not engine.settled()
+
+
+def test_what_is_sent_belongs_to_the_interface_that_the_request_came_in_by(engine: Engine) -> None:
+    for port, interface in ((1, 0), (2, 7)):
+        packet = write(Peer(port=port).segment(request(), PSH_ACK))
+        (answer,) = engine.handle(packet, 0.0, interface).send if interface else engine.handle(packet, 0.0).send
+        assert answer.interface == interface
+
+
 def test_a_damaged_packet_does_not_end_the_watch_of_its_connection(engine: Engine) -> None:
     peer = Peer()
     handle(engine, peer.send(request()[:20], PSH_ACK))
@@ -118,11 +147,13 @@ def test_a_bystander_behind_a_proxys_header_passes(engine: Engine, header: bytes
         assert handle(engine, Peer().segment(header + payload, PSH_ACK)) == Reaction(Verdict.PASS)
 
 
-def test_a_request_that_is_shown_in_part_is_taken_over_and_its_rest_asked_for(engine: Engine) -> None:
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_request_that_is_shown_in_part_is_taken_over_and_its_rest_asked_for(engine: Engine, verified: bool) -> None:
+    """Its checksum cannot be checked."""
     peer = Peer()
     whole = write(peer.send(request(), PSH_ACK))
     shown = whole[:-20]
-    reaction = engine.handle(shown, 0.0, length=len(whole))
+    reaction = engine.handle(shown, 0.0, length=len(whole), verified=verified)
     assert reaction.verdict is Verdict.REPLACE
     (acknowledgment,) = reaction.send
     assert (acknowledgment.flags, acknowledgment.ack) == (Flags.ACK, advance(peer.seq, -20))
@@ -130,8 +161,12 @@ def test_a_request_that_is_shown_in_part_is_taken_over_and_its_rest_asked_for(en
     assert KEY_AUTHORIZATION.encode() in rest.send[0].payload
 
 
-def test_data_on_a_syn_passes(engine: Engine) -> None:
-    assert handle(engine, Peer().segment(request(), Flags.SYN)).verdict is Verdict.PASS
+@pytest.mark.parametrize(
+    "flags", [Flags.SYN, Flags.SYN | Flags.ACK, Flags.RST | Flags.ACK, Flags.PSH], ids=lambda flags: str(int(flags))
+)
+def test_data_that_is_no_part_of_an_open_connection_passes(engine: Engine, flags: Flags) -> None:
+    """A SYN's may be (RFC 7413), but not before the server has accepted it."""
+    assert handle(engine, Peer().segment(request(), flags)) == Reaction(Verdict.PASS)
 
 
 def test_a_withdrawn_token_is_the_servers(engine: Engine, solver: Http01Solver) -> None:
@@ -148,6 +183,16 @@ def test_an_answer_under_way_is_seen_through_after_its_token_was_withdrawn(
     peer.take(*engine.tick(1.0))
     assert peer.body == KEY_AUTHORIZATION
     assert not engine.settled()
+
+
+def test_all_is_settled_only_when_the_last_answer_has_arrived(engine: Engine) -> None:
+    first, second = Peer(port=1), Peer(port=2)
+    for peer in (first, second):
+        peer.take(*handle(engine, peer.send(request(), PSH_ACK)).send)
+    handle(engine, first.send())
+    assert not engine.settled()
+    handle(engine, second.send())
+    assert engine.settled()
 
 
 def test_a_later_request_on_a_kept_connection_is_answered(engine: Engine) -> None:
@@ -219,7 +264,14 @@ def test_pieces_that_come_out_of_order_are_put_in_order(engine: Engine) -> None:
     assert peer.body == KEY_AUTHORIZATION
 
 
-@pytest.mark.parametrize("ending", [Flags.FIN | Flags.ACK, Flags.RST])
+def test_a_bare_acknowledgment_between_pieces_does_not_end_the_watch(engine: Engine) -> None:
+    peer = Peer()
+    handle(engine, peer.send(request()[:20], PSH_ACK))
+    assert handle(engine, peer.send()).verdict is Verdict.WATCH
+    assert handle(engine, peer.send(request()[20:], PSH_ACK)).verdict is Verdict.REPLACE
+
+
+@pytest.mark.parametrize("ending", [Flags.FIN | Flags.ACK, Flags.RST, Flags.RST | Flags.ACK])
 def test_a_watched_connection_that_ends_is_forgotten(engine: Engine, ending: Flags) -> None:
     peer = Peer()
     handle(engine, peer.send(b"GET ", PSH_ACK))
@@ -231,6 +283,27 @@ def test_a_watched_connections_own_syn_that_comes_late_changes_nothing(engine: E
     handle(engine, peer.send(request()[:20], PSH_ACK))
     assert handle(engine, peer.segment(flags=Flags.SYN, seq=999, ack=0)).verdict is Verdict.WATCH
     assert handle(engine, peer.send(request()[20:], PSH_ACK)).verdict is Verdict.REPLACE
+
+
+@pytest.mark.parametrize("gap", [0, 1_000_000])
+def test_a_new_syn_from_the_same_port_ends_the_watch(engine: Engine, gap: int) -> None:
+    peer = Peer()
+    handle(engine, peer.send(request()[:20], PSH_ACK))
+    new = peer.segment(flags=Flags.SYN, seq=advance(peer.seq, gap), ack=0)
+    assert handle(engine, new).verdict is Verdict.PASS
+    assert handle(engine, peer.send(request()[20:], PSH_ACK)).verdict is Verdict.PASS
+
+
+def test_a_beginning_that_comes_again_together_with_the_rest_is_answered(engine: Engine) -> None:
+    """Linux joins segments that it sends again. The server has had the beginning already."""
+    peer = Peer()
+    handle(engine, peer.segment(request()[:20], PSH_ACK))
+    reaction = handle(engine, peer.send(request(), PSH_ACK))
+    assert reaction.verdict is Verdict.REPLACE
+    assert reaction.reset
+    assert reaction.reset.seq == 1020
+    peer.take(*reaction.send)
+    assert peer.body == KEY_AUTHORIZATION
 
 
 def test_a_later_connection_is_not_mistaken_for_the_watched_one_before_it(engine: Engine) -> None:

@@ -56,6 +56,15 @@ def test_a_request_is_recognised_once_enough_of_its_token_has_come(pending: Http
         assert finding(pending.recognise(REQUEST[:length])) is expected, length
 
 
+def test_eleven_characters_of_a_token_tell_it_from_another_programs_and_ten_do_not(pending: Http01Solver) -> None:
+    """66 bits. Connections for another token stay the server's, who may be another ACME client."""
+    begin = len(REQUEST_PREFIX)
+    assert pending.recognise(REQUEST[: begin + 10]) is UNDECIDED
+    assert finding(pending.recognise(REQUEST[: begin + 11])) is Finding.CHALLENGE
+    for length in range(1, 11):
+        assert pending.recognise(REQUEST[: begin + length] + b"%") is None
+
+
 def test_tokens_that_begin_alike_are_told_apart_where_they_differ(pending: Http01Solver) -> None:
     other = TOKEN[:30] + "different"
     pending.add(other, "other")
