@@ -83,8 +83,10 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             raise errors.unexpected(error) from error
 
     def get_chall_pref(self, identifier: str) -> Iterable[type[challenges.Challenge]]:
-        """Return the one type of challenge that is answered, for names and addresses alike."""
-        return [challenges.HTTP01]
+        """Return the types of challenge that are answered, for names and addresses alike, the preferred one first."""
+        from certbot_standalone_nfq.challenges import registry
+
+        return [challenges.Challenge.TYPES[solver.typ] for solver in registry.SOLVERS]
 
     @_as_certbots_errors()
     def perform(self, achalls: list[achallenges.AnnotatedChallenge]) -> list[challenges.ChallengeResponse]:

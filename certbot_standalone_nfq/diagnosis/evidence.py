@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -40,81 +39,72 @@ class Seen:
 
 
 class Evidence:
-    """What has been seen. For use by several threads."""
+    """What has been seen. Whoever shares it between threads guards it: no two calls may run at once."""
 
     def __init__(self, challenge_in: ChallengeIn, *, capture: bool = False) -> None:
         """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
-        self._lock = threading.Lock()
         self._seen: dict[str, Seen] = {}
         self._requests: dict[Connection, Request] = {}
         self._attempts = Attempts(challenge_in, outgoing_seen=capture, keep_packets=capture)
 
     def record(self, event: Answered | Acknowledged) -> int:
         """Take note of what the interception did; return how many requests for the challenge it has answered."""
-        with self._lock:
-            if isinstance(event, Acknowledged):
-                if event.connection in self._requests:
-                    self._requests[event.connection].acknowledged = True
-                return 0
-            seen = self._seen.setdefault(event.challenge, Seen())
-            seen.count += 1
-            if seen.count <= MAX_REQUESTS:
-                request = Request(event.connection, event.seconds, event.forwarded_by)
-                seen.requests.append(request)
-                self._requests[event.connection] = request
-            return seen.count
+        if isinstance(event, Acknowledged):
+            if event.connection in self._requests:
+                self._requests[event.connection].acknowledged = True
+            return 0
+        seen = self._seen.setdefault(event.challenge, Seen())
+        seen.count += 1
+        if seen.count <= MAX_REQUESTS:
+            request = Request(event.connection, event.seconds, event.forwarded_by)
+            seen.requests.append(request)
+            self._requests[event.connection] = request
+        return seen.count
 
     def observe(self, sighting: TappedSegment) -> bool:
         """Take note of a segment at the machine's edge; return whether what goes out should be looked at, too."""
-        with self._lock:
-            self._attempts.observe(sighting)
-            return self._attempts.outgoing_wanted
+        self._attempts.observe(sighting)
+        return self._attempts.outgoing_wanted
 
     def outgoing_is_seen(self) -> None:
         """Take note that all that goes out from now on will be seen."""
-        with self._lock:
-            self._attempts.outgoing_seen = True
+        self._attempts.outgoing_seen = True
 
     def seen(self, challenge: str) -> Seen:
         """Return what there is for a challenge, given its key."""
-        with self._lock:
-            seen = copy.deepcopy(self._seen.get(challenge, Seen()))
-            answered = {_client(request.connection) for request in seen.requests}
-            seen.unanswered = [
-                attempt
-                for attempt in self._attempts
-                if attempt.challenge == challenge and _client(attempt.connection) not in answered
-            ]
-            return seen
+        seen = copy.deepcopy(self._seen.get(challenge, Seen()))
+        answered = {_client(request.connection) for request in seen.requests}
+        seen.unanswered = [
+            attempt
+            for attempt in self._attempts
+            if attempt.challenge == challenge and _client(attempt.connection) not in answered
+        ]
+        return seen
 
     def attempts(self) -> list[Attempt]:
         """Return the connections, or attempts at one, that may explain why no request came."""
-        with self._lock:
-            return [copy.copy(attempt) for attempt in self._attempts if attempt.challenge is None]
+        return [copy.copy(attempt) for attempt in self._attempts if attempt.challenge is None]
 
     def packets(self) -> list[Kept]:
         """Return the packets at the edge that belong to validations, or to attempts that came to nothing.
 
         Of answered connections only the opening is among them: the rest the interception has itself.
         """
-        with self._lock:
-            answered = set(map(_client, self._requests))
-            return [
-                kept
-                for attempt in self._attempts
-                for kept in attempt.packets
-                if kept.opening or _client(attempt.connection) not in answered
-            ]
+        answered = set(map(_client, self._requests))
+        return [
+            kept
+            for attempt in self._attempts
+            for kept in attempt.packets
+            if kept.opening or _client(attempt.connection) not in answered
+        ]
 
     def arrivals(self) -> Counter[str]:
         """Return how many connections others wanted to open, by the address they were for."""
-        with self._lock:
-            return Counter(self._attempts.arrivals)
+        return Counter(self._attempts.arrivals)
 
     def served(self) -> Counter[str]:
         """Return how many of them brought data, likewise."""
-        with self._lock:
-            return Counter(self._attempts.served)
+        return Counter(self._attempts.served)
 
 
 def _client(connection: Connection) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
+from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.engine.protocols import Selector
 
@@ -28,13 +29,17 @@ _JOIN_SECONDS = 5.0
 class Observation:
     """Watches one port from `start` to `stop`."""
 
-    def __init__(self, selectors: Sequence[Selector], evidence: Evidence, *, thorough: bool = False) -> None:
+    def __init__(
+        self, selectors: Sequence[Selector], evidence: Evidence, guard: threading.Lock, *, thorough: bool = False
+    ) -> None:
         """Open the tap, with `thorough` for outgoing segments too. Raises errors.NotPermitted or OSError.
 
-        The evidence is given each segment in turn, by a thread of its own or by `catch_up`.
+        The evidence is given each segment in turn, by a thread of its own or by `catch_up`; the guard is held while it
+        takes one.
         """
         self._tap = Tap(selectors, thorough=thorough)
         self._evidence = evidence
+        self._guard = guard
         self._taps_outgoing = self._sees_outgoing = thorough
         self._reading = threading.Lock()
         self._stop = threading.Event()
@@ -72,12 +77,17 @@ class Observation:
 
     def _read(self, limit: int) -> None:
         found = self._tap.receive(limit)
-        wanted = [self._evidence.observe(seen) for seen in found]
+        wanted = list(map(self._observe, found))
         self.missed += self._tap.missed() + (limit == _CATCH_UP and len(found) == limit)
         if self._taps_outgoing and not self._sees_outgoing and len(found) < limit:
             # All that came before the tap showed outgoing segments has been read: of what comes now, answers are seen.
             self._sees_outgoing = True
-            self._evidence.outgoing_is_seen()
+            with self._guard:
+                self._evidence.outgoing_is_seen()
         if any(wanted) and not self._taps_outgoing:
             self._tap.look_outside()
             self._taps_outgoing = True
+
+    def _observe(self, seen: TappedSegment) -> bool:
+        with self._guard:  # not for all segments at once: whatever decides on packets may be waiting for it
+            return self._evidence.observe(seen)

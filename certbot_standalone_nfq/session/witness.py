@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Witness:
         self._capture = capture
         self._names: dict[str, str] = {}
         self._evidence = Evidence(registry.challenge_in)
+        self._guard = threading.Lock()
+        """Held while the evidence is used: by Certbot's thread, the loop's and the observation's."""
         self._observation: Observation | None = None
         self._recording: Recording | None = None
 
@@ -43,7 +46,8 @@ class Witness:
         self._evidence = Evidence(registry.challenge_in, capture=thorough)
         if self._observe:
             try:
-                self._observation = Observation(registry.selectors(self._port), self._evidence, thorough=thorough)
+                selectors = registry.selectors(self._port)
+                self._observation = Observation(selectors, self._evidence, self._guard, thorough=thorough)
                 self._observation.start()
             except (errors.Error, OSError) as error:
                 logger.debug("Incoming segments cannot be watched: %s", error)
@@ -54,7 +58,8 @@ class Witness:
 
     def tell(self, event: Answered | Acknowledged) -> None:
         """Take note of an event, on any thread."""
-        count = self._evidence.record(event)
+        with self._guard:
+            count = self._evidence.record(event)
         if isinstance(event, Answered):
             logger.info(report.answered(self._names.get(event.challenge, event.challenge), count, event))
 
@@ -68,8 +73,11 @@ class Witness:
         if self._observation:
             self._observation.catch_up()
         found = resolver.look_up(report.names_to_look_up(failures), Deadline(_LOOK_UP_SECONDS))
-        machine = self._machine(found, report.addresses_that_matter(failures, found, self._evidence))
-        diagnoses = report.diagnoses(failures, self._evidence, machine)
+        with self._guard:
+            addresses = report.addresses_that_matter(failures, found, self._evidence)
+        machine = self._machine(found, addresses)
+        with self._guard:
+            diagnoses = report.diagnoses(failures, self._evidence, machine)
         for diagnosis in diagnoses:
             logger.info("%s: %s: %s", diagnosis.name, diagnosis.cause.name, hints.words(diagnosis))
         return hints.hint(diagnoses)
@@ -94,13 +102,17 @@ class Witness:
 
     def _sum_up(self) -> None:
         for challenge, name in self._names.items():
-            logger.info(report.summary(name, self._evidence.seen(challenge)))
+            with self._guard:
+                seen = self._evidence.seen(challenge)
+            logger.info(report.summary(name, seen))
 
     def _write(self) -> None:
         """Write the packets that were answered, and those that the tap saw of failures and handshakes."""
         if not self._recording:
             return
-        for kept in self._evidence.packets():
+        with self._guard:
+            packets = self._evidence.packets()
+        for kept in packets:
             self._recording.add(kept.packet, kept.time)
         try:
             self._recording.write()

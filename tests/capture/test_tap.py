@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_more_than_can_be_read_is_counted_as_missed_and_holds_up_nobody(served: 
     client, server = served
     evidence = Evidence(Http01Solver.challenge_in)
     with server.inside():
-        observation = Observation(SELECTORS, evidence)
+        observation = Observation(SELECTORS, evidence, threading.Lock())
         observation.start()
     try:
         client.run("wrk", "-t1", "-c8", "-d1s", "-H", "Connection: close", f"http://{server.ipv4}/")
