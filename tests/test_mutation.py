@@ -53,7 +53,7 @@ def test_a_change_that_the_tests_do_not_notice_is_shown() -> None:
             "a = True, 6, 0.5, b'az', 'text', None",
             "a = True, 7, 1.0, b'az', 'text', None",
             "a = True, 7, 0.25, b'az', 'text', None",
-            "a = True, 7, 0.5, b'`z', 'text', None",
+            "a = True, 7, 0.5, b\"`z\", 'text', None",
         }),
         ("a = min(b, c) if d else any(e)", {
             "a = max(b, c) if d else any(e)",
@@ -83,6 +83,7 @@ def test_each_change_is_small(source: str, changed: set[str]) -> None:
         "@a(1)\ndef b(): ...",
         "class A(enum.Enum):\n    B = 1",
         "f'{1:>3}'",
+        "if TYPE_CHECKING: ...",
     ],
 )
 def test_what_decides_nothing_is_left_as_it_is(source: str) -> None:

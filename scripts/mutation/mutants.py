@@ -141,7 +141,7 @@ class _Mutator:
         """Turn conditions around that are no comparison."""
         tests = [node.test] if isinstance(node, (ast.If, ast.IfExp, ast.While)) else getattr(node, "ifs", [])
         for test in tests:
-            if isinstance(test, _ATOMS):
+            if isinstance(test, _ATOMS) and getattr(test, "id", "") != "TYPE_CHECKING":
                 begin, end = self._place(test)
                 yield begin, end, f"not {self._text[begin:end].decode()}"
 
@@ -190,7 +190,8 @@ def _constants(value: object) -> list[str]:
     if isinstance(value, float):
         return [str(value * 2), str(value / 2)]
     if isinstance(value, bytes) and value:
-        return [repr(bytes([value[0] ^ 1]) + value[1:])]
+        changed = repr(bytes([value[0] ^ 1]) + value[1:])[2:-1].replace('"', '\\"')
+        return [f'b"{changed}"']
     return []
 
 

@@ -162,6 +162,22 @@ def test_the_conversation_hears_each_byte_once_and_in_order_and_the_end_once() -
     assert exchange.script.heard == [(b"HELLO", False), (b" dear friend", False), (b"", True)]
 
 
+def test_a_fin_that_comes_early_waits_for_what_is_before_it() -> None:
+    exchange = Exchange()
+    segments = [exchange.peer.send(b"HELLO", PSH_ACK), exchange.peer.send(b" dear"), exchange.peer.send(flags=FIN_ACK)]
+    for segment in (segments[0], segments[2], segments[1]):
+        exchange.hear(segment)
+    assert exchange.script.heard == [(b"HELLO", False), (b" dear", True)]
+
+
+def test_what_is_behind_a_fin_is_not_heard_and_not_acknowledged() -> None:
+    exchange = Exchange()
+    exchange.say(b"HELLO", FIN_ACK)
+    (acknowledgment,) = exchange.hear(exchange.peer.segment(b"more", PSH_ACK)).send
+    assert acknowledgment.ack == exchange.peer.seq
+    assert exchange.script.heard == [(b"HELLO", True)]
+
+
 def test_after_the_close_the_conversation_hears_nothing_more() -> None:
     exchange = Exchange(Output(b"bye", close=True))
     exchange.say(b"HELLO")
@@ -237,7 +253,8 @@ def test_the_conversation_does_not_hear_a_proxys_header(header: bytes) -> None:
 
 def test_solvers_are_asked_in_order_and_one_that_needs_more_keeps_the_connection_watched() -> None:
     first, second = Script(), Script()
-    engine = Engine([Greeting(Script(), b"HELLO WORLD"), Greeting(first, b"HELP"), Greeting(second, b"HELP")])
+    undecided = (Greeting(Script(), b"HELLO WORLD"), Greeting(Script(), b"HELP ME"))
+    engine = Engine([*undecided, Greeting(first, b"HELP"), Greeting(second, b"HELP")])
     assert engine.handle(write(Peer(port=1).segment(b"HEL", PSH_ACK)), 0.0).verdict is Verdict.WATCH
     assert engine.handle(write(Peer(port=2).segment(b"HELLO", PSH_ACK)), 0.0).verdict is Verdict.WATCH
     assert engine.handle(write(Peer(port=3).segment(b"HELP", PSH_ACK)), 0.0).verdict is Verdict.REPLACE

@@ -408,3 +408,9 @@ class TestWindow:
         while len(lengths) < 6:
             lengths += [len(segment.payload) for segment in conversation.wait(FIRST_TIMEOUT)]
         assert lengths == [lengths[0], lengths[0], 50, lengths[0], 50, lengths[0]]
+
+    def test_a_window_that_the_answer_just_fills_has_no_room_for_the_fin(self, conversation: Conversation) -> None:
+        (whole,) = conversation.ask()
+        conversation.hear(conversation.peer.segment(ack=whole.seq, window=len(whole.payload)))
+        again = [conversation.wait(FIRST_TIMEOUT), conversation.wait(2 * FIRST_TIMEOUT)]
+        assert [segment.flags for (segment,) in again] == [Flags.PSH | FIN_ACK, PSH_ACK]

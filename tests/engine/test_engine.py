@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from certbot_standalone_nfq.challenges.http01.solver import ENOUGH, REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.engine import engine as engine_module
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
+from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW, ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
@@ -306,9 +306,10 @@ def test_a_beginning_that_comes_again_together_with_the_rest_is_answered(engine:
     assert peer.body == KEY_AUTHORIZATION
 
 
-def test_a_later_connection_is_not_mistaken_for_the_watched_one_before_it(engine: Engine) -> None:
-    handle(engine, Peer(seq=1000).send(b"GET ", PSH_ACK))
-    reaction = handle(engine, Peer(seq=1_000_000).send(request(), PSH_ACK))
+@pytest.mark.parametrize("gap", [WINDOW, 1_000_000, -MAX_START - 1])
+def test_a_later_connection_is_not_mistaken_for_the_watched_one_before_it(engine: Engine, gap: int) -> None:
+    handle(engine, Peer(seq=50_000 - 4).send(b"GET ", PSH_ACK))
+    reaction = handle(engine, Peer(seq=50_000 + gap).send(request(), PSH_ACK))
     assert reaction.verdict is Verdict.REPLACE
 
 

@@ -31,9 +31,12 @@ def test_pieces_in_any_order_with_overlaps_make_the_stream(first: int, order: li
 def test_octets_beyond_the_limit_are_refused() -> None:
     reassembly = Reassembly(0, limit=10)
     assert reassembly.add(10, b"x") == b""
+    assert reassembly.add(11, b"xx") == b""
     assert reassembly.add(1, b"123456789ABC") == b""
     assert reassembly.add(0, b"0") == b"0123456789"
     assert reassembly.next_seq == 10
+    assert reassembly.add(10, b"A") == b"A"
+    assert reassembly.add(5, b"56789ABCDEFGHIJKLMN") == b"BCDEFGHIJK"
 
 
 def test_what_waits_for_a_gap_is_bounded_in_all() -> None:
@@ -58,6 +61,13 @@ def test_a_longer_piece_takes_the_place_of_a_shorter_one_also_when_no_more_can_w
         reassembly.add(seq, b"x")
     reassembly.add(1, b"longer")
     assert reassembly.add(0, b".") == b".longer" + b"x"
+
+
+def test_a_piece_that_takes_the_place_of_another_counts_alone_and_a_shorter_one_takes_none() -> None:
+    reassembly = Reassembly(0, limit=10)
+    for piece in (b"12345", b"123456789", b"1"):
+        reassembly.add(1, piece)
+    assert reassembly.add(0, b"0") == b"0123456789"
 
 
 def test_octets_from_far_before_are_ignored() -> None:

@@ -42,3 +42,18 @@ def test_forgotten_timers_take_no_room_for_long() -> None:
         timers.forget(key - 10)
     assert len(kept_by(timers, tuple)) < 200
     assert timers.due(1e9) == list(range(9_990, 10_000))
+
+
+def test_what_is_due_comes_in_order_also_after_many_were_forgotten() -> None:
+    timers: Timers[int] = Timers()
+    for key in range(1000):
+        timers.set(key, 5000.0 - key)
+        timers.forget(key - 10)
+    assert timers.due(1e9) == list(range(999, 989, -1))
+
+
+def test_a_timer_that_is_set_again_and_again_takes_no_more_room() -> None:
+    timers: Timers[str] = Timers()
+    for _ in range(1000):
+        timers.set("key", 1.0)
+    assert len(kept_by(timers, tuple)) < 10

@@ -111,5 +111,15 @@ def test_the_empty_line_ends_a_head(end: bytes) -> None:
 def test_headers_that_only_proxies_add_are_found_whatever_their_case() -> None:
     head = b"GET / HTTP/1.1\r\nHost: via\r\nVIA: 1.1 x\r\nX-Forwarded-For: 192.0.2.9\r\nvia: 1.1 y\r\n\r\n"
     assert forwarded_by(head) == ("via", "x-forwarded-for")
-    assert forwarded_by(b"GET /via: HTTP/1.1\r\nHost: example.com\r\n\r\n") == ()
+    assert forwarded_by(b"GET / HTTP/1.1\r\nVia: 1.1 x\r\nHost: example.com\r\n\r\n") == ("via",)
+    for line in (b"GET /via: HTTP/1.1", b"via: HTTP/1.1"):
+        assert forwarded_by(line + b"\r\nHost: example.com\r\n\r\n") == ()
     assert forwarded_by(b"\xff\x00") == ()
+
+
+def test_headers_of_common_proxies_are_known() -> None:
+    names = (
+        *("cf-connecting-ip", "cf-ray", "fastly-client-ip", "forwarded", "true-client-ip", "via", "x-amz-cf-id"),
+        *("x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-varnish"),
+    )
+    assert forwarded_by(REQUEST[:-2] + b"".join(f"{name}: 1\r\n".encode() for name in names)) == names
