@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.wire.addresses import is_address, packed, unpacked, version_of
+from certbot_standalone_nfq.wire.addresses import VERSIONS, is_address, packed, unpacked, version_of
 
 
 @given(st.ip_addresses())
@@ -19,6 +19,10 @@ def test_an_address_is_one_of_its_version(address: ipaddress.IPv4Address | ipadd
 def test_an_address_is_packed_in_network_byte_order(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     assert packed(str(address)) == address.packed
     assert unpacked(address.packed) == str(address)
+
+
+def test_there_are_two_versions() -> None:
+    assert [version_of("192.0.2.1"), version_of("2001:db8::1")] == list(VERSIONS)
 
 
 def test_an_address_may_have_a_zone() -> None:

@@ -37,3 +37,30 @@ def test_what_is_no_header_is_left_as_it_is(octets: bytes) -> None:
 @given(st.sampled_from([b"", TEXT_BEGINNING, BINARY_SIGNATURE]), st.binary(max_size=200))
 def test_whatever_comes_what_is_left_is_its_end(beginning: bytes, rest: bytes) -> None:
     assert (beginning + rest).endswith(without_header(beginning + rest))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY " + b"x" * 99 + b"\r\n",
+        BINARY_SIGNATURE + b"\x20\x00\x00\x00",
+        BINARY_SIGNATURE + b"\x21\x11" + (4080).to_bytes(2, "big") + bytes(4080),
+    ],
+    ids=["shortest text", "longest text", "shortest binary", "longest binary"],
+)
+def test_the_shortest_and_the_longest_headers_are_taken_off(header: bytes) -> None:
+    assert without_header(header + REQUEST) == REQUEST
+    assert without_header(header) == without_header(header[:-1]) == b""
+
+
+def test_what_is_longer_than_any_header_is_left_as_it_is() -> None:
+    for octets in (
+        b"PROXY " + b"x" * 100 + b"\r\n",
+        BINARY_SIGNATURE + b"\x21\x11" + (4081).to_bytes(2, "big") + bytes(4081),
+    ):
+        assert without_header(octets + REQUEST) == octets + REQUEST
+
+
+def test_a_line_that_ends_sooner_than_any_header_is_none() -> None:
+    assert without_header(b"PROXY \r\n" + REQUEST) != REQUEST
