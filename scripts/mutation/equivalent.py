@@ -1,7 +1,7 @@
 """The mutants that make no difference: read from `equivalent.txt`.
 
-An entry is a paragraph: the file and function, the lines before (-) and after (+) the change, and the reason. It holds
-wherever in the function the lines are.
+An entry is a paragraph: the file and function; what is changed (-) and what it may be changed to (+, a line each); the
+reason. It holds wherever in the function the line is.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ LIST = Path(__file__).with_name("equivalent.txt")
 
 @dataclass(frozen=True)
 class Entry:
-    """A change that makes no difference."""
+    """Changes that make no difference, all to the same lines."""
 
     place: str
-    change: tuple[tuple[str, ...], tuple[str, ...]]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    """Each of them makes no difference."""
     reason: str
 
     @classmethod
@@ -30,11 +32,13 @@ class Entry:
         reason = " ".join(line.strip() for line in lines if line[0] not in "-+")
         if not (before and after and reason):
             raise ValueError(f"not an entry: {paragraph!r}")
-        return cls(place, (before, after), reason)
+        return cls(place, before, after, reason)
 
     def matches(self, mutant: Mutant) -> bool:
         """Whether it is about this mutant."""
-        return self.place == f"{mutant.path} {mutant.function}".strip() and self.change == mutant.change
+        before, after = mutant.change
+        here = f"{mutant.path} {mutant.function}".strip() == self.place and before == self.before
+        return here and len(after) == 1 and after[0] in self.after
 
 
 def entries(path: Path = LIST) -> list[Entry]:

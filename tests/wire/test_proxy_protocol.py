@@ -44,7 +44,7 @@ def test_whatever_comes_what_is_left_is_its_end(beginning: bytes, rest: bytes) -
     [
         b"PROXY UNKNOWN\r\n",
         b"PROXY " + b"x" * 99 + b"\r\n",
-        BINARY_SIGNATURE + b"\x20\x00\x00\x00",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
         BINARY_SIGNATURE + b"\x21\x11" + (4080).to_bytes(2, "big") + bytes(4080),
     ],
     ids=["shortest text", "longest text", "shortest binary", "longest binary"],
@@ -63,4 +63,5 @@ def test_what_is_longer_than_any_header_is_left_as_it_is() -> None:
 
 
 def test_a_line_that_ends_sooner_than_any_header_is_none() -> None:
-    assert without_header(b"PROXY \r\n" + REQUEST) != REQUEST
+    for line in (b"PROXY \r\n", b"PROXY UNKNOW\r\n"):
+        assert without_header(line + REQUEST) != REQUEST

@@ -10,7 +10,17 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
 from certbot_standalone_nfq.wire.ip import MalformedPacket
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, parse, write
+from certbot_standalone_nfq.wire.tcp import (
+    Flags,
+    Segment,
+    Timestamps,
+    connection_of,
+    locate,
+    parse,
+    read,
+    read_control,
+    write,
+)
 
 numbers = st.integers(0, 2**32 - 1)
 ports = st.integers(1, 65535)
@@ -126,9 +136,34 @@ def test_what_is_no_whole_tcp_segment_is_malformed(packet: IP | IPv6 | bytes) ->
         parse(bytes(packet))
 
 
-def test_octets_behind_the_packets_end_are_no_payload() -> None:
+def test_octets_behind_the_packets_end_are_no_payload_and_no_header() -> None:
     packet = bytes(BASE / TCP(dport=80) / b"payload")
     assert parse(packet + b"padding").payload == b"payload"
+    with pytest.raises(MalformedPacket):
+        parse(bytes(BASE / TCP(dport=80, dataofs=15)) + bytes(60))
+
+
+def test_the_control_bits_stand_where_the_header_has_them() -> None:
+    """RFC 9293, 3.1."""
+    names = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+    assert [Flags[name] for name in names] == [1, 2, 4, 8, 16, 32, 64, 128]
+    for name in names:
+        assert parse(bytes(BASE / TCP(dport=80, flags=name[0]))).flags is Flags[name]
+
+
+@given(segment=segments())
+def test_sequence_number_and_control_bits_can_be_read_alone(segment: Segment) -> None:
+    packet = write(segment)
+    assert read_control(packet, locate(packet)) == (segment.seq, segment.flags)
+
+
+def test_a_segment_belongs_to_the_interface_that_it_came_in_by_if_that_is_told() -> None:
+    packet = bytes(BASE / TCP(dport=80))
+    layout = locate(packet)
+    connection = connection_of(packet, layout)
+    assert [parse(packet).interface, parse(packet, 7).interface] == [0, 7]
+    assert [read(packet, layout, connection).interface, read(packet, layout, connection, 7).interface] == [0, 7]
+    assert Segment("192.0.2.1", 1, "192.0.2.2", 2, 0, 0, Flags.ACK, 0).interface == 0
 
 
 @pytest.mark.parametrize("port", [53, 80, 443, 6000])
