@@ -14,6 +14,12 @@ _POLL_SECONDS = 0.01
 _ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 """As it was at the start: a test may give the code under test another PATH."""
 _END_SECONDS = 10
+UNMEASURED = ("env", "--unset=COVERAGE_PROCESS_CONFIG")
+"""What starts a program whose coverage is not to be measured.
+
+That is one that cannot write here, and one that an exception interrupts at any moment: an exception while coverage's
+lock is held leaves it locked.
+"""
 
 
 def run(command: Sequence[str], **options: Any) -> str:

@@ -15,7 +15,7 @@ from scapy.utils import rdpcap
 
 from lab.certbot import Certbot
 from lab.interceptor import CLIENTS, VARIANTS
-from lab.processes import running, wait_until
+from lab.processes import UNMEASURED, running, wait_until
 from tests.e2e.conftest import Internet
 
 NAMES = ("four.example.com", "six.example.com", "both.example.com")
@@ -145,7 +145,7 @@ def test_a_signal_in_the_middle_leaves_the_machine_clean(
     before = server.rules()
     pause = ("--debug-challenges", "--force-interactive")
     arguments = ("certonly", "-a", "standalone-nfq", "-d", "four.example.com", *certbot.account(), *pause)
-    command = [argument for argument in certbot.command(*arguments) if argument != "--non-interactive"]
+    command = [each for each in certbot.by(*UNMEASURED).command(*arguments) if each != "--non-interactive"]
     silent = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with running(command, **silent) as process:
         wait_until(lambda: "-j NFQUEUE" in server.rules(), "the challenges are pending")

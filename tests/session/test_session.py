@@ -20,7 +20,7 @@ from certbot_standalone_nfq.settings import Settings
 from lab.hosts import Host
 from lab.http import ask, body
 from lab.interceptor import KEY_AUTHORIZATION, TOKEN
-from lab.processes import wait_until
+from lab.processes import UNMEASURED, wait_until
 
 HTTP01 = Http01Solver.typ
 
@@ -155,4 +155,4 @@ def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_clea
     lonely_host: Host, kind: str
 ) -> None:
     program = (sys.executable, "-m", "tests.session.interrupted", lonely_host.name, kind)
-    assert lonely_host.run(*program) == "done\n"
+    assert lonely_host.run(*UNMEASURED, *program) == "done\n"

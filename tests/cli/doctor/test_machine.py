@@ -15,6 +15,7 @@ from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.firewall.reader import Variant
 from lab import doctor
 from lab.hosts import Host
+from lab.processes import UNMEASURED
 
 VARIANT = Variant("iptables", "/usr/sbin/iptables", "1.8.9", "nf_tables")
 
@@ -41,8 +42,7 @@ def test_rules_in_both_variants_are_a_warning(server: Host) -> None:
 
 def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> None:
     readable = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # this folder may not be nobody's
-    unmeasured = ("env", "--unset=COVERAGE_PROCESS_CONFIG")  # nor writable
-    report = doctor.examine(server, wrapper=(*unmeasured, "setpriv", "--reuid=65534", "--clear-groups", *readable))
+    report = doctor.examine(server, wrapper=(*UNMEASURED, "setpriv", "--reuid=65534", "--clear-groups", *readable))
     assert report.status == 1
     assert "without CAP_NET_ADMIN and CAP_NET_RAW. Run Certbot as root" in report.seen("privileges", "fail")
     assert "Skipped: it needs CAP_NET_ADMIN and CAP_NET_RAW and CAP_SYS_ADMIN" in report.seen("self-test", "warn")
