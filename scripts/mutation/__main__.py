@@ -31,7 +31,7 @@ def main() -> int:
     known = equivalent.entries()
     found = [mutant for path in _sources(arguments.paths) for mutant in mutants(str(path), path.read_text())]
     tried = [mutant for mutant in found if not any(entry.matches(mutant) for entry in known)]
-    tasks = [trial.Task(mutant, arguments.tests or _tests(mutant)) for mutant in tried]
+    tasks = [trial.Task(mutant, [arguments.tests] if arguments.tests else _rounds(mutant)) for mutant in tried]
     limit = trial.seconds_for(arguments.tests or _TESTS) * 3 + 5
     begin = time.monotonic()
     survivors = list(_shown(trial.survivors(_counted(tasks), arguments.processes, limit)))
@@ -56,11 +56,11 @@ def _sources(paths: Sequence[Path]) -> list[Path]:
     return [file.resolve().relative_to(_ROOT) for file in files]
 
 
-def _tests(mutant: Mutant) -> list[str]:
-    """Return the tests of all pure folders, those of the mutant's file first."""
+def _rounds(mutant: Mutant) -> list[Sequence[str]]:
+    """Return the tests of the mutant's file, then those of all pure folders."""
     path = Path("tests", *Path(mutant.path).parts[1:])
     own = path.with_name(f"test_{path.name}")
-    return [*([str(own)] if own.exists() else []), str(path.parent), *_TESTS]
+    return [[str(own)], _TESTS] if own.exists() else [_TESTS]
 
 
 def _counted(tasks: list[trial.Task]) -> Iterator[trial.Task]:

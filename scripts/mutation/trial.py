@@ -36,10 +36,11 @@ _LOADED = ("scapy.layers.inet6", "scapy.utils", "hypothesis.strategies", "hypoth
 
 @dataclass(frozen=True)
 class Task:
-    """A mutant, or None for the package as it is, and the tests to run against it."""
+    """A mutant, or None for the package as it is, and the tests to run against it, in rounds."""
 
     mutant: Mutant | None
-    tests: Sequence[str]
+    rounds: Sequence[Sequence[str]]
+    """The tests of each round: those of the first are the most likely to fail."""
 
 
 class _Settings:
@@ -89,7 +90,7 @@ def load() -> None:
 def seconds_for(tests: Sequence[str]) -> float:
     """Return the processor's time that tests take with no change made. Raises SystemExit if one fails."""
     before = _seconds_of_children()
-    if not list(survivors([Task(None, tests)], 1, _PATIENCE)):
+    if not list(survivors([Task(None, [tests])], 1, _PATIENCE)):
         sys.exit("The tests fail without any change: run them by pytest.")
     return _seconds_of_children() - before
 
@@ -130,5 +131,9 @@ def _run(task: Task, seconds: int) -> None:
         os.dup2(nowhere.fileno(), 2)
     status = 1
     with contextlib.suppress(BaseException):  # a mutant may do anything
-        status = int(pytest.main([*_OPTIONS, *task.tests], plugins=[_Settings()]))
+        status = next(filter(None, map(_status, task.rounds)), pytest.ExitCode.OK)
     os._exit(status)
+
+
+def _status(tests: Sequence[str]) -> int:
+    return int(pytest.main([*_OPTIONS, *tests], plugins=[_Settings()]))
