@@ -32,4 +32,4 @@ def test_an_address_may_have_a_zone() -> None:
 
 @pytest.mark.parametrize("text", ["", "example.com", "1.2.3", "192.0.2.256", "[::1]", "::1:80:", "192.0.2.1:80"])
 def test_what_only_looks_like_an_address_is_none(text: str) -> None:
-    assert not is_address(text)
+    assert is_address(text) is False

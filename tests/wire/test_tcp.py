@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.tcp import (
     Flags,
@@ -132,8 +133,22 @@ BASE = IP(src="192.0.2.1", dst="192.0.2.2")
     ids=lambda packet: "empty" if not packet else packet.summary(),
 )
 def test_what_is_no_whole_tcp_segment_is_malformed(packet: IP | IPv6 | bytes) -> None:
-    with pytest.raises(MalformedPacket):
-        parse(bytes(packet))
+    for find in (locate, parse):
+        with pytest.raises(MalformedPacket):
+            find(bytes(packet))
+
+
+def test_an_interruption_while_a_segment_is_read_is_no_malformed_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Signal(Exception):
+        """Raised wherever the program is."""
+
+    def interrupted(_: bytes) -> TCP:
+        raise Signal
+
+    monkeypatch.setattr(errors, "interruptions", [Signal])
+    monkeypatch.setattr("certbot_standalone_nfq.wire.tcp.TCP", interrupted)
+    with pytest.raises(Signal):
+        parse(bytes(BASE / TCP(dport=80)))
 
 
 def test_octets_behind_the_packets_end_are_no_payload_and_no_header() -> None:
