@@ -41,8 +41,9 @@ class Challenge:
 class Http01Conversation:
     """Answers one request, which was recognised by its beginning and may turn out to be for another token."""
 
-    def __init__(self, challenge: Challenge) -> None:
-        self._challenge = challenge
+    def __init__(self, *challenges: Challenge) -> None:
+        """Begin with those that it may be for."""
+        self._challenges = challenges
         self._head = b""
         self._answered = False
 
@@ -56,9 +57,10 @@ class Http01Conversation:
 
     def _answer(self) -> Output:
         head, self._head = self._head, b""
-        if not head.startswith(self._challenge.request):
+        challenge = next((each for each in self._challenges if head.startswith(each.request)), None)
+        if challenge is None:
             return Output(NOT_FOUND, close=True)
-        return Output(self._challenge.response, close=True, answer=Answer(self._challenge.token, forwarded_by(head)))
+        return Output(challenge.response, close=True, answer=Answer(challenge.token, forwarded_by(head)))
 
 
 def has_whole_head(received: bytes) -> bool:

@@ -16,7 +16,10 @@ REQUEST_PREFIX = b"GET /.well-known/acme-challenge/"
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]*")
 _AFTER_TOKEN = b" HTTP/1."
 ENOUGH = 11
-"""Characters of a token that tell it from all others: 66 bits."""
+"""Characters of a token that decide: 66 bits. Nothing is told of fewer, and of more only whether all are right.
+
+Whoever sends a request in pieces can tell by the time to the answer, and by who gives it, what became of each piece.
+"""
 
 
 class Http01Solver:
@@ -31,7 +34,7 @@ class Http01Solver:
     def __init__(self) -> None:
         self._challenges: dict[bytes, Challenge] = {}
         self._by_beginning: dict[bytes, set[bytes]] = {}
-        """Tokens by each of their beginnings of up to ENOUGH characters."""
+        """Tokens by their first ENOUGH characters."""
 
     @staticmethod
     def selectors(port: int) -> tuple[Selector, ...]:
@@ -44,17 +47,15 @@ class Http01Solver:
         if not name or not _TOKEN.fullmatch(name):
             raise ValueError(f"not a challenge token: {challenge!r}")
         self._challenges[name] = Challenge(challenge, REQUEST_PREFIX + name + b" ", response(answer.encode()))
-        for beginning in _beginnings(name):
-            self._by_beginning.setdefault(beginning, set()).add(name)
+        self._by_beginning.setdefault(name[:ENOUGH], set()).add(name)
 
     def remove(self, challenge: str) -> None:
         """Stop answering for a token; one that is not there is no error."""
         name = challenge.encode()
-        for beginning in _beginnings(name):
-            alike = self._by_beginning.get(beginning, set())
-            alike.discard(name)
-            if not alike:
-                self._by_beginning.pop(beginning, None)
+        alike = self._by_beginning.get(name[:ENOUGH], set())
+        alike.discard(name)
+        if not alike:
+            self._by_beginning.pop(name[:ENOUGH], None)
         self._challenges.pop(name, None)
 
     def recognise(self, start: bytes) -> Recognition:
@@ -79,20 +80,17 @@ class Http01Solver:
         return _token_in(start).decode() if start.startswith(REQUEST_PREFIX) else None
 
     def _recognise_beginning(self, beginning: bytes) -> Recognition:
-        """Say what it is while a token's end has not come: decided, if there is enough to tell it from others."""
+        """Say what it is while a token's end has not come: decided by the first characters alone, once they are there.
+
+        Tokens that share them are told apart by the conversation, which compares the whole.
+        """
         if len(beginning) < ENOUGH:
-            return UNDECIDED if beginning in self._by_beginning else None
-        alike = [name for name in self._by_beginning.get(beginning[:ENOUGH], ()) if name.startswith(beginning)]
-        if len(alike) == 1:
-            return Http01Conversation(self._challenges[alike[0]])
-        return UNDECIDED if alike else None
+            return UNDECIDED
+        alike = [self._challenges[name] for name in self._by_beginning.get(beginning[:ENOUGH], ())]
+        return Http01Conversation(*alike) if alike else None
 
 
 def _token_in(request: bytes) -> bytes:
     """Return what stands where the token does, in a request that begins like a challenge's."""
     match = _TOKEN.match(request, len(REQUEST_PREFIX))
     return match.group() if match else b""
-
-
-def _beginnings(token: bytes) -> set[bytes]:
-    return {token[:length] for length in range(1, ENOUGH + 1)}

@@ -55,4 +55,4 @@ def test_wherever_a_change_is_interrupted_it_can_be_undone_and_no_other_challeng
         assert not is_pending(solver, TOKEN)
         assert is_pending(solver, SIMILAR)
         assert solver.recognise(request(SIMILAR)[:33]) is UNDECIDED
-    assert number > 5
+    assert number >= 4

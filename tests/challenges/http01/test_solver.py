@@ -65,15 +65,32 @@ def test_eleven_characters_of_a_token_tell_it_from_another_programs_and_ten_do_n
         assert pending.recognise(REQUEST[: begin + length] + b"%") is None
 
 
-def test_tokens_that_begin_alike_are_told_apart_where_they_differ(pending: Http01Solver) -> None:
+def test_tokens_that_begin_alike_are_told_apart_by_the_whole_request(pending: Http01Solver) -> None:
     other = TOKEN[:30] + "different"
     pending.add(other, "other")
-    alike = f"GET /.well-known/acme-challenge/{TOKEN[:30]}".encode()
-    assert pending.recognise(alike) is UNDECIDED
-    for token, following in ((TOKEN, TOKEN[30:31]), (other, "d")):
-        output = answered(pending.recognise(alike + following.encode()), token)
-        assert output is not None
-        assert output.answer == Answer(token)
+    for length in (ENOUGH, 30):
+        alike = REQUEST_PREFIX + TOKEN[:length].encode()
+        for token in (TOKEN, other):
+            output = answered(pending.recognise(alike), token)
+            assert output is not None
+            assert output.answer == Answer(token)
+
+
+@given(guess=st.text(ALPHABET, max_size=ENOUGH - 1), right=st.integers(0, ENOUGH - 1))
+def test_a_stranger_does_not_learn_whether_the_first_characters_of_a_guess_are_right(guess: str, right: int) -> None:
+    solver = Http01Solver()
+    solver.add(TOKEN, "answer")
+    beginning = (TOKEN[:right] + guess)[: ENOUGH - 1].encode()
+    assert solver.recognise(REQUEST_PREFIX + beginning) is UNDECIDED
+    assert solver.recognise(REQUEST_PREFIX + beginning + b" HTTP/1.1") is None
+
+
+@given(guess=st.text(ALPHABET, max_size=64))
+def test_a_stranger_does_not_learn_whether_the_later_characters_of_a_guess_are_right(guess: str) -> None:
+    solver = Http01Solver()
+    solver.add(TOKEN, "answer")
+    found = solver.recognise(REQUEST_PREFIX + TOKEN[:ENOUGH].encode() + guess.encode())
+    assert finding(found) is Finding.CHALLENGE
 
 
 @pytest.mark.parametrize("header", [b"", *PROXY_HEADERS.values()])
@@ -162,3 +179,12 @@ def test_what_is_no_token_is_refused(pending: Http01Solver, token: str) -> None:
 
 def test_nothing_is_recognised_when_nothing_is_pending() -> None:
     assert Http01Solver().recognise(b"G") is None
+
+
+@pytest.mark.parametrize(
+    ("rest", "altered"),
+    [(b"?x=1 HTTP/1.1", True), (b"/ HTTP/1.1", True), (b"%20 HTTP/1.1", True), (b" HTTP/1.1", False), (b"", False)],
+)
+def test_a_request_with_something_behind_the_token_was_altered(rest: bytes, altered: bool) -> None:
+    assert Http01Solver.is_altered(REQUEST_PREFIX + b"token" + rest) is altered
+    assert not Http01Solver.is_altered(b"GET /" + rest)
