@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
 
-from scapy.utils import RawPcapWriter
+from certbot_standalone_nfq.session import private_file
+from certbot_standalone_nfq.wire.layers import RawPcapWriter
 
 MAX_PACKETS = 20_000
 """Packets; further ones are not kept."""
@@ -15,14 +15,14 @@ _LINKTYPE_RAW = 101  # packets begin with their IPv4 or IPv6 header: https://www
 
 
 class Recording:
-    """Packets with their times, added in any order. For use by several threads."""
+    """Packets with their times, in whatever order they come. For use by several threads."""
 
     def __init__(self, path: Path) -> None:
         """Make sure that the file can be written. Raises OSError."""
         self._path = path
         self._lock = threading.Lock()
         self._packets: list[tuple[float, bytes]] = []
-        os.close(self._open(os.O_CREAT))
+        private_file.check(path)
 
     def add(self, packet: bytes, seconds: float | None = None) -> None:
         """Keep a packet, given from its IP header on, and when it was seen, in seconds since the epoch."""
@@ -31,17 +31,13 @@ class Recording:
                 self._packets.append((time.time() if seconds is None else seconds, bytes(packet)))
 
     def write(self) -> None:
-        """Write the packets in the order of time, in place of what the file held. Raises OSError."""
+        """Write what there is, in the order of time, to a new file in place of the old one. Raises OSError."""
         with self._lock:
             packets = sorted(self._packets)
-        with os.fdopen(self._open(os.O_CREAT | os.O_TRUNC), "wb") as file:
+        with private_file.replacing(self._path) as file:
             writer = RawPcapWriter(file, linktype=_LINKTYPE_RAW)
             writer.write_header(b"")
             for seconds, packet in packets:
                 whole = int(seconds)
                 writer.write_packet(packet, sec=whole, usec=int((seconds - whole) * 1e6))
             writer.flush()
-
-    def _open(self, flags: int) -> int:
-        """Open the file. Others may write to its directory, so no link is followed and no pipe is waited for."""
-        return os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, mode=0o600)
