@@ -23,9 +23,7 @@ def check(settings: Settings) -> None:
 def load_scapy() -> None:
     """Load the one package that may be broken, so that its failure gets an error of its own. Raises errors.Error."""
     try:
-        importlib.import_module("scapy.layers.inet6")
+        importlib.import_module("certbot_standalone_nfq.wire.layers")
     except (Exception, SystemExit) as error:
         errors.raise_interruption(error)
-        # scapy reads the interfaces when it is loaded.
-        refusal = privileges.refusal("netlink", error) if isinstance(error, OSError) else None
-        raise (refusal or errors.package_unusable("scapy", f"{type(error).__name__}: {error}")) from error
+        raise errors.package_unusable("scapy", f"{type(error).__name__}: {error}") from error

@@ -8,9 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from scapy.layers.inet import IP
-from scapy.layers.inet6 import IPv6
-from scapy.utils import checksum
+from certbot_standalone_nfq.wire.layers import IP, IPv6, checksum
 
 _IPV4_HEADER = 20
 _IPV6_HEADER = 40

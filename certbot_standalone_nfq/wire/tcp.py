@@ -14,12 +14,11 @@ import struct
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from scapy.layers.inet import TCP
-
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.wire import ip
 from certbot_standalone_nfq.wire.addresses import packed, unpacked, version_of
 from certbot_standalone_nfq.wire.ip import MalformedPacket
+from certbot_standalone_nfq.wire.layers import TCP
 
 _PROTOCOL = 6  # of IP
 _HEADER = 20
