@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import rules
+from certbot_standalone_nfq.capture.nfqueue import rule_writer
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection, run_ids
+from certbot_standalone_nfq.capture.nfqueue.removal import STEP_TRIES, Removal
 from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.addresses import has_ipv6
-from certbot_standalone_nfq.host.command import find_program, run
+from certbot_standalone_nfq.host.command import Result, find_program, run
+from certbot_standalone_nfq.host.firewall.iptables_save import is_incomplete
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import Rule
 from certbot_standalone_nfq.host.kernel_modules import Feature
@@ -29,6 +33,14 @@ LOCK_SECONDS = 10
 TIMEOUT = 30
 """Seconds after which a program that does not end is killed."""
 _REMOVAL_ATTEMPTS = 10
+_ABSENT = (
+    "No chain/target/match by that name",
+    "DEL failed (No such file or directory)",  # iptables-nft 1.8.2 and earlier
+    "Table does not exist",
+    "Address family not supported by protocol",
+)
+"""What the programs say of a chain that does not exist, or cannot."""
+_NFT_FAMILIES = {4: "ip", 6: "ip6"}
 _EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
 
 _PROBES = (
@@ -91,30 +103,29 @@ class IptablesWriter:
 
     def withdraw(self, allocation: Allocation) -> bool:
         """Remove all rules: what waits in the queue does not need them."""
-        self.remove(allocation.run_id)
+        with contextlib.ExitStack() as families:  # each is cleared, whatever becomes of the other
+            for family in reversed(self._families):
+                families.callback(self._undo, _removal(family, allocation))
         return False
 
-    def remove(self, run_id: RunId) -> None:
-        """Remove all rules of a run; what is not there is no error."""
-        for family in self._families:
-            self._remove_from(family, run_id)
+    def remove(self, run_id: RunId, port: int) -> None:
+        """Remove all rules of a run: those that a listing shows, or if there is none, those that jump for a port."""
+        with contextlib.ExitStack() as families:
+            for family in reversed(self._families):
+                families.callback(self._remove_from, family, run_id, port)
 
     def installed(self) -> set[RunId]:
         """Return the runs in the names of all chains of ours."""
-        return {run_id for family in self._families for run_id in run_ids(self._saved(family, rules.TABLE))}
+        return {run_id for family in self._families for run_id in run_ids(self._text_with_names(family))}
 
     def conflicts(self, allocation: Allocation, rule: Rule) -> bool:
         """Whether another program's rule uses the queue or the marks; only the prefilter marks connections."""
         connection_marks = allocation.marks.connection if allocation.selection is Selection.PREFILTER else 0
         return rule.uses(allocation.queue, allocation.marks.both, connection_marks)
 
-    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
-        """Return one command for each rule and chain, so that each works whether or not others do; jumps first."""
-        return [
-            [family.program, "-w", str(LOCK_SECONDS), "-t", rules.TABLE, *action]
-            for family in self._families
-            for action in rules.removal_actions(allocation)
-        ]
+    def removals(self, allocation: Allocation) -> list[Removal]:
+        """Return one for each IP version."""
+        return [_removal(family, allocation) for family in self._families]
 
     def _install_family(self, allocation: Allocation, family: _Family) -> None:
         script = rules.install_script(allocation, family.version)
@@ -128,17 +139,32 @@ class IptablesWriter:
                 self._explain(family, allocation, script)
                 raise
 
-    def _remove_from(self, family: _Family, run_id: RunId) -> None:
-        for attempt in range(_REMOVAL_ATTEMPTS):
-            script = rules.removal_script(self._saved(family, rules.TABLE), run_id)
+    def _remove_from(self, family: _Family, run_id: RunId, port: int) -> None:
+        # A dead run's watchdog may be removing the same rules: then there are fewer the next time.
+        for _ in range(_REMOVAL_ATTEMPTS):
+            saved = self._saved(family)
+            script = None if saved is None else rules.removal_script(saved, run_id)
             if script is None:
-                return
-            try:
+                break
+            with contextlib.suppress(errors.FirewallRefused):
                 self._restore(family, script)
-            except errors.FirewallRefused:
-                # A dead run's watchdog may be removing the same rules: then there are fewer the next time.
-                if attempt == _REMOVAL_ATTEMPTS - 1:
-                    raise
+        self._undo_in_steps(_removal_in_steps(family, run_id, port))
+
+    def _undo(self, removal: Removal) -> None:
+        try:
+            self._run(removal.transaction, removal.script)
+        except errors.FirewallRefused:  # something is missing already, or another program's rules are in its way
+            self._undo_in_steps(removal)
+
+    def _undo_in_steps(self, removal: Removal) -> None:
+        """Remove what is there. Raises errors.FirewallRefused unless it is proven that nothing is left."""
+        for step in removal.steps:
+            tries = (self._result(step) for _ in range(STEP_TRIES))
+            next((result for result in tries if result.status != 0), None)
+        for proof in removal.proofs:
+            result = self._result(proof)
+            if not removal.proven_by(result.complaint):
+                self._check(proof[0], result)
 
     def _explain(self, family: _Family, allocation: Allocation, script: str) -> None:
         """Raise errors.KernelSupportMissing for the first feature in a script that the kernel lacks, if any."""
@@ -148,35 +174,70 @@ class IptablesWriter:
             except errors.FirewallRefused as error:
                 raise kernel_modules.lack(feature) from error
 
-    def _saved(self, family: _Family, table: str) -> str:
-        """Return the rules as the tool shows them: none, if there is no such table."""
-        return self._shown(family.save, *(["-t", table] if table else []))
+    def _text_with_names(self, family: _Family) -> str:
+        """Return something that names the chains; warn if there is nothing that names them all."""
+        saved = self._saved(family)
+        if saved is not None:
+            return saved
+        by_nft = find_program("nft")
+        if self.name != "iptables-legacy" and by_nft:
+            result = self._result([by_nft, "list", "table", _NFT_FAMILIES[family.version], rules.TABLE])
+            if result.status == 0:
+                return result.stdout
+        hooks = [self._result(_command(family, f"-S {hook}")) for hook in rules.HOOKS]
+        if any(result.complaint for result in hooks):
+            rule_writer.warn_of_leftovers(family.save)
+        return "\n".join(result.stdout for result in hooks)
 
-    def _shown(self, *command: str) -> str:
-        try:
-            return self._run(list(command))
-        except errors.FirewallRefused as error:
-            logger.debug("%s", error)
-            return ""
+    def _saved(self, family: _Family) -> str | None:
+        """Return the table's rules as the tool shows them, or None if it does not show all."""
+        result = self._result([family.save, "-t", rules.TABLE])
+        if result.status == 0:
+            return None if is_incomplete(result.stdout + result.stderr) else result.stdout
+        return "" if any(phrase in result.complaint for phrase in _ABSENT) else None
 
     def _restore(self, family: _Family, script: str) -> None:
         logger.debug("%s:\n%s", family.restore, script)
         self._run([family.restore, "--noflush", "-w", str(LOCK_SECONDS)], script)
 
-    def _run(self, command: list[str], script: str = "") -> str:
-        program = command[0]
+    def _run(self, command: Sequence[str], script: str = "") -> None:
+        self._check(command[0], self._result(command, script))
+
+    def _result(self, command: Sequence[str], script: str = "") -> Result:
         result = run(command, seconds=TIMEOUT, stdin=script, pass_fds=self._hold_open)
         if result.timed_out:
-            raise errors.firewall_hangs(program, TIMEOUT)
+            raise errors.firewall_hangs(command[0], TIMEOUT)
+        if result.stderr:
+            logger.debug("%s: exit status %s: %s", command[0], result.status, result.stderr.strip())
+        return result
+
+    def _check(self, program: str, result: Result) -> None:
+        """Raise what it means that a program failed, if it did."""
         if result.status is None:
             raise errors.FirewallRefused(program, result.failure)
-        if result.stderr:
-            logger.debug("%s: exit status %d: %s", program, result.status, result.stderr.strip())
         if result.status == _EXIT_RESOURCE_PROBLEM:
             raise _resource_problem(program, result.stderr)
         if result.status:
             raise errors.FirewallRefused(program, _first_line(result.stderr) or f"exit status {result.status}")
-        return result.stdout
+
+
+def _removal(family: _Family, allocation: Allocation) -> Removal:
+    script = rules.whole_removal_script(allocation)
+    return _removal_in_steps(family, allocation.run_id, allocation.port, script)
+
+
+def _removal_in_steps(family: _Family, run_id: RunId, port: int, script: str = "") -> Removal:
+    return Removal(
+        transaction=(family.restore, "--noflush", "-w", str(LOCK_SECONDS)),
+        script=script,
+        steps=tuple(_command(family, step) for step in rules.removal_steps(run_id, port)),
+        proofs=tuple(_command(family, deletion) for deletion in rules.chain_deletions(run_id)),
+        absent=_ABSENT,
+    )
+
+
+def _command(family: _Family, arguments: str) -> tuple[str, ...]:
+    return (family.program, "-w", str(LOCK_SECONDS), "-t", rules.TABLE, *arguments.split())
 
 
 def _probes(script: str) -> Iterator[tuple[str, Feature]]:

@@ -25,6 +25,7 @@ from certbot_standalone_nfq.capture.bpf import selector
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
 
 TABLE = "mangle"
+HOOKS = ("INPUT", "FORWARD")
 _CHAIN_PREFIX = "CERTBOT-NFQ-"
 
 
@@ -39,12 +40,19 @@ def chain_names(run_id: RunId) -> tuple[str, str]:
 
 def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
     """Return the rules that jump to the run's chain, each with the hook's chain that it belongs in."""
-    chain = chain_names(allocation.run_id)[0]
-    unchanged = ("INPUT", f"-p tcp --dport {allocation.port} -j {chain}")
-    if allocation.selection is Selection.STATELESS_PORT:
-        return [unchanged]
-    opened = f"-m conntrack --ctdir ORIGINAL --ctorigdstport {allocation.port} -j {chain}"
-    return [unchanged, ("INPUT", f"-p tcp ! --dport {allocation.port} {opened}"), ("FORWARD", f"-p tcp {opened}")]
+    jumps = _jumps(allocation.run_id, allocation.port)
+    return jumps[:1] if allocation.selection is Selection.STATELESS_PORT else jumps
+
+
+def _jumps(run_id: RunId, port: int) -> list[tuple[str, str]]:
+    """Return the jumps: the one that needs no connection tracking, then the others."""
+    chain = chain_names(run_id)[0]
+    opened = f"-m conntrack --ctdir ORIGINAL --ctorigdstport {port} -j {chain}"
+    return [
+        ("INPUT", f"-p tcp --dport {port} -j {chain}"),
+        ("INPUT", f"-p tcp ! --dport {port} {opened}"),
+        ("FORWARD", f"-p tcp {opened}"),
+    ]
 
 
 def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
@@ -93,10 +101,22 @@ def removal_script(saved: str, run_id: RunId) -> str | None:
     return script([*jumps, *flushes, *deletions]) if jumps or own else None
 
 
-def removal_actions(allocation: Allocation) -> list[list[str]]:
-    """Return the arguments of iptables that remove the rules, one rule or chain at a time, the jumps first."""
-    deletions = [["-D", hook, *rule.split()] for hook, rule in jump_rules(allocation)]
-    return deletions + [[action, chain] for action in ("-F", "-X") for chain in chain_names(allocation.run_id)]
+def removal_steps(run_id: RunId, port: int) -> list[str]:
+    """Return iptables' arguments that remove a run's rules of any selection, a jump or a chain's rules at a time."""
+    jumps = [f"-D {hook} {rule}" for hook, rule in _jumps(run_id, port)]
+    return [*jumps, *(f"-F {chain}" for chain in chain_names(run_id))]
+
+
+def chain_deletions(run_id: RunId) -> list[str]:
+    """Return iptables' arguments that delete a run's chains. The kernel refuses that while a rule jumps to one."""
+    return [f"-X {chain}" for chain in chain_names(run_id)]
+
+
+def whole_removal_script(allocation: Allocation) -> str:
+    """Return the input of iptables-restore that removes all rules of a run, and nothing if any is not there."""
+    jumps = [f"-D {hook} {rule}" for hook, rule in jump_rules(allocation)]
+    flushes = [f"-F {chain}" for chain in chain_names(allocation.run_id)]
+    return script([*jumps, *flushes, *chain_deletions(allocation.run_id)])
 
 
 def script(lines: Iterable[str]) -> str:

@@ -9,9 +9,19 @@ from typing import Protocol
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId
+from certbot_standalone_nfq.capture.nfqueue.removal import Removal
 from certbot_standalone_nfq.host.firewall.rules import Rule
 
 logger = logging.getLogger(__name__)
+
+
+def warn_of_leftovers(program: str) -> None:
+    """Log that nothing is known about the rules of interrupted runs."""
+    logger.warning(
+        "Whether an interrupted run left firewall rules behind is unknown, as %s cannot list them. They let packets "
+        "pass. See Certbot's log for the reason.",
+        program,
+    )
 
 
 class RuleWriter(Protocol):
@@ -26,17 +36,20 @@ class RuleWriter(Protocol):
     def withdraw(self, allocation: Allocation) -> bool:
         """Send no further packet to the queue, and do nothing to those in it; return whether rules are left."""
 
-    def remove(self, run_id: RunId) -> None:
-        """Remove all rules of a run; what is not there is no error."""
+    def remove(self, run_id: RunId, port: int, /) -> None:
+        """Remove all rules of a run, which most likely were for a port; what is not there is no error.
+
+        Returns only if it is proven that nothing is left.
+        """
 
     def installed(self) -> set[RunId]:
-        """Return all runs whose rules, or parts of them, are there."""
+        """Return all runs whose rules, or parts of them, are there. It is logged if that cannot be found out."""
 
     def conflicts(self, allocation: Allocation, rule: Rule) -> bool:
         """Whether another program's rule uses the queue or the marks."""
 
-    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
-        """Return the commands that remove the rules, for a process that outlives this one."""
+    def removals(self, allocation: Allocation) -> list[Removal]:
+        """Return how to remove the rules, for a process that outlives this one."""
 
 
 class State(enum.Enum):
@@ -76,7 +89,7 @@ class Rules:
         self.withdraw()
         if self.state is State.WITHDRAWN:
             self.state = State.UNKNOWN
-            self._writer.remove(self._allocation.run_id)
+            self._writer.remove(self._allocation.run_id, self._allocation.port)
             self.state = State.ABSENT
 
     def __enter__(self) -> Rules:

@@ -63,7 +63,7 @@ class NfqueueBackend:
             opened.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             opened.callback(_dismiss, watchdog, rules)
-            watchdog.start(writer.removal_commands(allocation))
+            watchdog.start(writer.removals(allocation))
             opened.push(rules)
             rules.install(hold_open=watchdog.pipe)
             self._log(allocation)
@@ -131,9 +131,9 @@ def _remove_leftovers(writer: RuleWriter, settings: Settings) -> bool:
         found = True
         logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", run_id.queue)
         try:
-            writer.remove(run_id)
-        except errors.FirewallRefused as error:
-            logger.warning("They are harmless, but could not be removed. %s", error.said)
+            writer.remove(run_id, settings.port)
+        except errors.Error as error:
+            logger.warning("They are harmless, but could not be removed. %s", getattr(error, "said", error))
         finally:
             queue.close()
     return found

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import subprocess
 from collections.abc import Sequence
+
+from certbot_standalone_nfq.capture.nfqueue import watchdog_script
+from certbot_standalone_nfq.capture.nfqueue.removal import Removal
 
 _DISMISS = b"dismiss\n"
 
@@ -26,13 +28,14 @@ class Watchdog:
         self._read_end, self.pipe = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, commands: Sequence[Sequence[str]]) -> None:
-        """Start the helper with the commands to run if this process dies; all are run, even if some fail.
+    def start(self, removals: Sequence[Removal]) -> None:
+        """Start the helper with what to remove if this process dies.
 
-        When this returns it is ready: only SIGKILL can end it.
+        It tries again until it is proven that nothing is left, for some hours: another program may hold the
+        firewall's lock. When this returns it is ready: only SIGKILL can end it.
         """
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _script(commands)],
+            ["/bin/sh", "-c", watchdog_script.script(removals)],
             stdin=self._read_end,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -44,7 +47,7 @@ class Watchdog:
             output.readline()
 
     def dismiss(self) -> None:
-        """End the helper without running the commands. Calling it again is no error."""
+        """End the helper without removing anything. Calling it again is no error."""
         if self.pipe < 0:
             return
         os.close(self._read_end)
@@ -55,14 +58,3 @@ class Watchdog:
         self.pipe = self._read_end = -1
         if self._process:
             self._process.wait()
-
-
-def _script(commands: Sequence[Sequence[str]]) -> str:
-    return "\n".join(
-        [
-            "trap '' HUP INT QUIT TERM PIPE",
-            "echo ready; exec >/dev/null",
-            "read -r message && exit 0",
-            *(shlex.join(command) for command in commands),
-        ]
-    )

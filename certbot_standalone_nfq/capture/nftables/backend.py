@@ -7,8 +7,9 @@ import itertools
 import logging
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.nfqueue import state
+from certbot_standalone_nfq.capture.nfqueue import rule_writer, state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, run_ids
+from certbot_standalone_nfq.capture.nfqueue.removal import Removal
 from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.capture.nftables import program, rules
 from certbot_standalone_nfq.capture.nftables.program import Session
@@ -24,6 +25,9 @@ NAME = "nftables"
 
 _FEATURES = {feature.module: feature for feature in kernel_modules.FOR_NFTABLES}
 _IDLE_SECONDS = 1.0
+_NO_TABLES = "Protocol not supported"
+_ABSENT = ("rror: No such file or directory", "rule: No such file or directory", _NO_TABLES)
+"""What nft says of a table that does not exist, and where the kernel knows of no tables."""
 
 
 def backends(settings: Settings, snapshot: Snapshot) -> list[NfqueueBackend]:
@@ -55,14 +59,17 @@ class NftablesWriter:
             if self._session:
                 self._session.run(commands)
         except errors.FirewallRefused:
-            if allocation.run_id in self.installed():  # another program has ended our nft, which did not own its table
+            listed = self._listed()
+            if listed is None:
+                raise
+            if allocation.run_id in run_ids(listed):  # another program has ended our nft, which did not own its table
                 program.run(self._program, commands=commands)
         except BaseException:
             self._end_session()
             raise
         return True
 
-    def remove(self, run_id: RunId) -> None:
+    def remove(self, run_id: RunId, _: int) -> None:
         """Remove a run's table, once nothing waits in any queue."""
         if self._session:
             try:
@@ -75,15 +82,19 @@ class NftablesWriter:
 
     def installed(self) -> set[RunId]:
         """Return the runs in the names of all tables of ours."""
-        return run_ids(self._listed())
+        listed = self._listed()
+        if listed is None:
+            rule_writer.warn_of_leftovers(self._program)
+        return run_ids(listed or "")
 
     def conflicts(self, allocation: Allocation, rule: Rule) -> bool:
         """Whether another program's rule uses the queue or the marks; connections are not marked."""
         return rule.uses(allocation.queue, allocation.marks.both)
 
-    def removal_commands(self, allocation: Allocation) -> list[list[str]]:
+    def removals(self, allocation: Allocation) -> list[Removal]:
         """Return the one command that removes the table. It fails where the table has vanished already."""
-        return [[self._program, rules.removal_command(allocation.run_id)]]
+        command = (self._program, rules.removal_command(allocation.run_id))
+        return [Removal(transaction=command, script="", steps=(), proofs=(command,), absent=_ABSENT)]
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
@@ -108,22 +119,21 @@ class NftablesWriter:
                 raise kernel_modules.lack(_FEATURES[module]) from error
 
     def _delete(self, run_id: RunId) -> None:
-        if run_id not in self.installed():
-            return
         try:
             program.run(self._program, commands=[rules.removal_command(run_id)])
         except errors.FirewallRefused:
-            # A dead run's watchdog may have been quicker.
-            if run_id in self.installed():
+            # The table has vanished with our nft, or a dead run's watchdog was quicker.
+            listed = self._listed()
+            if listed is None or run_id in run_ids(listed):
                 raise
 
-    def _listed(self) -> str:
-        """Return the tables as nft lists them: none, if the kernel knows of no tables."""
+    def _listed(self) -> str | None:
+        """Return the tables as nft lists them, or None if it does not: none, if the kernel knows of no tables."""
         try:
             return program.run(self._program, "list", "tables")
         except errors.FirewallRefused as error:
             logger.debug("%s", error)
-            return ""
+            return "" if _NO_TABLES in error.said else None
 
 
 def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | None:

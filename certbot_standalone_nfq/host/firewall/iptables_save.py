@@ -31,6 +31,11 @@ _CONNECTION_MASKS = (
 _ALL_BITS = "0xffffffff"
 
 
+def is_incomplete(shown: str) -> bool:
+    """Whether a program left something out: iptables does not show tables with rules that only nft can express."""
+    return "is incompatible, use 'nft' tool" in shown
+
+
 def tables(saved: str, program: str, version: int) -> list[Table]:
     """Return the tables in a program's output for an IP version, in their order."""
     found: list[Table] = []

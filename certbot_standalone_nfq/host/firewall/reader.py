@@ -53,7 +53,7 @@ class Listing:
     @property
     def complete(self) -> bool:
         """Whether nothing was left out: iptables does not show tables in which nft has added what it cannot express."""
-        return not self.complaint and "is incompatible, use 'nft' tool" not in self.text
+        return not self.complaint and not iptables_save.is_incomplete(self.text)
 
     @property
     def any(self) -> bool:

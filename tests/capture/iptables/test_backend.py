@@ -69,9 +69,9 @@ def test_what_is_installed_is_removed_to_the_last_rule(writer: IptablesWriter, l
     assert installed.count("-A INPUT -p tcp") == 4
     assert installed.count("-A FORWARD -p tcp") == 2
     assert writer.installed() == {ALLOCATION.run_id}
-    writer.remove(ALLOCATION.run_id)
+    writer.remove(ALLOCATION.run_id, 80)
     assert lonely_host.rules() == before
-    writer.remove(ALLOCATION.run_id)
+    writer.remove(ALLOCATION.run_id, 80)
     assert writer.installed() == set()
 
 
@@ -89,7 +89,7 @@ def test_runs_are_removed_one_by_one(writer: IptablesWriter) -> None:
     writer.install(ALLOCATION, hold_open=0)
     writer.install(other, hold_open=0)
     assert writer.installed() == {ALLOCATION.run_id, other.run_id}
-    writer.remove(other.run_id)
+    writer.remove(other.run_id, 80)
     assert writer.installed() == {ALLOCATION.run_id}
 
 
@@ -100,15 +100,58 @@ def test_rules_that_another_program_damaged_are_removed_as_well(
     before = lonely_host.rules()
     writer.install(ALLOCATION, hold_open=0)
     lonely_host.run(writer.name, "-t", "mangle", *damage)
-    writer.remove(ALLOCATION.run_id)
+    writer.remove(ALLOCATION.run_id, 80)
     assert lonely_host.rules() == before
 
 
-def test_the_removal_commands_do_so_each_by_itself(writer: IptablesWriter, lonely_host: Host) -> None:
+@pytest.mark.parametrize(
+    "damage", [(), ("-D", "INPUT", "1"), ("-F", "CERTBOT-NFQ-28080-0f1e"), ("-F", "INPUT"), ("-F",)]
+)
+def test_rules_are_withdrawn_whatever_is_missing_of_them(
+    writer: IptablesWriter, lonely_host: Host, damage: tuple[str, ...]
+) -> None:
     before = lonely_host.rules()
     writer.install(ALLOCATION, hold_open=0)
-    for command in writer.removal_commands(ALLOCATION):
-        lonely_host.run(*command)
+    if damage:
+        lonely_host.run(writer.name, "-t", "mangle", *damage)
+    for _ in range(2):
+        assert not writer.withdraw(ALLOCATION)
+        assert lonely_host.rules() == before
+
+
+def test_jumps_that_are_there_twice_are_withdrawn(writer: IptablesWriter, lonely_host: Host) -> None:
+    before = lonely_host.rules()
+    writer.install(ALLOCATION, hold_open=0)
+    lonely_host.run(
+        writer.name, "-t", "mangle", "-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "CERTBOT-NFQ-28080-0f1e"
+    )
+    writer.withdraw(ALLOCATION)
+    assert lonely_host.rules() == before
+
+
+def test_rules_that_cannot_all_be_removed_are_told_and_those_of_the_other_ip_version_are_removed(
+    writer: IptablesWriter, lonely_host: Host
+) -> None:
+    """A rule of the user's jumps to our chain."""
+    writer.install(ALLOCATION, hold_open=0)
+    lonely_host.run(writer.name, "-t", "mangle", "-A", "PREROUTING", "-j", "CERTBOT-NFQ-28080-0f1e")
+    with pytest.raises(errors.FirewallRefused, match=r"CHAIN_DEL failed|Too many links"):
+        writer.withdraw(ALLOCATION)
+    assert "-j CERTBOT-NFQ-28080-0f1e" in lonely_host.run(writer.name, "-t", "mangle", "-S")
+    assert "NFQUEUE" not in lonely_host.rules()
+    six = writer.name.replace("ip", "ip6", 1)
+    assert "CERTBOT-NFQ" not in lonely_host.run(six, "-t", "mangle", "-S")
+
+
+@pytest.mark.parametrize("failure", ["exit 1", "exit 0", 'echo "out of memory" >&2; exit 4'])
+def test_rules_are_removed_where_they_cannot_be_listed(lonely_host: Host, wrapped_tools: Path, failure: str) -> None:
+    before = lonely_host.rules()
+    with lonely_host.inside():
+        writer = IptablesWriter()
+        writer.install(ALLOCATION, hold_open=0)
+        for family in ("iptables", "ip6tables"):
+            replace_tool(wrapped_tools, f"{family}-save", failure)
+        writer.remove(ALLOCATION.run_id, 80)
     assert lonely_host.rules() == before
 
 
@@ -244,7 +287,7 @@ def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrappe
     )
     with lonely_host.inside():
         IptablesWriter().install(ALLOCATION, hold_open=0)
-        IptablesWriter().remove(ALLOCATION.run_id)
+        IptablesWriter().remove(ALLOCATION.run_id, 80)
 
 
 def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> None:

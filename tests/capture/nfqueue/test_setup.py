@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
 import itertools
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,17 +26,21 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks,
 from certbot_standalone_nfq.capture.nfqueue.capture import NfqueueCapture
 from certbot_standalone_nfq.capture.nfqueue.clients import open_queue
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, RuleWriter, State
+from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
 from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables.backend import NftablesWriter
 from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.engine.verdicts import Verdict
-from certbot_standalone_nfq.host.command import Result, run
+from certbot_standalone_nfq.host.command import Result, find_program, run
 from lab.hosts import Host
 from lab.interceptor import CLIENTS, IPTABLES, VARIANTS
-from lab.processes import wait_until
+from lab.processes import children, has_ended, wait_until
+from tests.capture.nfqueue.dying import pretend_to_die
 from tests.capture.opening import open_capture
+
+XTABLES_LOCK = Path("/run/xtables.lock")
 
 
 @pytest.fixture
@@ -206,12 +214,63 @@ capture.close()
 """
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 3))
 def test_what_an_interrupted_closing_leaves_is_removed_when_the_process_ends(host: Host, number: int) -> None:
     before = host.rules()
     closed = subprocess.run([sys.executable, "-c", CLOSING, str(number)], check=False, capture_output=True, text=True)
     assert "KeyboardInterrupt" in closed.stderr
     wait_until(lambda: host.rules() == before, "the watchdog has removed the rules")
+
+
+def make_unlistable(host: Host) -> None:
+    """Add to iptables' tables what it cannot express, so that it lists nothing of them."""
+    for family in ("ip", "ip6"):
+        host.run("nft", f"add table {family} mangle; add chain {family} mangle other")
+        host.run("nft", f"add rule {family} mangle other numgen inc mod 2 0 accept")
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "iptables-legacy"])
+def test_run_after_run_leaves_nothing_where_iptables_cannot_list_its_rules(host: Host, variant: str) -> None:
+    make_unlistable(host)
+    for _ in range(3):
+        open_capture(firewall=variant).close()
+        assert "certbot-nfq" not in host.run("nft", "list", "ruleset").lower()
+    assert host.run("nft", "list", "ruleset").count("numgen") == 2
+
+
+@pytest.mark.parametrize("nft", [True, False], ids=["with nft", "without nft"])
+def test_leftovers_are_removed_where_iptables_cannot_list_its_rules(
+    host: Host, nft: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_unlistable(host)
+    dead = candidates(Http01Solver.selectors(80))[0]
+    leave_behind("iptables-nft", dead)
+    if not nft:
+        hide(monkeypatch, "nft")
+    held = open_capture(firewall="iptables-nft")
+    assert dead.run_id.run not in host.run("nft", "list", "ruleset")
+    held.close()
+    assert "CERTBOT-NFQ" not in host.run("nft", "list", "ruleset")
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Let a program not be found."""
+    for module in ("capture.iptables.backend", "host.firewall.reader"):
+        monkeypatch.setattr(
+            f"certbot_standalone_nfq.{module}.find_program",
+            lambda name: None if name == program else find_program(name),
+        )
+
+
+def test_it_is_said_where_leftovers_cannot_be_found_out(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.run("nft", "add table ip mangle; add chain ip mangle INPUT { type filter hook input priority -150; }")
+    host.run("nft", "add rule ip mangle INPUT numgen inc mod 2 0 accept")
+    hide(monkeypatch, "nft")
+    open_capture(firewall="iptables-nft").close()
+    assert "left firewall rules behind is unknown" in caplog.text
+    assert "CERTBOT-NFQ" not in host.run("nft", "list", "ruleset")
 
 
 @pytest.mark.parametrize("selection", Selection)
@@ -221,10 +280,76 @@ def test_the_watchdogs_commands_remove_the_rules_of_every_selection(
 ) -> None:
     before = host.rules()
     held = open_capture(firewall=variant, selection=selection.value)
-    for command in writer(variant).removal_commands(held.allocation):
-        host.run(*command)
+    (helper,) = children(os.getpid())
+    watchdog = Watchdog()
+    watchdog.start(writer(variant).removals(held.allocation))
+    (other,) = children(os.getpid()) - {helper}
+    pretend_to_die(watchdog)
+    wait_until(lambda: has_ended(other), "the watchdog has ended")
+    watchdog.dismiss()
     assert host.rules() == before
     held.close()
+
+
+@pytest.mark.parametrize("damage", [("-D", "INPUT", "1"), ("-F", "INPUT"), ("-F", "CERTBOT-NFQ-28080-0f1e"), ("-F",)])
+@pytest.mark.parametrize("variant", IPTABLES)
+def test_the_watchdog_removes_rules_of_which_some_are_missing(
+    host: Host, variant: str, damage: tuple[str, ...], dying: Callable[[IptablesWriter], int]
+) -> None:
+    before = host.rules()
+    helper = dying(IptablesWriter(variant))
+    host.run(variant, "-t", "mangle", *damage)
+    os.kill(helper, signal.SIGCONT)
+    wait_until(lambda: has_ended(helper), "the watchdog has ended")
+    assert host.rules() == before
+
+
+def test_the_watchdog_tries_until_another_program_releases_the_lock(
+    host: Host, monkeypatch: pytest.MonkeyPatch, dying: Callable[[IptablesWriter], int]
+) -> None:
+    monkeypatch.setattr(iptables, "LOCK_SECONDS", 1)
+    before = host.rules()
+    helper = dying(IptablesWriter("iptables-legacy"))
+    with XTABLES_LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.kill(helper, signal.SIGCONT)
+        wait_until(lambda: "sleep" in names_of(children(helper)), "the first try has failed", seconds=60)
+    assert host.rules() != before
+    wait_until(lambda: has_ended(helper), "the watchdog has ended", seconds=60)
+    assert host.rules() == before
+
+
+def names_of(processes: set[int]) -> list[str]:
+    """Return the names of the programs that some processes run, of those that still do."""
+    names = []
+    for each in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            names.append(Path(f"/proc/{each}/comm").read_text().strip())
+    return names
+
+
+@pytest.fixture
+def dying() -> Iterator[Callable[[IptablesWriter], int]]:
+    """Add rules as a process does that has died since, whose watchdog is stopped; return the watchdog's process id."""
+    (allocation,) = candidates(Http01Solver.selectors(80), queue=28080, marks=Marks(1, 2))
+    allocation = dataclasses.replace(allocation, run_id=RunId(28080, "0f1e"))
+    started: list[int] = []
+    watchdogs: list[Watchdog] = []
+
+    def start(rule_writer: IptablesWriter) -> int:
+        others, watchdog = children(os.getpid()), Watchdog()
+        watchdog.start(rule_writer.removals(allocation))
+        started.extend(children(os.getpid()) - others)
+        os.kill(started[0], signal.SIGSTOP)
+        rule_writer.install(allocation, hold_open=watchdog.pipe)
+        pretend_to_die(watchdog)
+        watchdogs.append(watchdog)
+        return started[0]
+
+    yield start
+    for helper, watchdog in zip(started, watchdogs):
+        os.kill(helper, signal.SIGKILL)
+        watchdog.dismiss()
 
 
 class Stubborn(IptablesWriter):
@@ -241,7 +366,7 @@ def stubborn(host: Host) -> Iterator[NfqueueCapture]:
     rules = Rules(Stubborn("iptables-nft"), allocation)
     with contextlib.ExitStack() as opened:
         queue = opened.enter_context(contextlib.closing(open_queue(28080)))
-        opened.callback(IptablesWriter("iptables-nft").remove, allocation.run_id)
+        opened.callback(IptablesWriter("iptables-nft").remove, allocation.run_id, 80)
         rules.install(hold_open=0)
         yield NfqueueCapture("iptables-nft", allocation, queue, rules, contextlib.ExitStack())
 

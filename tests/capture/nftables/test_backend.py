@@ -270,7 +270,7 @@ if kernel_can_queue_by_nft():
         withdrawn = host.run("nft", "list", "table", *TABLE.split())
         assert "policy accept" in withdrawn
         assert "goto pick" not in withdrawn
-        writer.remove(ALLOCATION.run_id)
+        writer.remove(ALLOCATION.run_id, 80)
         assert host.rules() == before
 
 else:
