@@ -286,8 +286,10 @@ def test_a_user_who_may_not_take_the_legacy_lock_is_told_so(
     restore.write_text(f'#!/bin/sh\nexec {nobody} {shutil.which(restore.name, path="/usr/sbin:/sbin")} "$@"\n')
     restore.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    before = helpers(lab.server)
     with (
         pytest.raises(errors.FirewallLockDenied, match=r"may not open /run/xtables.lock.*iptables-nft"),
         intercepting(lab.server, firewall="iptables-legacy"),
     ):
         pass
+    assert helpers(lab.server) == before

@@ -105,7 +105,7 @@ class IptablesWriter:
         """Remove all rules: what waits in the queue does not need them."""
         with contextlib.ExitStack() as families:  # each is cleared, whatever becomes of the other
             for family in reversed(self._families):
-                families.callback(self._undo, _removal(family, allocation))
+                families.callback(self._undo, family, allocation)
         return False
 
     def remove(self, run_id: RunId, port: int) -> None:
@@ -150,11 +150,16 @@ class IptablesWriter:
                 self._restore(family, script)
         self._undo_in_steps(_removal_in_steps(family, run_id, port))
 
-    def _undo(self, removal: Removal) -> None:
+    def _undo(self, family: _Family, allocation: Allocation) -> None:
+        removal = _removal(family, allocation)
         try:
             self._run(removal.transaction, removal.script)
         except errors.FirewallRefused:  # something is missing already, or another program's rules are in its way
             self._undo_in_steps(removal)
+        except errors.FirewallLockDenied:  # as when they were to be added; a listing needs no lock
+            saved = self._saved(family)
+            if saved is None or allocation.run_id in run_ids(saved):
+                raise
 
     def _undo_in_steps(self, removal: Removal) -> None:
         """Remove what is there. Raises errors.FirewallRefused unless it is proven that nothing is left."""
