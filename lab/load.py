@@ -14,6 +14,8 @@ from lab.processes import end
 _FAILURES = re.compile(
     r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)|Non-2xx or 3xx responses: (\d+)"
 )
+_SLOWEST = re.compile(r"Latency +\S+ +\S+ +([\d.]+)(us|ms|s|m)\b")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _REQUESTS = re.compile(r"(\d+) requests in")
 
 
@@ -22,6 +24,8 @@ class Load:
 
     requests = 0
     failures = 0
+    slowest = 0.0
+    """Seconds of the slowest request."""
 
 
 def _interrupted(process: subprocess.Popen[str]) -> str:
@@ -46,4 +50,6 @@ def load(client: Host, url: str, seconds: int = 600, connections: int = 8, nicen
         end(process)
     requests = _REQUESTS.search(output)
     counted.requests = int(requests.group(1)) if requests else 0
+    for number, unit in _SLOWEST.findall(output):
+        counted.slowest = float(number) * _SECONDS[unit]
     counted.failures = sum(int(number) for found in _FAILURES.findall(output) for number in found if number)

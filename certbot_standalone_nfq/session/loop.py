@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 1.0
 """How long to wait, at the end, for peers to acknowledge the answers under way."""
+DRAIN_SECONDS = 1.0
+"""How long to decide on the packets that wait at the end. More come only where the capture could not be withdrawn."""
 _JOIN_SECONDS = 5.0
 _MAX_LOGGED = 1000
 """Decisions to log, as any peer can cause them."""
@@ -59,6 +61,7 @@ class Loop:
         self._warned: set[str] = set()
         self._decisions = 0
         self._stopping = False
+        self._stop_by = 0.0
         self._opened = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._run, name="standalone-nfq", daemon=True)
 
@@ -83,6 +86,7 @@ class Loop:
 
     def _end(self) -> None:
         """End the thread, once it has given a verdict on every packet that waits."""
+        self._stop_by = time.monotonic() + DRAIN_SECONDS
         self._stopping = True
         if self._thread.is_alive():
             os.write(self._wake_write, b"\0")
@@ -110,8 +114,8 @@ class Loop:
                     self._handle(packet)
                 self._send(self._engine.tick(time.monotonic()))
                 self.lock.notify_all()
-            if self._stopping and not packets:
-                return  # nothing is left that was captured before the withdrawal
+            if self._stopping and (not packets or time.monotonic() > self._stop_by):
+                return  # nothing is left that was captured before the withdrawal, or there was none
 
     def _milliseconds_to_deadline(self) -> float | None:
         deadline = self._engine.deadline()

@@ -27,6 +27,7 @@ from lab.interceptor import (
     interceptor_command,
     interceptor_process,
 )
+from lab.load import load
 from lab.nginx import PAGE
 from lab.processes import run, running, wait_until
 from tests.netns.conftest import Lab
@@ -250,6 +251,48 @@ def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_remove
     assert len(watchdogs) == 1
     wait_until(lambda: not helpers(lab.server) - others, "the watchdog has done its work")
     assert is_clean(lab.server, before)
+
+
+@pytest.fixture
+def refusing(tmp_path: Path) -> Path:
+    """A folder for PATH, whose iptables removes nothing as long as there is a file `refuse` in it."""
+    for name in ("iptables", "ip6tables"):
+        for suffix in ("", "-restore", "-save"):
+            real = shutil.which(name + suffix, path="/usr/sbin:/sbin")
+            tool = tmp_path / f"{name}{suffix}"
+            tool.write_text(f'#!/bin/sh\n[ -e {tmp_path}/refuse ] && exit 3\nexec {real} "$@"\n')
+            tool.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("selection", ["prefilter", "port"])
+def test_a_removal_that_fails_under_load_fails_no_request_and_is_made_up_for_by_the_watchdog(
+    lab: Lab, refusing: Path, selection: str
+) -> None:
+    """Packets that come back from the queue meet our rules, which still stand."""
+    before, others = lab.server.rules(), helpers(lab.server)
+    command = interceptor_command(lab.server, firewall="iptables", selection=selection)
+    environment = {**os.environ, "PATH": f"{refusing}:{os.environ['PATH']}"}
+    with (
+        load(lab.client, f"http://{lab.server.ipv4}/") as counted,
+        running(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+        (refusing / "refuse").touch()
+        process.stdin.close()
+        assert process.wait(30) == 1
+        assert "NFQUEUE" in lab.server.rules()
+        (refusing / "refuse").unlink()
+        wait_until(lambda: not helpers(lab.server) - others, "the watchdog has done its work", seconds=60)
+    assert is_clean(lab.server, before)
+    assert counted.requests
+    assert counted.failures == 0
+    assert counted.slowest < 1.5
 
 
 def as_nobody(capabilities: str) -> list[str]:

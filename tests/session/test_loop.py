@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -110,6 +111,19 @@ def test_what_waits_gets_its_verdict_as_well_if_the_capture_cannot_be_withdrawn(
     with pytest.raises(errors.FirewallRefused, match="the disk is full"):
         loop.stop()
     assert [number for number, _ in capture.decided] == list(range(5))
+
+
+def test_packets_that_come_on_and_on_as_the_capture_cannot_be_withdrawn_do_not_keep_the_loop_from_ending(
+    capture: PlayedCapture, loop: Loop
+) -> None:
+    threads = threading.active_count()
+    capture.on_withdraw = refuse
+    capture.on_decide = lambda: capture.bring(1)
+    capture.bring(1)
+    with pytest.raises(errors.FirewallRefused, match="the disk is full"):
+        loop.stop()
+    assert threading.active_count() == threads - 1
+    assert not capture.abandoned
 
 
 def test_a_verdict_that_cannot_be_given_is_told_once_and_does_not_end_the_loop(
