@@ -77,8 +77,8 @@ def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: 
 def test_what_a_run_leaves_that_died_together_with_its_watchdog_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
     with interceptor_process(lab.server, firewall="iptables") as process:
-        for watchdog in helpers(lab.server) - others:
-            lab.server.run("kill", "-KILL", watchdog)
+        (watchdog,) = helpers(lab.server) - others
+        lab.server.run("kill", "-KILL", watchdog)
         process.kill()
         process.wait()
     assert "CERTBOT-NFQ" in lab.server.rules()
@@ -110,6 +110,28 @@ def test_a_stopped_process_holds_up_no_bystander(lab: Lab) -> None:
         assert body(ask(lab.client, lab.server.ipv6, PAGE_REQUEST)) == PAGE
         process.send_signal(signal.SIGCONT)
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+
+
+@pytest.mark.parametrize("selection", ["port", "stateless-port"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_process_that_is_stopped_with_the_whole_port_queued_holds_up_no_bystander(
+    lab: Lab, variant: str, selection: str
+) -> None:
+    before, others = lab.server.rules(), helpers(lab.server)
+    with (
+        interceptor_process(lab.server, firewall=variant, selection=selection) as process,
+        lab.client.connect(lab.server.ipv4, timeout=60) as kept,
+    ):
+        process.send_signal(signal.SIGSTOP)
+        kept.sendall(KEPT_PAGE_REQUEST)
+        assert body(read_response(kept)) == PAGE
+        wait_until(lambda: lab.server.rules() == before, "the watchdog has removed the rules")
+        for address in (lab.server.ipv4, lab.server.ipv6):
+            assert body(ask(lab.client, address, PAGE_REQUEST)) == PAGE
+        process.send_signal(signal.SIGCONT)
+    assert process.returncode == 0
+    assert is_clean(lab.server, before)
+    wait_until(lambda: not helpers(lab.server) - others, "the watchdog is gone")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

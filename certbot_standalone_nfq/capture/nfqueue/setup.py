@@ -63,7 +63,8 @@ class NfqueueBackend:
             opened.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             opened.callback(_dismiss, watchdog, rules)
-            watchdog.start(writer.removals(allocation))
+            # A process that is stopped decides on no packet: of a whole port, that is every visitor's.
+            watchdog.start(writer.removals(allocation), watch_for_stop=self.selection is not Selection.PREFILTER)
             opened.push(rules)
             rules.install(hold_open=watchdog.pipe)
             self._log(allocation)

@@ -28,14 +28,14 @@ class Watchdog:
         self._read_end, self.pipe = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, removals: Sequence[Removal]) -> None:
-        """Start the helper with what to remove if this process dies.
+    def start(self, removals: Sequence[Removal], *, watch_for_stop: bool = False) -> None:
+        """Start the helper with what to remove if this process dies, or also while it is stopped.
 
         It tries again until it is proven that nothing is left, for some hours: another program may hold the
         firewall's lock. When this returns it is ready: only SIGKILL can end it.
         """
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", watchdog_script.script(removals)],
+            ["/bin/sh", "-c", watchdog_script.script(removals, watch_for_stop=watch_for_stop)],
             stdin=self._read_end,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -24,7 +24,14 @@ remove() {{
 {removals}
     return $left
 }}
+watch_for_stop() {{
+    while [ -d /proc/$$ ] && {sleep} 1; do
+        while read -r key state _; do [ "$key" = State: ] && break; done </proc/$PPID/status || return
+        [ "$state" != T ] || remove
+    done
+}}
 echo ready; exec >/dev/null
+{beside}
 read -r message && exit 0
 pause=1 waited=0
 until remove || [ $waited -ge {seconds} ]; do
@@ -35,14 +42,18 @@ done
 """
 
 
-def script(removals: Sequence[Removal]) -> str:
-    """Return the shell's script. It ends when a line is read, or at the end of input when nothing is left."""
+def script(removals: Sequence[Removal], *, watch_for_stop: bool) -> str:
+    """Return the shell's script. It ends when a line is read, or at the end of input when nothing is left.
+
+    It may also watch whether its parent is stopped (SIGSTOP, Ctrl-Z), and remove the rules meanwhile.
+    """
     return _SCRIPT.format(
         tries=" ".join(map(str, range(STEP_TRIES))),
         removals="\n".join(map(_lines, removals)),
         seconds=HOURS * 3600,
         sleep=shlex.quote(find_program("sleep") or "sleep"),
         longest=_LONGEST_PAUSE,
+        beside='watch_for_stop </dev/null & trap "kill -KILL $!" EXIT' if watch_for_stop else "",
     )
 
 

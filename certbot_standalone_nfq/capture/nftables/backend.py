@@ -8,7 +8,7 @@ import logging
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue import rule_writer, state
-from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, run_ids
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection, run_ids
 from certbot_standalone_nfq.capture.nfqueue.removal import Removal
 from certbot_standalone_nfq.capture.nfqueue.setup import NfqueueBackend, nfqueue_backends
 from certbot_standalone_nfq.capture.nftables import program, rules
@@ -139,7 +139,9 @@ class NftablesWriter:
 def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | None:
     """Add the rules in the best way that the kernel and nft can do; return the first way's error if there is none."""
     reason: errors.Error | None = None
-    for owned, payload in itertools.product((True, False), Payload):
+    # The watchdog could not remove an owned table while this process is stopped with a whole port queued.
+    ownership = (True, False) if allocation.selection is Selection.PREFILTER else (False,)
+    for owned, payload in itertools.product(ownership, Payload):
         try:
             session.run(rules.install_commands(allocation, payload, owned))
         except errors.FirewallRefused as error:
