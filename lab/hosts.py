@@ -193,12 +193,17 @@ def retransmit_late(client: Host) -> None:
     client.run("ip", "-6", "route", "change", "2001:db8:100::/64", "metric", "256", *late)
 
 
-def publish(server: Host, behind: Host, port: int) -> None:
-    """Put a host behind a server, and its port in place of the server's port 80, as containers' ports are published."""
+def put_behind(server: Host, behind: Host) -> None:
+    """Put a host behind a server, which routes its packets."""
     gateway4, gateway6, behind.ipv4, behind.ipv6 = cable(server, behind, 101, "inside", "eth0")
     server.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
     behind.run("ip", "route", "add", "default", "via", gateway4)
     behind.run("ip", "-6", "route", "add", "default", "via", gateway6)
+
+
+def publish(server: Host, behind: Host, port: int) -> None:
+    """Put a host behind a server, and its port in place of the server's port 80, as containers' ports are published."""
+    put_behind(server, behind)
     for program, to in (("iptables", behind.ipv4), ("ip6tables", f"[{behind.ipv6}]")):
         translate = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", f"{to}:{port}")
         server.run(program, "-t", "nat", "-A", "PREROUTING", "-i", "eth0", *translate)

@@ -21,6 +21,7 @@ from certbot_standalone_nfq.capture.protocols import Capture, CapturedPacket
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.session.injector import Injector
+from certbot_standalone_nfq.session.return_paths import ReturnPaths
 from certbot_standalone_nfq.wire.tcp import Segment, write
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Loop:
         self._injector = injector
         self._tell = tell
         self._record = record
+        self._paths = ReturnPaths()
         self._warned: set[str] = set()
         self._decisions = 0
         self._stopping = False
@@ -128,6 +130,8 @@ class Loop:
                 packet.payload, began, packet.interface, packet.length, verified=packet.verified
             )
             replacement = write(reaction.reset) if reaction.reset else None
+            if reaction.reset:
+                self._paths.learn(reaction.reset.connection)
         except Exception as error:
             errors.raise_interruption(error)
             self._warn_once("handling a packet failed, and it passes")
@@ -150,9 +154,9 @@ class Loop:
     def _send(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
             try:
-                packet = self._injector.send(segment)
+                self._injector.send(self._paths.address(segment))
                 if self._record:
-                    self._record(packet)
+                    self._record(write(segment))  # as its client gets it
             except Exception as error:
                 errors.raise_interruption(error)
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")

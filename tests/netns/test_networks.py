@@ -54,6 +54,14 @@ def redirected(network: Network) -> None:
     network.serve(port=8080)
 
 
+def redirected_from_one_address(network: Network) -> None:
+    """The server sees all connections come from the machine itself."""
+    redirected(network)
+    for program, address in (("iptables", network.server.ipv4), ("ip6tables", network.server.ipv6)):
+        translate = ("-A", "INPUT", "-p", "tcp", "--dport", "8080", "-j", "SNAT", "--to-source", address)
+        network.server.run(program, "-t", "nat", *translate)
+
+
 def bound_to_its_addresses(network: Network) -> None:
     server = network.server
     network.serve(listen=f"listen {server.ipv4}:80; listen [{server.ipv6}]:80;")
@@ -219,6 +227,7 @@ def in_a_container_behind_a_strict_firewall(network: Network) -> None:
 
 NETWORKS: list[Callable[[Network], None]] = [
     redirected,
+    redirected_from_one_address,
     bound_to_its_addresses,
     masquerading,
     behind_a_strict_firewall,

@@ -1,0 +1,58 @@
+"""Answers go where conntrack expects them, and to the client wherever it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
+from certbot_standalone_nfq.host.conntrack import Tracked
+from certbot_standalone_nfq.session.return_paths import ReturnPaths
+from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment
+
+CLIENT = Connection("198.51.100.1", 40000, "198.51.101.2", 8080)
+ANSWER = Segment("198.51.101.2", 8080, "198.51.100.1", 40000, 1, 2, Flags.ACK, 100, b"answer")
+
+
+def sent_to(paths: ReturnPaths) -> tuple[str, int]:
+    segment = paths.address(ANSWER)
+    assert (segment.source, segment.source_port, segment.payload) == ("198.51.101.2", 8080, b"answer")
+    return segment.destination, segment.destination_port
+
+
+def fails(_: Connection) -> Tracked | None:
+    raise OSError(93, "Protocol not supported")
+
+
+@pytest.mark.parametrize("find", [lambda _: None, lambda _: Tracked(*CLIENT[:2]), fails])
+def test_without_a_translation_the_client_is_answered_itself(find: Callable[[Connection], Tracked | None]) -> None:
+    paths = ReturnPaths(find)
+    paths.learn(CLIENT)
+    assert paths.address(ANSWER) is ANSWER
+
+
+def test_a_translated_client_is_answered_at_the_address_that_the_server_saw() -> None:
+    paths = ReturnPaths(lambda _: Tracked("198.51.101.1", 999))
+    assert paths.address(ANSWER) is ANSWER
+    paths.learn(CLIENT)
+    assert sent_to(paths) == ("198.51.101.1", 999)
+
+
+def test_a_later_connection_between_the_same_ports_has_a_path_of_its_own() -> None:
+    found = [None, Tracked("198.51.101.1", 999)]
+    paths = ReturnPaths(lambda _: found.pop())
+    paths.learn(CLIENT)
+    assert sent_to(paths) == ("198.51.101.1", 999)
+    paths.learn(CLIENT)
+    assert sent_to(paths) == CLIENT[:2]
+
+
+def test_as_many_paths_are_kept_as_connections() -> None:
+    paths = ReturnPaths(lambda _: Tracked("198.51.101.1", 999))
+    paths.learn(CLIENT)
+    for port in range(1, MAX_TAKEN_OVER):
+        paths.learn(CLIENT._replace(peer_port=port))
+    assert sent_to(paths) == ("198.51.101.1", 999)
+    paths.learn(CLIENT._replace(peer_port=MAX_TAKEN_OVER))
+    assert sent_to(paths) == CLIENT[:2]
