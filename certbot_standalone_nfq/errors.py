@@ -7,6 +7,8 @@ into its own errors (authenticator.py), so that everything else works without it
 from __future__ import annotations
 
 import enum
+import errno
+import os
 
 
 class Place(enum.Enum):
@@ -44,6 +46,24 @@ def raise_interruption(error: BaseException) -> None:
     """
     if isinstance(error, tuple(interruptions)):
         raise error
+
+
+NO_THREAD = "can't start new thread"
+"""What Python says then."""
+_MORE_PROCESSES = "Allow Certbot more processes: TasksMax of a systemd unit, a container's pids limit, or 'ulimit -u'."
+_SYSTEM_CURES = {
+    os.strerror(errno.EMFILE): "Allow Certbot more open files: LimitNOFILE of a systemd unit, or 'ulimit -n'.",
+    os.strerror(errno.ENFILE): "Allow more open files on this machine, with the sysctl fs.file-max.",
+    os.strerror(errno.EAGAIN): _MORE_PROCESSES,
+    NO_THREAD: _MORE_PROCESSES,
+    os.strerror(errno.ENOMEM): "Give Certbot more memory: MemoryMax of a systemd unit, or the container's limit.",
+    os.strerror(errno.ENOBUFS): "Give Certbot more memory: MemoryMax of a systemd unit, or the container's limit.",
+    os.strerror(errno.EROFS): (
+        "Allow writing to /run, with ReadWritePaths of a systemd unit for example, or use "
+        "--standalone-nfq-firewall=iptables-nft or nftables, which write no lock file."
+    ),
+}
+"""What to do, by the words that the C library has for an error, and programs repeat."""
 
 
 class NotPermitted(Error):
@@ -85,11 +105,13 @@ class FirewallRefused(Error):
     """The firewall tool failed for a reason of its own."""
 
     def __init__(self, program: str, reason: str) -> None:
+        self.reason = reason
         self.said = f"{program}: {reason}."
         """The tool's own words."""
         super().__init__(
             f"{program} could not add the rules for the challenge, and nothing was changed: {reason}.",
-            "See Certbot's log for details, or choose another tool with --standalone-nfq-firewall: iptables-nft, "
+            _system_cure(reason)
+            or "See Certbot's log for details, or choose another tool with --standalone-nfq-firewall: iptables-nft, "
             "iptables-legacy or nftables.",
         )
 
@@ -229,12 +251,34 @@ def package_unusable(package: str, reason: str) -> NotInstalled:
     )
 
 
+def system_refused(reason: str) -> Error:
+    """Return the error for a request that the operating system did not grant, given its words."""
+    return Error(
+        f"The operating system refused what a validation needs: {reason}.",
+        _system_cure(reason) or "See Certbot's log for what it was.",
+    )
+
+
+def not_inherited() -> NotPermitted:
+    """Return the error for a process whose capabilities the programs that it starts do not get."""
+    return NotPermitted(
+        "Certbot has the capabilities that it needs, but the firewall programs that it starts do not get them.",
+        "Run Certbot as root, or with CAP_NET_ADMIN and CAP_NET_RAW as ambient capabilities: AmbientCapabilities in a "
+        "systemd unit.",
+    )
+
+
 def unexpected(error: Exception) -> Error:
     """Return the error for an exception that nobody thought of."""
     return Error(
         f"Unexpected error while checking this machine: {type(error).__name__}: {error}.",
         "Report it, please, with the traceback from Certbot's log.",
     )
+
+
+def _system_cure(reason: str) -> str:
+    """Return what to do if the operating system refused something in these words; empty if there is no advice."""
+    return next((cure for words, cure in _SYSTEM_CURES.items() if words in reason), "")
 
 
 def _kernel_cure(module: str, place: Place) -> str:

@@ -14,9 +14,9 @@ from lab.hosts import Host
 WORKS = "It works.\n"
 
 
-def try_out(host: Host, *wrapper: str) -> str:
+def try_out(host: Host, *wrapper: str, module: str = "lab.plugin", options: tuple[str, ...] = ()) -> str:
     """Run the plugin on a host, inside what limits its powers; return WORKS, or our class and words of its error."""
-    command = host.command(*wrapper, sys.executable, "-m", "lab.plugin")
+    command = host.command(*wrapper, sys.executable, "-m", module, *options)
     finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert not finished.returncode, finished.stderr
     return finished.stdout

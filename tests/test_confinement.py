@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from certbot_standalone_nfq.capture.nfqueue.messages import NETLINK_NETFILTER
+from certbot_standalone_nfq.settings import FIREWALLS
 from lab.hosts import Host
+from lab.interceptor import VARIANTS
 from lab.plugin import WORKS, try_out
 
 BOTH = "+net_admin,+net_raw,+dac_override"
@@ -92,3 +94,40 @@ def test_a_machine_whose_edge_cannot_be_looked_at_intercepts_all_the_same(lonely
 def test_it_works_where_proc_is_not_mounted(lonely_host: Host) -> None:
     hidden = ("unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")
     assert try_out(lonely_host, *hidden) == WORKS
+
+
+@pytest.mark.parametrize("firewall", FIREWALLS)
+def test_capabilities_that_programs_do_not_get_are_told_as_such(lonely_host: Host, firewall: str) -> None:
+    said = try_out(lonely_host, module="lab.capabilities", options=(f"--standalone-nfq-firewall={firewall}",))
+    assert "the firewall programs that it starts do not get them. Run Certbot as root, or with CAP_NET_ADMIN" in said
+
+
+@pytest.mark.parametrize("firewall", VARIANTS)
+@pytest.mark.parametrize("files", range(6, 32, 2))
+def test_too_few_descriptors_are_told_as_such_and_leave_nothing(lonely_host: Host, firewall: str, files: int) -> None:
+    before = lonely_host.rules()
+    options = (f"--standalone-nfq-firewall={firewall}",)
+    said = try_out(lonely_host, "prlimit", f"--nofile={files}", options=options)
+    assert said == WORKS or "Too many open files" in said, said
+    assert "kernel has no" not in said
+    assert lonely_host.rules() == before
+
+
+@pytest.mark.parametrize("processes", range(1, 6))
+def test_too_few_processes_are_told_as_such_and_leave_nothing(lonely_host: Host, processes: int) -> None:
+    """A user of his own, as the limit counts all processes of a user, and does not hold for root."""
+    before = lonely_host.rules()
+    powers = "+net_admin,+net_raw,+dac_read_search,+dac_override"
+    user = ("setpriv", "--reuid=61313", "--clear-groups", f"--inh-caps={powers}", f"--ambient-caps={powers}")
+    said = try_out(lonely_host, "prlimit", f"--nproc={processes}", *user)
+    assert said == WORKS or re.search("Resource temporarily unavailable|can't start new thread", said), said
+    assert said == WORKS or "Allow Certbot more processes" in said
+    assert lonely_host.rules() == before
+
+
+def test_a_lock_in_a_folder_that_is_read_only_is_told_as_such(lonely_host: Host) -> None:
+    read_only = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /run && exec "$@"', "sh")
+    said = try_out(lonely_host, *read_only, options=("--standalone-nfq-firewall=iptables-legacy",))
+    assert "Read-only file system" in said
+    assert "Allow writing to /run" in said
+    assert try_out(lonely_host, *read_only) == WORKS

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,11 @@ ALL_ERRORS: dict[object, list[errors.Error]] = {
     errors.invalid_option: [errors.invalid_option("mark", "0x1", "two bits")],
     errors.queue_client_missing: [errors.queue_client_missing()],
     errors.package_unusable: [errors.package_unusable("scapy", "it is not installed")],
+    errors.system_refused: [
+        errors.system_refused(words)
+        for words in ("can't start new thread", "no such luck", *map(os.strerror, (errno.EMFILE, errno.ENOMEM)))
+    ],
+    errors.not_inherited: [errors.not_inherited()],
     errors.unexpected: [errors.unexpected(OSError("no such luck"))],
 }
 

@@ -26,6 +26,9 @@ _MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
 _HINDRANCES = (*_MISSING, errors.NoFirewallTool, errors.FirewallRefused, errors.FirewallLockDenied)
 """What may hinder one backend and not another."""
 
+_DENIED = (errors.FirewallRefused, errors.FirewallLockDenied)
+"""What a program without capabilities comes to."""
+
 
 class _Refusal(NamedTuple):
     """A backend that does not work here, and why."""
@@ -65,6 +68,8 @@ def open_capture(settings: Settings, selectors: Sequence[Selector], snapshot: Sn
             _report(backend, port_of(selectors), refusals, settings)
             undo.pop_all()
         return capture
+    if privileges.programs_lack_capabilities() and any(isinstance(each.error, _DENIED) for each in refusals):
+        raise errors.not_inherited()
     raise _most_telling([each for each in refusals if each.backend.burden == refusals[-1].backend.burden], settings)
 
 

@@ -11,6 +11,7 @@ import enum
 import gzip
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ from certbot_standalone_nfq.host.command import find_program, run
 logger = logging.getLogger(__name__)
 
 _MODPROBE_SECONDS = 10.0
+_LACK = re.compile(
+    r"missing kernel module|No such file|does not exist|insmod|not supported|initialize table|by that name"
+    r"|unknown option|line \d+ failed$|^exit status \d+$"
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,15 @@ def load(*features: Feature) -> None:
     for module in dict.fromkeys(feature.module for feature in features):
         result = run([modprobe, "--quiet", module], seconds=_MODPROBE_SECONDS)
         logger.debug("modprobe %s: %s", module, result.complaint or "succeeded")
+
+
+def is_lack(complaint: str) -> bool:
+    """Whether a firewall program's complaint is that the kernel does not have what a rule needs.
+
+    "line 3 failed" is all that iptables-legacy says of a rule with a match or target that the kernel does not know;
+    an exit status is what is told of a program that says nothing.
+    """
+    return bool(_LACK.search(complaint))
 
 
 def lack(feature: Feature) -> errors.KernelSupportMissing:

@@ -39,16 +39,27 @@ def require_capabilities() -> None:
         raise errors.foreign_network()
 
 
+def programs_lack_capabilities() -> bool:
+    """Whether the programs that this process starts do not get the capabilities that it has (capabilities(7))."""
+    ambient = _capabilities("CapAmb", 0)
+    return os.geteuid() != 0 and any(not ambient >> bit & 1 for bit in _CAPABILITIES.values())
+
+
 def _effective_capabilities() -> int:
+    return _capabilities("CapEff", -1 if os.geteuid() == 0 else 0)
+
+
+def _capabilities(kind: str, unknown: int) -> int:
+    """Return the bits of one set of capabilities; a value of one's own if /proc does not show it."""
     try:
         status = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         status = ""
     for line in status.splitlines():
         name, _, value = line.partition(":")
-        if name == "CapEff":
+        if name == kind:
             return int(value, 16)
-    return -1 if os.geteuid() == 0 else 0
+    return unknown
 
 
 def _capabilities_count() -> bool:

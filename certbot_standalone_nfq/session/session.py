@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.diagnosis.report import Failure
+from certbot_standalone_nfq.host import refusals
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.acceptor import Answering
 from certbot_standalone_nfq.session.interception import Interception
@@ -40,6 +41,7 @@ class Session:
         """Whether no challenge is pending."""
         return not self._pending
 
+    @refusals.explained()
     def open(self) -> None:
         """Capture requests, and listen where nothing else does. All or nothing: raises one of the package's errors."""
         self.is_open = True
@@ -58,6 +60,7 @@ class Session:
             self.close()
             raise
 
+    @refusals.explained()
     def add(self, typ: str, challenge: str, name: str, answer: str) -> None:
         """Answer a challenge of a type from now on, given its key and the name it is for. Raises ValueError."""
         if not self._interception:

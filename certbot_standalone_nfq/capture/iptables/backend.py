@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.iptables import rules
+from certbot_standalone_nfq.capture.iptables import features, rules
 from certbot_standalone_nfq.capture.nfqueue import rule_writer
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection, run_ids
 from certbot_standalone_nfq.capture.nfqueue.removal import STEP_TRIES, Removal
@@ -20,7 +20,6 @@ from certbot_standalone_nfq.host.command import Result, find_program, run
 from certbot_standalone_nfq.host.firewall.iptables_save import is_incomplete
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import Rule
-from certbot_standalone_nfq.host.kernel_modules import Feature
 from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,18 +39,10 @@ _ABSENT = (
     "Address family not supported by protocol",
 )
 """What the programs say of a chain that does not exist, or cannot."""
+_NO_SUCH_RULE = ("does a matching rule exist", "Couldn't load target", "does not exist")
+"""What they say of a rule that does not exist, or whose target does not."""
 _NFT_FAMILIES = {4: "ip", 6: "ip6"}
 _EXIT_RESOURCE_PROBLEM = 4  # iptables' own name for it; the lock, most often
-
-_PROBES = (
-    ("-m conntrack --ctdir ORIGINAL", kernel_modules.CONNTRACK),
-    ('-m bpf --bytecode "1,6 0 0 0"', kernel_modules.BPF),
-    ("-m mark --mark 0x1/0x1", kernel_modules.MARK),
-    ("-m connmark --mark 0x1/0x1", kernel_modules.CONNMARK),
-    ("-j MARK --set-xmark 0x0/0x1", kernel_modules.MARK),
-    ("-j CONNMARK --set-xmark 0x0/0x1", kernel_modules.CONNMARK),
-    ("-j NFQUEUE --queue-num 0 --queue-bypass", kernel_modules.NFQUEUE_TARGET),
-)
 
 
 @dataclass(frozen=True)
@@ -96,10 +87,15 @@ class IptablesWriter:
             logger.warning("Requests over IPv6 cannot be answered. %s", self._without_ipv6)
         self._hold_open = (hold_open,)
         try:
-            for family in self._families:
-                self._install_family(allocation, family)
+            for family in list(self._families):
+                self._install_or_omit(allocation, family)
         finally:
             self._hold_open = ()
+
+    def is_missing(self, allocation: Allocation) -> bool:
+        """Whether the jump is missing that every selection has, in an IP version."""
+        results = [self._result(_command(family, rules.jump_check(allocation))) for family in self._families]
+        return any(phrase in result.complaint for result in results for phrase in (*_ABSENT, *_NO_SUCH_RULE))
 
     def withdraw(self, allocation: Allocation) -> bool:
         """Remove all rules: what waits in the queue does not need them."""
@@ -127,17 +123,36 @@ class IptablesWriter:
         """Return one for each IP version."""
         return [_removal(family, allocation) for family in self._families]
 
+    def _install_or_omit(self, allocation: Allocation, family: _Family) -> None:
+        """Install for an IP version; where the kernel lacks something for IPv6 alone, IPv4 has to do."""
+        try:
+            self._install_family(allocation, family)
+        except errors.KernelSupportMissing as error:
+            if family.version == 4:
+                raise
+            self._families.remove(family)
+            logger.warning("Requests over IPv6 cannot be answered. %s", error)
+
     def _install_family(self, allocation: Allocation, family: _Family) -> None:
         script = rules.install_script(allocation, family.version)
         try:
             self._restore(family, script)
         except errors.FirewallRefused:
-            kernel_modules.load(*(feature for _, feature in _probes(script)))
+            kernel_modules.load(*(feature for _, feature in features.probes(script, family.version)))
+            if not self._accepts(family, allocation, features.MEMORY):
+                script = rules.without_memory(script)
             try:
                 self._restore(family, script)
             except errors.FirewallRefused:
                 self._explain(family, allocation, script)
                 raise
+
+    def _accepts(self, family: _Family, allocation: Allocation, rule: str) -> bool:
+        try:
+            self._restore(family, rules.probe_script(allocation, rule))
+        except errors.FirewallRefused:
+            return False
+        return True
 
     def _remove_from(self, family: _Family, run_id: RunId, port: int) -> None:
         # A dead run's watchdog may be removing the same rules: then there are fewer the next time.
@@ -172,12 +187,18 @@ class IptablesWriter:
                 self._check(proof[0], result)
 
     def _explain(self, family: _Family, allocation: Allocation, script: str) -> None:
-        """Raise errors.KernelSupportMissing for the first feature in a script that the kernel lacks, if any."""
-        for rule, feature in _probes(script):
+        """Raise errors.KernelSupportMissing for the first feature in a script that the kernel lacks, if any.
+
+        What the tool does not take for another reason is raised as it is.
+        """
+        for rule, feature in features.probes(script, family.version):
             try:
                 self._restore(family, rules.probe_script(allocation, rule))
             except errors.FirewallRefused as error:
-                raise kernel_modules.lack(feature) from error
+                if not kernel_modules.is_lack(error.reason):
+                    raise
+                by_nf_tables = feature in features.TABLES.values() and "(nf_tables)" in error.reason
+                raise kernel_modules.lack(kernel_modules.NF_TABLES if by_nf_tables else feature) from error
 
     def _text_with_names(self, family: _Family) -> str:
         """Return something that names the chains; warn if there is nothing that names them all."""
@@ -223,7 +244,7 @@ class IptablesWriter:
         if result.status == _EXIT_RESOURCE_PROBLEM:
             raise _resource_problem(program, result.stderr)
         if result.status:
-            raise errors.FirewallRefused(program, _first_line(result.stderr) or f"exit status {result.status}")
+            raise errors.FirewallRefused(program, _gist(result.stderr) or f"exit status {result.status}")
 
 
 def _removal(family: _Family, allocation: Allocation) -> Removal:
@@ -245,24 +266,20 @@ def _command(family: _Family, arguments: str) -> tuple[str, ...]:
     return (family.program, "-w", str(LOCK_SECONDS), "-t", rules.TABLE, *arguments.split())
 
 
-def _probes(script: str) -> Iterator[tuple[str, Feature]]:
-    """Yield each feature that a script uses, with a rule that uses nothing else."""
-    yield "", kernel_modules.MANGLE
-    yield from (probe for probe in _PROBES if " ".join(probe[0].split()[:2]) in script)
-
-
 def _resource_problem(program: str, complaint: str) -> errors.Error:
     if "lock file" in complaint and "ermission denied" in complaint:
         return errors.FirewallLockDenied(program)
     if "xtables lock" in complaint:
         return errors.firewall_locked(program, LOCK_SECONDS)
-    return errors.FirewallRefused(program, _first_line(complaint))
+    return errors.FirewallRefused(program, _gist(complaint))
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "").rstrip(
-        "."
-    )
+def _gist(complaint: str) -> str:
+    """Return what a tool says, without its comments, and without where it has help."""
+    lines = [
+        line.strip() for line in complaint.splitlines() if not line.startswith(("#", "Try `", "Error occurred at"))
+    ]
+    return " ".join(filter(None, lines)).rstrip(".")
 
 
 def _find_family(version: int, program: str) -> _Family:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue import messages, state
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.host import kernel_modules, privileges
@@ -41,6 +42,10 @@ FOR_WHOLE_PORT: Configuration = (
     lambda queue, sequence: messages.set_length(queue, sequence, QUEUE_LENGTH),
     messages.fail_open_unsegmented,
 )
+
+
+_FEW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
+"""What the kernel says if it has too little of something, not if it lacks packet queues."""
 
 
 class QueueOccupied(Exception):
@@ -84,6 +89,8 @@ def bind_error(number: int, error: OSError) -> Exception:
 
 def open_error(error: OSError) -> Exception:
     """Return what it means that a socket for packet queues cannot be opened or used, such as by EPROTONOSUPPORT."""
+    if error.errno in _FEW:
+        return errors.system_refused(error.strerror or str(error))
     return privileges.refusal("netlink", error) or kernel_modules.lack(kernel_modules.QUEUE)
 
 

@@ -111,11 +111,16 @@ class NftablesWriter:
             raise refused
 
     def _explain(self, allocation: Allocation) -> None:
-        """Raise errors.KernelSupportMissing for the first feature that the kernel lacks, if any."""
+        """Raise errors.KernelSupportMissing for the first feature that the kernel lacks, if any.
+
+        What nft does not take for another reason is raised as it is.
+        """
         for module, commands in rules.probes(allocation).items():
             try:
                 program.run(self._program, commands=commands)
             except errors.FirewallRefused as error:
+                if not kernel_modules.is_lack(error.reason):
+                    raise
                 raise kernel_modules.lack(_FEATURES[module]) from error
 
     def _delete(self, run_id: RunId) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -264,6 +265,56 @@ def test_what_a_kernel_lacks_is_named_after_modprobe_was_tried(
     with lonely_host.inside(), missing, Rules(IptablesWriter(), ALLOCATION) as rules:
         rules.install(hold_open=0)
     assert module in tried.read_text().split()
+    assert lonely_host.rules() == before
+
+
+@pytest.mark.parametrize(
+    ("complaint", "named"),
+    [
+        (
+            "ip6tables-restore v1.8.9 (legacy): ip6tables-restore: unable to initialize table 'mangle'",
+            "ip6table_mangle",
+        ),
+        ("can't initialize ip6tables table 'mangle': Table does not exist (do you need to insmod?)", "ip6table_mangle"),
+        ("ip6tables-restore v1.8.9 (nf_tables): line 2: CHAIN_ADD failed (Operation not supported)", "nf_tables"),
+    ],
+)
+def test_where_the_kernel_has_no_table_for_ipv6_ipv4_is_answered_and_a_warning_names_what_is_missing(
+    lonely_host: Host, wrapped_tools: Path, caplog: pytest.LogCaptureFixture, complaint: str, named: str
+) -> None:
+    before = lonely_host.rules()
+    replace_tool(wrapped_tools, "ip6tables-restore", f'echo "{complaint}" >&2; exit 1')
+    replace_tool(wrapped_tools, "ip6tables-save", f'echo "{complaint}" >&2; exit 1')
+    with lonely_host.inside(), Rules(IptablesWriter(), ALLOCATION) as rules:
+        rules.install(hold_open=0)
+        assert lonely_host.rules().count("NFQUEUE") == 1
+    assert lonely_host.rules() == before
+    assert "Requests over IPv6 cannot be answered. This kernel has no " in caplog.text
+    assert f"module {named}," in caplog.text
+
+
+@pytest.mark.parametrize("program", ["iptables-restore", "ip6tables-restore"])
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "iptables-restore v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied (must be root)",
+        "Fatal: can't open lock file /run/xtables.lock: Read-only file system",
+        "iptables-restore v1.8.9 (legacy): Couldn't load match 'bpf':Too many open files",
+    ],
+)
+def test_a_tool_that_does_not_speak_of_the_kernel_is_quoted(
+    lonely_host: Host, wrapped_tools: Path, program: str, complaint: str
+) -> None:
+    before = lonely_host.rules()
+    replace_tool(
+        wrapped_tools,
+        program,
+        'script=$(/bin/cat); case "$script" in *-X*) ;; *) '
+        f'echo "{complaint}" >&2; exit 1;; esac; echo "$script" | /usr/sbin/{program} "$@"',
+    )
+    refused = pytest.raises(errors.FirewallRefused, match=re.escape(complaint))
+    with lonely_host.inside(), refused, Rules(IptablesWriter(), ALLOCATION) as rules:
+        rules.install(hold_open=0)
     assert lonely_host.rules() == before
 
 
