@@ -45,7 +45,7 @@ Packet = TypeVar("Packet", bound=CapturedPacket)
 class Capture(Protocol[Packet]):
     """Packets of one run, from the opening on.
 
-    One thread receives and decides; `withdraw`, `abandon` and `close` may be called by another meanwhile.
+    One thread receives and decides; `restore`, `withdraw`, `abandon` and `close` may be called by another meanwhile.
     """
 
     def fileno(self) -> int:
@@ -56,6 +56,12 @@ class Capture(Protocol[Packet]):
 
     def decide(self, packet: Packet, verdict: Verdict, replacement: bytes | None = None) -> None:
         """Give a packet its one verdict; with REPLACE, it goes on as the replacement. Raises OSError."""
+
+    def restore(self) -> bool:
+        """Capture again if another program ended it; once only. Return whether it was ended, now or still.
+
+        Raises one of the package's errors if that fails.
+        """
 
     def withdraw(self) -> None:
         """Capture no further packets. Those that came before can still be received and decided on.

@@ -90,16 +90,17 @@ _TROUBLES = {
 _OTHER_TROUBLE = "the CA could not look it up in the DNS"
 
 
-def hint(diagnoses: Sequence[Diagnosis]) -> str:
-    """Return the hint for all failed names, in at most six lines. Names that failed alike share theirs."""
+def hint(diagnoses: Sequence[Diagnosis], remarks: Sequence[str] = ()) -> str:
+    """Return remarks, and the hint for all failed names, in at most six lines. Names that failed alike share theirs."""
     names: dict[str, list[str]] = {}
     for diagnosis in diagnoses:
         names.setdefault(words(diagnosis), []).append(diagnosis.name)
     lines = [f"{listed(alike)}: {text}" for text, alike in names.items()]
-    if len(lines) > MAX_LINES:
-        rest = sum(len(alike) for alike in list(names.values())[MAX_LINES - 1 :])
-        lines[MAX_LINES - 1 :] = [f"And {rest} more names, for other reasons; see Certbot's log."]
-    return "\n".join(lines)
+    most = MAX_LINES - len(remarks)
+    if len(lines) > most:
+        rest = sum(len(alike) for alike in list(names.values())[most - 1 :])
+        lines[most - 1 :] = [f"And {rest} more names, for other reasons; see Certbot's log."]
+    return "\n".join([*remarks, *lines])
 
 
 def words(diagnosis: Diagnosis) -> str:

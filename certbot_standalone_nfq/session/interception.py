@@ -13,6 +13,7 @@ from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.session.injector import Injector
+from certbot_standalone_nfq.session.keeper import Keeper
 from certbot_standalone_nfq.session.loop import Loop
 from certbot_standalone_nfq.settings import Settings
 
@@ -40,6 +41,9 @@ class Interception:
             self._loop = Loop(capture, Engine(list(self._solvers.values())), injector, tell, record)
             opened.callback(self._loop.stop)
             self._loop.start()
+            self._keeper = Keeper(capture)
+            opened.callback(self._keeper.stop)
+            self._keeper.start()
             self._opened = opened.pop_all()
 
     def answer(self, typ: str, challenge: str, answer: str) -> None:
@@ -56,6 +60,11 @@ class Interception:
         """Return what a stream is that begins with these bytes, for use outside of the loop."""
         with self._loop.lock:
             return recognise(self._solvers.values(), received)
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know if a challenge has failed, as of now."""
+        self._keeper.look()
+        return self._keeper.remarks
 
     def stop(self) -> None:
         """Complete the answers under way, and close everything.

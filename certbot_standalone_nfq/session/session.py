@@ -77,7 +77,8 @@ class Session:
 
     def explain(self, failures: Sequence[Failure]) -> str:
         """Return what did and did not arrive of failed challenges, in at most six lines. Also before `open`."""
-        return self._witness.explain(failures)
+        remarks = self._interception.remarks() if self._interception else []
+        return self._witness.explain(failures, remarks)
 
     def close(self) -> None:
         """Finish pending answers, then release everything, each step even if another fails."""

@@ -68,8 +68,8 @@ class Witness:
         if self._recording:
             self._recording.add(packet)
 
-    def explain(self, failures: Sequence[Failure]) -> str:
-        """Return the hint on failed challenges, in at most six lines, and log each diagnosis."""
+    def explain(self, failures: Sequence[Failure], remarks: Sequence[str] = ()) -> str:
+        """Return remarks and the hint on failed challenges, in at most six lines, and log each diagnosis."""
         if self._observation:
             self._observation.catch_up()
         found = resolver.look_up(report.names_to_look_up(failures), Deadline(_LOOK_UP_SECONDS))
@@ -80,7 +80,7 @@ class Witness:
             diagnoses = report.diagnoses(failures, self._evidence, machine)
         for diagnosis in diagnoses:
             logger.info("%s: %s: %s", diagnosis.name, diagnosis.cause.name, hints.words(diagnosis))
-        return hints.hint(diagnoses)
+        return hints.hint(diagnoses, remarks)
 
     def stop(self) -> None:
         """Stop recording, log a summary, and write the capture file; each even if another fails."""

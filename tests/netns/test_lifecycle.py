@@ -16,7 +16,7 @@ import pytest
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.session import loop
+from certbot_standalone_nfq.session import keeper, loop
 from lab.hosts import Host
 from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
 from lab.interceptor import (
@@ -132,6 +132,46 @@ def test_a_process_that_is_stopped_with_the_whole_port_queued_holds_up_no_bystan
     assert process.returncode == 0
     assert is_clean(lab.server, before)
     wait_until(lambda: not helpers(lab.server) - others, "the watchdog is gone")
+
+
+FLUSHES = {
+    "all rules": "iptables -t mangle -F; ip6tables -t mangle -F",
+    "all rules and chains": "for program in iptables ip6tables; do $program -t mangle -F; $program -t mangle -X; done",
+    "the hooks' rules": "iptables -t mangle -F INPUT; ip6tables -t mangle -F INPUT",
+    "those of IPv6": "ip6tables -t mangle -F",
+    "restored": "printf '*mangle\\nCOMMIT\\n' | iptables-restore",
+}
+
+
+@pytest.mark.parametrize("flush", [*FLUSHES.values(), "nft flush ruleset"], ids=[*FLUSHES, "by nft"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rules_that_another_program_removes_are_added_again_once_and_it_is_told(
+    lab: Lab, variant: str, flush: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variant == "nftables" or (variant == "iptables-legacy" and "nft" in flush):
+        flush = (
+            "nft delete table inet $(nft list tables | grep -o certbot.*)"
+            if variant == "nftables"
+            else FLUSHES["restored"]
+        )
+    monkeypatch.setattr(keeper, "SECONDS", 0.1)
+    command = flush.replace("iptables", variant).replace("ip6tables", variant.replace("ip", "ip6"))
+    before = lab.server.rules()
+    with intercepting(lab.server, firewall=variant) as (interception, _):
+        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+        installed = lab.server.rules()
+        lab.server.run("sh", "-c", command)
+        wait_until(lambda: lab.server.rules() == installed, "the rules are there again")
+        for address in (lab.server.ipv4, lab.server.ipv6):
+            assert body(ask(lab.client, address)) == KEY_AUTHORIZATION
+        with lab.server.inside():
+            assert interception.remarks() == [keeper.REMARK]
+        lab.server.run("sh", "-c", command)
+        with lab.server.inside():
+            assert interception.remarks() == [keeper.REMARK]
+        assert lab.server.rules() != installed
+    assert is_clean(lab.server, before)
+    assert caplog.text.count(keeper.REMARK) == 1
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

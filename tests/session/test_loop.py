@@ -66,6 +66,9 @@ class PlayedCapture:
         self.decided.append((packet.id, verdict))
         self.on_decide()
 
+    def restore(self) -> bool:
+        return False
+
     def withdraw(self) -> None:
         self.on_withdraw()
 

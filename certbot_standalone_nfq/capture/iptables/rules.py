@@ -101,6 +101,12 @@ def removal_script(saved: str, run_id: RunId) -> str | None:
     return script([*jumps, *flushes, *deletions]) if jumps or own else None
 
 
+def jump_check(allocation: Allocation) -> str:
+    """Return iptables' arguments that succeed if the jump is there that does not need connection tracking."""
+    hook, rule = jump_rules(allocation)[0]
+    return f"-C {hook} {rule}"
+
+
 def removal_steps(run_id: RunId, port: int) -> list[str]:
     """Return iptables' arguments that remove a run's rules of any selection, a jump or a chain's rules at a time."""
     jumps = [f"-D {hook} {rule}" for hook, rule in _jumps(run_id, port)]

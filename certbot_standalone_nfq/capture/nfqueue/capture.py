@@ -45,6 +45,10 @@ class NfqueueCapture:
         else:
             self._queue.give_verdict(packet.id, KernelVerdict.REPEAT, mark=self._released(packet.mark, verdict))
 
+    def restore(self) -> bool:
+        """Add the rules again if another program removed them; once only. Return whether they were missing."""
+        return self._rules.restore()
+
     def withdraw(self) -> None:
         """Send no further packets to the queue. Raises one of the package's errors; packets then still come."""
         self._rules.withdraw()

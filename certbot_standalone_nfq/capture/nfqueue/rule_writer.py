@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 from types import TracebackType
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class RuleWriter(Protocol):
 
         Programs that are run for it inherit the file descriptor, so that it is closed only after they have ended.
         """
+
+    def is_missing(self, allocation: Allocation) -> bool:
+        """Whether another program removed the rules."""
 
     def withdraw(self, allocation: Allocation) -> bool:
         """Send no further packet to the queue, and do nothing to those in it; return whether rules are left."""
@@ -65,32 +69,60 @@ class State(enum.Enum):
 
 
 class Rules:
-    """The rules of one run. As an exit of a context, removes them."""
+    """The rules of one run. As an exit of a context, removes them. For use by several threads."""
 
     def __init__(self, writer: RuleWriter, allocation: Allocation) -> None:
         self._writer = writer
         self._allocation = allocation
+        self._lock = threading.RLock()  # an interruption may remove them while this thread adds them
+        self._hold_open = -1
+        self._restored = False
         self.state = State.ABSENT
 
     def install(self, hold_open: int) -> None:
         """Add them; see RuleWriter."""
-        self.state = State.STANDING
-        self._writer.install(self._allocation, hold_open)
+        with self._lock:
+            self.state = State.STANDING
+            self._hold_open = hold_open
+            self._writer.install(self._allocation, hold_open)
+
+    def restore(self) -> bool:
+        """Add them again if another program removed them, once only; return whether they were missing.
+
+        Raises one of the package's errors if that fails.
+        """
+        with self._lock:
+            if self.state is not State.STANDING or not self._is_missing():
+                return False
+            if not self._restored:
+                self._restored = True
+                self.remove()  # what is left of them
+                self.install(self._hold_open)
+            return True
 
     def withdraw(self) -> None:
         """Send no further packet to the queue. Raises one of the package's errors."""
-        if self.state is State.STANDING:
-            self.state = State.UNKNOWN
-            rules_are_left = self._writer.withdraw(self._allocation)
-            self.state = State.WITHDRAWN if rules_are_left else State.ABSENT
+        with self._lock:
+            if self.state is State.STANDING:
+                self.state = State.UNKNOWN
+                rules_are_left = self._writer.withdraw(self._allocation)
+                self.state = State.WITHDRAWN if rules_are_left else State.ABSENT
 
     def remove(self) -> None:
         """Remove what is there. Raises one of the package's errors."""
-        self.withdraw()
-        if self.state is State.WITHDRAWN:
-            self.state = State.UNKNOWN
-            self._writer.remove(self._allocation.run_id, self._allocation.port)
-            self.state = State.ABSENT
+        with self._lock:
+            self.withdraw()
+            if self.state is State.WITHDRAWN:
+                self.state = State.UNKNOWN
+                self._writer.remove(self._allocation.run_id, self._allocation.port)
+                self.state = State.ABSENT
+
+    def _is_missing(self) -> bool:
+        try:
+            return self._writer.is_missing(self._allocation)
+        except errors.Error as error:
+            logger.debug("Whether the rules are there could not be found out: %s", error)
+            return False
 
     def __enter__(self) -> Rules:
         return self

@@ -52,6 +52,11 @@ class NftablesWriter:
             self._end_session()
             raise
 
+    def is_missing(self, allocation: Allocation) -> bool:
+        """Whether the table is missing."""
+        listed = self._listed()
+        return listed is not None and allocation.run_id not in run_ids(listed)
+
     def withdraw(self, allocation: Allocation) -> bool:
         """Empty the hooks, but for the rule that clears the mark of packets that come back from the queue."""
         commands = rules.withdrawal_commands(allocation)
