@@ -134,6 +134,10 @@ def test_rules_that_another_program_removed_are_no_error(authenticator: Authenti
     authenticator.cleanup([achall(1)])
 
 
+UNABLE_TO_DELETE_CHAINS = """#!/bin/sh
+case "$*" in *"-X "*) echo "the disk is full" >&2; exit 1;; esac
+exec /usr/sbin/iptables "$@"
+"""
 UNABLE_TO_REMOVE = """#!/bin/sh
 script=$(/bin/cat)
 case "$script" in *"-X "*) echo "the disk is full" >&2; exit 1;; esac
@@ -145,13 +149,17 @@ def test_rules_that_cannot_be_removed_are_told_and_removed_by_the_watchdog_when_
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = host.rules()
-    tool = tmp_path / "iptables-restore"
-    tool.write_text(UNABLE_TO_REMOVE)
-    tool.chmod(0o755)
+    tools = {"iptables-restore": UNABLE_TO_REMOVE, "iptables": UNABLE_TO_DELETE_CHAINS}
+    for name, script in tools.items():
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     finished = subprocess.run([sys.executable, "-m", "lab.plugin"], check=True, capture_output=True, text=True)
     assert finished.stdout == WORKS
-    assert re.search(r"The firewall rules could not be removed.*iptables-restore: the disk is full\.", finished.stderr)
+    assert re.search(r"The firewall rules could not be removed.*iptables: the disk is full\.", finished.stderr)
+    for name in tools:
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(f"/usr/sbin/{name}")
     wait_until(lambda: host.rules() == before, "the watchdog has removed the rules")
 
 
