@@ -95,6 +95,8 @@ class Allocation:
 
 _FIRST_QUEUE = 28080
 _MASKS = (0x3000_0000, 0xC000_0000, 0x0C00_0000, 0x0300_0000)
+_SPARE_MASKS = (0x0090_0000, 0x0000_0300)
+"""Where other rules use bits of all of those, as one does that marks packets with four letters."""
 
 
 def candidates(
@@ -102,12 +104,22 @@ def candidates(
     queue: int | None = None,
     marks: Marks | None = None,
     selection: Selection = Selection.PREFILTER,
+    *,
+    spare: bool = False,
 ) -> list[Allocation]:
-    """Return the allocations to try in turn; a queue or marks that the user chose are in each of them."""
+    """Return the allocations to try in turn; a queue or marks that the user chose are in each of them.
+
+    The spare ones are for where other rules use bits of the marks of all others.
+    """
     run = secrets.token_hex(2)
-    run_ids = [RunId(_FIRST_QUEUE + index if queue is None else queue, run) for index in range(len(_MASKS))]
+    first, masks = (len(_MASKS), _SPARE_MASKS) if spare else (0, _MASKS)
     found = [
-        Allocation(tuple(selectors), run_id, marks or Marks.from_mask(mask), selection)
-        for run_id, mask in zip(run_ids, _MASKS)
+        Allocation(
+            tuple(selectors),
+            RunId(_FIRST_QUEUE + index if queue is None else queue, run),
+            marks or Marks.from_mask(mask),
+            selection,
+        )
+        for index, mask in enumerate(masks, first)
     ]
     return list(dict.fromkeys(found))

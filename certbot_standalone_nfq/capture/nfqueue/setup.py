@@ -19,9 +19,10 @@ from certbot_standalone_nfq.capture.nfqueue.clients import open_queue
 from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES, FOR_WHOLE_PORT, PacketQueue, QueueOccupied
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, RuleWriter, State
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
+from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host.firewall.reader import Snapshot, take_snapshot
-from certbot_standalone_nfq.host.firewall.rules import Rule
+from certbot_standalone_nfq.host.firewall.rules import Rule, using_marks_of
 from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class NfqueueBackend:
         writer = self.make_writer()
         snapshot = take_snapshot() if _remove_leftovers(writer, self.settings) else self.snapshot
         with contextlib.ExitStack() as opened:
-            allocation, queue = self._allocate(writer, selectors, snapshot.rules)
+            allocation, queue = self._allocate(writer, selectors, using_marks_of(snapshot.tables, port_of(selectors)))
             opened.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             opened.callback(_dismiss, watchdog, rules)
@@ -78,7 +79,10 @@ class NfqueueBackend:
         marks = None if self.settings.mark is None else Marks.from_mask(self.settings.mark)
         reasons: list[errors.Error] = []
         conflict: Rule | None = None
-        for allocation in candidates(selectors, self.settings.queue, marks, self.selection):
+        first = candidates(selectors, self.settings.queue, marks, self.selection)
+        for allocation in (*first, *candidates(selectors, self.settings.queue, marks, self.selection, spare=True)):
+            if allocation not in first and (conflict is None or marks is not None):
+                break
             rule = next((rule for rule in rules if writer.conflicts(allocation, rule)), None)
             try:
                 queue = open_queue(allocation.queue, self.settings.queue_client, configuration)

@@ -21,6 +21,7 @@ _HOOKS = {"INPUT": True, "PREROUTING": False}
 _PORT_OPTIONS = frozenset(
     {"--dport", "--dports", "--ports", "--destination-port", "--destination-ports", "--ctorigdstport"}
 )
+_TCP = ("tcp", "6", "all")
 _HIGHEST_PORT = 0xFFFF
 _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
 _CONNECTION_MASKS = (
@@ -69,6 +70,7 @@ def _rule(line: str, program: str, table: str) -> Rule:
         queues=_queues(words) if target == "NFQUEUE" else None,
         bypass="--queue-bypass" in words,
         marks=_bits(_MARK_VALUE.findall(line)),
+        for_tcp=_is_for_tcp(words),
         connection_marks=_bits(mask or _ALL_BITS for each in _CONNECTION_MASKS for mask in each.findall(line)),
     )
 
@@ -92,8 +94,14 @@ def _is_unconditional(words: list[str]) -> bool:
     return words[at : at + 1] in (["-j"], ["-g"])
 
 
+def _is_for_tcp(words: list[str]) -> bool:
+    protocol = _after(words, ("-p", "--protocol"))
+    negated = any(pair in (("!", "-p"), ("!", "--protocol")) for pair in zip(words, words[1:]))
+    return not protocol or (protocol in _TCP) != negated
+
+
 def _ports(words: list[str]) -> Iterator[tuple[int, int]]:
-    if _after(words, ("-p", "--protocol")) not in ("", "tcp", "6", "all"):
+    if not _is_for_tcp(words):
         return
     for index, word in enumerate(words[:-1]):
         if word in _PORT_OPTIONS and words[index - 1] != "!":

@@ -23,8 +23,12 @@ _EFFECTS = {
 }
 _HARMLESS = frozenset({"counter", "log", "comment"})
 _PROTOCOL = {"meta": {"key": "l4proto"}}
-_MARKS = ({"meta": {"key": "mark"}}, {"ct": {"key": "mark"}})
+_PACKET_MARK, _CONNECTION_MARK = {"meta": {"key": "mark"}}, {"ct": {"key": "mark"}}
+_MARKS = (_PACKET_MARK, _CONNECTION_MARK)
+_ALL_BITS = 0xFFFF_FFFF
 _EQUAL = ("==", "in")
+_OTHER_PROTOCOLS = ("udp", "udplite", "icmp", "icmpv6", "sctp", "dccp", "esp", "ah", "comp", "igmp")
+_PROTOCOL_FIELDS = (("ip", "protocol"), ("ip6", "nexthdr"))
 _Key = tuple[str, str]
 
 
@@ -93,9 +97,12 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
         queues=None if queue is None else _queues(queue),
         bypass=queue is not None and "bypass" in queue.get("flags", []),
         marks=_marks(ruleset, listed),
+        connection_marks=_connection_marks(listed["expr"]),
+        ports=_ports(ruleset, listed),
+        for_tcp=_is_for_tcp(ruleset, listed),
     )
     effects = list(_effects(ruleset, listed, rule))
-    if effects or rule.queues or rule.marks:
+    if effects or rule.queues or rule.marks or rule.connection_marks:
         yield from effects or [rule]
 
 
@@ -168,6 +175,66 @@ def _marks(ruleset: _Ruleset, listed: dict[str, Any]) -> int:
     """Return the bits of marks that a rule sets or asks for: all numbers in statements on marks, but for masks."""
     statements = [statement for statement in listed["expr"] if _is_on_marks(statement)]
     return functools.reduce(operator.or_, _numbers(ruleset, listed, statements), 0)
+
+
+def _connection_marks(expression: Any) -> int:
+    """Return the bits of connections' marks that are compared, overwritten or copied: all, unless there is a mask."""
+    if isinstance(expression, list):
+        return functools.reduce(operator.or_, map(_connection_marks, expression), 0)
+    if not isinstance(expression, dict):
+        return 0
+    if expression == _CONNECTION_MARK:
+        return _ALL_BITS
+    if expression.get("key") == _CONNECTION_MARK and "value" in expression:
+        return _overwritten(expression["value"])
+    mask = _mask(expression)
+    return _connection_marks(list(expression.values())) if mask is None else mask
+
+
+def _mask(expression: Any) -> int | None:
+    """Return the mask of a connection's mark under a mask, or None if this is something else."""
+    operands = expression.get("&", []) if isinstance(expression, dict) else []
+    return operands[1] if operands[:1] == [_CONNECTION_MARK] and isinstance(operands[1], int) else None
+
+
+def _overwritten(value: Any) -> int:
+    """Return the bits that setting a connection's mark to a value overwrites: all but those it keeps of its own."""
+    mask = _mask(value)
+    if mask is not None:
+        return _ALL_BITS & ~mask
+    kept, added = value.get("|", [None, None]) if isinstance(value, dict) else (None, None)
+    if not isinstance(added, int):
+        return _ALL_BITS
+    return added if kept == _CONNECTION_MARK else added | _overwritten(kept)
+
+
+def _is_for_tcp(ruleset: _Ruleset, listed: dict[str, Any]) -> bool:
+    """Whether TCP packets can match."""
+    return not any("match" in each and _excludes_tcp(ruleset, listed, each["match"]) for each in listed["expr"])
+
+
+def _excludes_tcp(ruleset: _Ruleset, listed: dict[str, Any], match: dict[str, Any]) -> bool:
+    left = match["left"]
+    payload = left.get("payload", {}) if isinstance(left, dict) else {}
+    if payload.get("protocol") in _OTHER_PROTOCOLS:
+        return True
+    if left != _PROTOCOL and (payload.get("protocol"), payload.get("field")) not in _PROTOCOL_FIELDS:
+        return False
+    named = not {"tcp", 6}.isdisjoint(_plain(ruleset.elements(listed, match["right"])))
+    return named != (match["op"] in _EQUAL)
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, (str, int))]
+
+
+def _ports(ruleset: _Ruleset, listed: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Return the ranges of destination ports of TCP that a rule asks for."""
+    matches = [each["match"] for each in listed["expr"] if "match" in each]
+    if not _is_for_tcp(ruleset, listed):
+        return ()
+    named = [match for match in matches if _is_port(match["left"]) and match["op"] in _EQUAL]
+    return tuple(ports for match in named for ports in _ranges(ruleset.elements(listed, match["right"])))
 
 
 def _is_on_marks(expression: Any) -> bool:

@@ -6,9 +6,13 @@ rest of a rule is left to the user, who is shown it.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+_FIRST_OF_CLIENTS = 1024
+"""The first port that a client uses which does not ask for a certain one."""
 
 
 class Effect(enum.Enum):
@@ -42,8 +46,9 @@ class Rule:
     marks: int = 0
     """The bits of marks, of packets or connections, that it sets or asks for."""
     connection_marks: int = 0
-    """The bits of connections' marks that it compares, overwrites or copies: all, unless it has a mask. Only what
-    iptables shows has any."""
+    """The bits of connections' marks that it compares, overwrites or copies: all, unless it has a mask."""
+    for_tcp: bool = True
+    """Whether TCP packets can match."""
 
     def names(self, port: int) -> bool:
         """Whether it names a port."""
@@ -54,6 +59,14 @@ class Rule:
         if self.queues and self.queues[0] <= queue <= self.queues[1]:
             return True
         return bool(self.marks & marks or self.connection_marks & connection_marks)
+
+    def passes_by(self, port: int) -> bool:
+        """Whether no packet of a connection to a port can match, or from it to a client, whose port is not below 1024.
+
+        This holds if the port is not translated.
+        """
+        elsewhere = self.ports and not self.names(port) and all(last < _FIRST_OF_CLIENTS for _, last in self.ports)
+        return not self.for_tcp or bool(elsewhere)
 
 
 @dataclass(frozen=True)
@@ -150,4 +163,16 @@ def translations(tables: list[Table], port: int, version: int) -> list[Rule]:
         if version in table.versions
         for rule in table.incoming()
         if rule.effect is Effect.TRANSLATE and rule.names(port)
+    ]
+
+
+def using_marks_of(tables: list[Table], port: int) -> list[Rule]:
+    """Return all rules, those without their marks that cannot meet packets of TCP connections to a port."""
+    rules = [rule for table in tables for rule in table.rules]
+    is_translated = any(rule.effect is Effect.TRANSLATE and rule.names(port) for rule in rules)
+    return [
+        dataclasses.replace(rule, marks=0, connection_marks=0)
+        if (not rule.for_tcp if is_translated else rule.passes_by(port))
+        else rule
+        for rule in rules
     ]

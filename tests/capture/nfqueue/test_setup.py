@@ -99,6 +99,33 @@ def test_a_mark_that_a_rule_uses_is_passed_over(host: Host) -> None:
     held.close()
 
 
+@pytest.mark.parametrize("priority", ["-200", "-160", "-140"])
+def test_bits_that_a_rule_of_nft_sets_ahead_of_ours_are_passed_over(host: Host, priority: str) -> None:
+    """As a VPN program does, with bits of all the marks that are tried first."""
+    host.run(
+        "nft",
+        f"add table inet vpn; add chain inet vpn in {{ type filter hook prerouting priority {priority}; }};"
+        "add rule inet vpn in tcp dport 80 meta mark set 0x6d6f6c65",
+    )
+    held = open_capture()
+    assert not held.allocation.marks.both & 0x6D6F6C65
+    assert held.allocation.selection is Selection.PREFILTER
+    held.close()
+
+
+def test_rules_for_udp_alone_do_not_cost_the_prefilter(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """As wg-quick adds them."""
+    for family in ("iptables", "ip6tables"):
+        restore = ("-m", "comment", "--comment", "wg-quick(8) rule for wg0", "-j", "CONNMARK")
+        host.run(family, "-t", "mangle", "-A", "PREROUTING", "-p", "udp", *restore, "--restore-mark")
+        marked = ("-p", "udp", "-m", "mark", "--mark", "0xca6c")
+        host.run(family, "-t", "mangle", "-A", "POSTROUTING", *marked, *restore, "--save-mark")
+    held = open_capture()
+    assert (held.name, held.allocation.selection) == ("iptables", Selection.PREFILTER)
+    assert not caplog.records
+    held.close()
+
+
 def test_a_mark_that_the_user_chose_and_a_rule_uses_is_an_error(host: Host) -> None:
     host.run("iptables", "-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "0x4")
     before = host.rules()

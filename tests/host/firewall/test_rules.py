@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -280,7 +281,23 @@ NAMED_MARKS = "table inet t { set marks { type mark; elements = { 0x1, 0x2000000
         ("meta mark set tcp dport map { 80 : 0x10000000 }", True),
         ("meta mark set meta mark & 0xcfffffff | 0x10000000", True),
         ("meta l4proto udp meta mark set 0x10000000", True),
-        ("meta mark set ct mark", False),
+        ("meta mark set ct mark", True),
+        ("meta mark set ct mark & 0x10000000", True),
+        ("ct mark set meta mark", True),
+        ("ct mark set 0x00000f41", True),
+        ("ct mark 0x1 accept", True),
+        ("ct mark != 0x1 accept", True),
+        ("ct mark { 0x1, 0x2 } accept", True),
+        ("ct mark vmap { 0x1 : accept }", True),
+        ("ct mark & 0x10000000 == 0x0 accept", True),
+        ("ct mark set ct mark & 0xcfffffff", True),
+        ("ct mark set ct mark & 0xcfffffff | 0x1", True),
+        ("meta mark set 0x6d6f6c65", True),
+        ("ct mark set ct mark or 0x1", False),
+        ("ct mark set ct mark & 0xfffffff0", False),
+        ("ct mark set ct mark & 0xffffff00 | 0x41", False),
+        ("ct mark & 0xff == 0x41 accept", False),
+        ("meta mark set ct mark & 0xff", False),
         ("meta mark set meta mark & 0xcfffffff", False),
         ("meta mark set 0x1", False),
         ("meta mark & 0xf0000000 == 0x40000000 drop", False),
@@ -318,3 +335,73 @@ def test_a_rule_of_nft_that_feeds_our_queue_is_told(queue: dict[str, object] | N
     udp = {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 5}}
     (rule,) = nft_rules([udp, {"queue": queue}])
     assert rule.uses(QUEUE, MARKS) == used
+
+
+def meeting(tables: list[Table], port: int) -> int:
+    """Return how many rules use marks of ours on what may be packets of connections to a port."""
+    return sum(rule.uses(QUEUE, MARKS, CONNECTION) for rule in ruleset.using_marks_of(tables, port))
+
+
+@pytest.mark.parametrize(
+    ("condition", "met"),
+    [
+        ("-p udp", False),
+        ("-p udp -m comment --comment 'wg-quick(8) rule for wg0'", False),
+        ("-p icmp", False),
+        ("-p 132", False),
+        ("! -p tcp", False),
+        ("-p tcp --dport 443", False),
+        ("-p tcp -m multiport --dports 22,443", False),
+        ("", True),
+        ("-p tcp", True),
+        ("! -p udp", True),
+        ("-p tcp --dport 80", True),
+        ("-p tcp --dport 1:100", True),
+        ("-p tcp ! --dport 443", True),
+        ("-p tcp --dport 8080", True),
+        ("-p tcp --dport 443:40000", True),
+        ("-p tcp --sport 443", True),
+    ],
+)
+@pytest.mark.parametrize("target", ["CONNMARK --restore-mark", "MARK --set-mark 0x10000000"])
+def test_marks_of_packets_that_cannot_be_ours_are_no_conflict(
+    lonely_host: Host, variant: str, condition: str, met: bool, target: str
+) -> None:
+    lonely_host.run(variant, "-t", "mangle", "-A", "PREROUTING", *shlex.split(condition), "-j", *target.split())
+    assert meeting(iptables_save.tables(lonely_host.run(f"{variant}-save"), "iptables", 4), 80) == met
+
+
+@pytest.mark.parametrize(
+    ("condition", "met"),
+    [
+        ("udp dport 53", False),
+        ("meta l4proto udp", False),
+        ("meta l4proto { udp, icmp }", False),
+        ("meta l4proto != tcp", False),
+        ("ip protocol udp", False),
+        ("ip6 nexthdr udp", False),
+        ("icmp type echo-request", False),
+        ("tcp dport 443", False),
+        ("tcp dport { 22, 443 }", False),
+        ("", True),
+        ("meta l4proto tcp", True),
+        ("meta l4proto { tcp, udp }", True),
+        ("meta l4proto != udp", True),
+        ("tcp dport 80", True),
+        ("tcp dport != 443", True),
+        ("tcp dport 8080", True),
+        ("th dport 53 ip saddr 192.0.2.1", False),
+    ],
+)
+@pytest.mark.parametrize("statement", ["meta mark set 0x10000000", "meta mark set ct mark", "ct mark set meta mark"])
+def test_marks_that_nft_sets_on_packets_that_cannot_be_ours_are_no_conflict(
+    lonely_host: Host, condition: str, met: bool, statement: str
+) -> None:
+    assert meeting(listed(lonely_host, NAMED_MARKS % f"{condition} {statement}"), 80) == met
+
+
+def test_ports_that_ours_is_translated_to_may_be_met(lonely_host: Host) -> None:
+    redirect, restore = "PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 81", "INPUT -p tcp --dport 81 -j CONNMARK"
+    lonely_host.run("iptables", "-t", "nat", "-A", *redirect.split())
+    lonely_host.run("iptables", "-t", "mangle", "-A", *restore.split(), "--restore-mark")
+    assert meeting(iptables_save.tables(lonely_host.run("iptables-save"), "iptables", 4), 80) == 1
