@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.iptables import backend
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.report import Failure
@@ -156,3 +160,35 @@ def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_clea
 ) -> None:
     program = (sys.executable, "-m", "tests.session.interrupted", lonely_host.name, kind)
     assert lonely_host.run(*UNMEASURED, *program) == "done\n"
+
+
+HANGING = """#!/bin/sh
+[ -e {folder}/hang ] && exec /bin/sleep 600
+exec /usr/sbin/{name} "$@"
+"""
+
+
+@pytest.mark.parametrize("when", ["at the beginning", "at the end"])
+def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    _, listening, threads = held(host)
+    monkeypatch.setattr(backend, "TIMEOUT", 0.5)
+    for name in ("iptables-restore", "ip6tables-restore"):
+        (tmp_path / name).write_text(HANGING.format(folder=tmp_path, name=name))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for _ in range(2):
+        session = Session(Settings(firewall="iptables"))
+        if when == "at the beginning":
+            (tmp_path / "hang").touch()
+            with pytest.raises(errors.Error, match="did not end within"):
+                session.open()
+        else:
+            session.open()
+            (tmp_path / "hang").touch()
+            session.close()
+            assert "did not end within" in caplog.text
+        assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+        assert held(host)[1:] == (listening, threads)
+        (tmp_path / "hang").unlink()

@@ -27,6 +27,9 @@ from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
 
+_on_duty: list[Watchdog] = []
+"""Those that have something to remove when this process ends."""
+
 
 @dataclass(frozen=True)
 class NfqueueBackend:
@@ -123,6 +126,8 @@ def _dismiss(watchdog: Watchdog, rules: Rules) -> None:
     """Dismiss the watchdog, unless there may be something left for it to do."""
     if rules.state is State.ABSENT:
         watchdog.dismiss()
+    else:
+        _on_duty.append(watchdog)
 
 
 def _remove_leftovers(writer: RuleWriter, settings: Settings) -> bool:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -430,3 +431,48 @@ def test_an_error_that_follows_from_another_does_not_hide_it(
         rules.install(hold_open=0)
     assert rules.state is State.UNKNOWN
     assert "The rules could not be removed: iptables-nft could not" in caplog.text
+
+
+HANGING = """#!/bin/sh
+[ -e {folder}/hang ] && case "$0" in */{program}) exec /bin/sleep 600 ;; esac
+exec {real} "$@"
+"""
+
+
+@pytest.fixture(params=["iptables-save", "iptables-restore", "ip6tables-restore"])
+def hang(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file: as long as it exists, one of the firewall programs does not end."""
+    monkeypatch.setattr(iptables, "TIMEOUT", 0.5)
+    for name in ("iptables", "ip6tables"):
+        for tool in (tmp_path / f"{name}{suffix}" for suffix in ("", "-restore", "-save")):
+            tool.write_text(HANGING.format(folder=tmp_path, program=request.param, real=find_program(tool.name)))
+            tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path / "hang"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_firewall_program_that_hangs_leaves_no_queue_and_no_thread(host: Host, hang: Path, client: str) -> None:
+    threads = threading.active_count()
+    for _ in range(2):
+        hang.touch()
+        with pytest.raises(errors.Error, match="did not end within"):
+            open_capture(firewall="iptables", queue_client=client)
+        assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+        assert threading.active_count() == threads
+    hang.unlink()
+    open_capture(firewall="iptables", queue_client=client).close()
+    assert "CERTBOT-NFQ" not in host.rules()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_firewall_program_that_hangs_at_the_end_leaves_no_queue_and_no_thread(
+    host: Host, hang: Path, client: str
+) -> None:
+    threads = threading.active_count()
+    capture = open_capture(firewall="iptables", queue_client=client)
+    hang.touch()
+    with contextlib.suppress(errors.Error):  # where only the listing hangs, they can be removed
+        capture.close()
+    assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+    assert threading.active_count() == threads
