@@ -160,6 +160,11 @@ def not_privileged(missing: str) -> NotPermitted:
     )
 
 
+def may_not_watch() -> NotPermitted:
+    """Return the error for a process that may not look at packets."""
+    return NotPermitted("This process cannot watch connections without CAP_NET_RAW.", "Run it as root.")
+
+
 def root_confined(missing: str, place: Place = Place.MACHINE) -> NotPermitted:
     """Return the error for a root without some capabilities, named in words."""
     if place is Place.CONTAINER:

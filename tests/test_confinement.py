@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -131,3 +132,35 @@ def test_a_lock_in_a_folder_that_is_read_only_is_told_as_such(lonely_host: Host)
     assert "Read-only file system" in said
     assert "Allow writing to /run" in said
     assert try_out(lonely_host, *read_only) == WORKS
+
+
+ASCII = ("env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")
+COMMENTS = ("caf\xe9".encode("latin-1"), "caf\xe9 \u2014 \u6f22".encode())
+BY_TOOL = {
+    "iptables-nft": "-A INPUT -p tcp --dport 80 -m comment --comment {} -j ACCEPT",
+    "iptables-legacy": "-A INPUT -p tcp --dport 80 -m comment --comment {} -j ACCEPT",
+    "ip6tables-nft": "-A INPUT -p tcp --dport 80 -m comment --comment {} -j REJECT",
+    "ip6tables-legacy": "-A INPUT -p tcp --dport 80 -m comment --comment {} -j REJECT",
+    "nft": 'insert rule inet t in tcp dport 80 drop comment "{}"',
+}
+
+
+def add_with_comment(host: Host, tool: str, comment: bytes) -> None:
+    if tool == "nft":
+        host.run("nft", "add table inet t; add chain inet t in { type filter hook input priority 0; }")
+    arguments: list[bytes] = [word.replace(b"{}", comment) for word in BY_TOOL[tool].encode().split()]
+    subprocess.run([*host.command(tool), *arguments], check=True)
+
+
+@pytest.mark.parametrize("comment", COMMENTS, ids=["latin-1", "utf-8"])
+@pytest.mark.parametrize("tool", BY_TOOL)
+@pytest.mark.parametrize("locale", [(), ASCII], ids=["utf-8-locale", "ascii-locale"])
+def test_comments_of_rules_may_be_in_any_encoding(
+    lonely_host: Host, tool: str, comment: bytes, locale: tuple[str, ...]
+) -> None:
+    add_with_comment(lonely_host, tool, comment)
+    assert try_out(lonely_host, *locale) == WORKS
+    doctor = (*locale, sys.executable, "-m", "certbot_standalone_nfq", "doctor", "--port=80")
+    finished = subprocess.run(lonely_host.command(*doctor), check=False, capture_output=True, timeout=60)
+    assert not finished.stderr
+    assert b"80" in finished.stdout

@@ -28,6 +28,7 @@ ALL_ERRORS: dict[object, list[errors.Error]] = {
     errors.not_linux: [errors.not_linux("darwin")],
     errors.wsl1: [errors.wsl1()],
     errors.not_privileged: [errors.not_privileged("CAP_NET_RAW")],
+    errors.may_not_watch: [errors.may_not_watch()],
     errors.root_confined: [errors.root_confined("CAP_NET_RAW", place) for place in errors.Place],
     errors.foreign_network: [errors.foreign_network()],
     errors.socket_refused: [errors.socket_refused("raw", "Operation not permitted")],

@@ -55,7 +55,7 @@ class Tap:
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         except PermissionError as error:
-            raise errors.not_privileged("CAP_NET_RAW") from error
+            raise errors.may_not_watch() from error
         _attach(self._socket, program(selectors, replies=replies))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         thorough = thorough or replies

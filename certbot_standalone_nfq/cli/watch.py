@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
@@ -30,6 +30,9 @@ from certbot_standalone_nfq.host.processes import socket_owners
 from certbot_standalone_nfq.host.sockets import listeners
 from certbot_standalone_nfq.wire.addresses import version_of
 from certbot_standalone_nfq.wire.tcp import Connection
+
+if TYPE_CHECKING:  # scapy comes with it
+    from certbot_standalone_nfq.session.pcap import Recording
 
 MAX_WAITING = 1024
 """Requests that wait for an answer, and sources in the table; the oldest make room."""
@@ -169,10 +172,22 @@ def run(options: argparse.Namespace) -> int:
     try:
         recording = Recording(options.pcap) if options.pcap else None
         tap = Tap(registry.selectors(port), replies=True)
-    except (errors.Error, OSError) as error:
+    except errors.Error as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except OSError as error:
+        return _complain(options.pcap, error)
     watch = Watch({name.lower() for name in options.names}, _say, _ListenerNames(port))
+    try:
+        _show(tap, watch, port)
+    except BrokenPipeError:
+        _save(recording, watch, options.pcap)  # nobody reads the lines any more, but somebody wants the file
+        raise
+    return _save(recording, watch, options.pcap)
+
+
+def _show(tap: Tap, watch: Watch, port: int) -> None:
+    """Print what is seen until interrupted, and then the table. Raises BrokenPipeError if the reader has gone."""
     with contextlib.closing(tap), _interruptions() as interrupted:
         _say(f"Looking at TCP port {port}; end with Ctrl-C.")
         missed = _look(tap, watch, interrupted)
@@ -180,15 +195,25 @@ def run(options: argparse.Namespace) -> int:
         _say(line)
     if missed:
         _say(f"{missed} packets came too fast to be read")
-    if recording:
-        for kept in watch.packets():
-            recording.add(kept.packet, kept.time)
-        try:
-            recording.write()
-        except OSError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
+
+
+def _save(recording: Recording | None, watch: Watch, path: Path) -> int:
+    """Write the capture file, if there is to be one; return the exit status."""
+    if not recording:
+        return 0
+    for kept in watch.packets():
+        recording.add(kept.packet, kept.time)
+    try:
+        recording.write()
+    except OSError as error:
+        return _complain(path, error)
     return 0
+
+
+def _complain(path: Path | None, error: OSError) -> int:
+    what = f"{path} cannot be written" if path else "Connections cannot be watched"
+    sys.stderr.write(f"{what}: {error.strerror or error}.\n")
+    return 1
 
 
 @contextlib.contextmanager

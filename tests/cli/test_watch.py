@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, request
 from lab.interceptor import TOKEN, intercepting
 from lab.nginx import OTHER_TOKEN, nginx
-from lab.processes import end
+from lab.processes import end, running
 
 COMMAND = (sys.executable, "-m", "certbot_standalone_nfq", "watch")
 
@@ -161,3 +162,39 @@ def test_what_is_remembered_is_bounded() -> None:
     lines.clear()
     watch.expire(200.0)
     assert len(lines) == MAX_WAITING
+
+
+def run_watch(host: Host, *arguments: str, wrapper: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = host.command(*wrapper, *COMMAND, *arguments)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("with_file", [False, True])
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(
+    served: tuple[Host, Host], tmp_path: Path, with_file: bool
+) -> None:
+    client, server = served
+    path, complaints = tmp_path / "seen.pcap", tmp_path / "complaints"
+    options = f"--pcap {path}" if with_file else ""
+    watch = f"{shlex.join(COMMAND)} {options} 2> {complaints}"
+    script = f'set -o pipefail; {watch} | {{ read -r line; echo "$line"; }}'
+    with running(server.command("bash", "-c", script), stdout=subprocess.PIPE) as shell:
+        assert shell.stdout
+        assert shell.stdout.readline().startswith("Looking at TCP port 80")
+        ask(client, server.ipv4, request(OTHER_TOKEN, headers=CLOSE))
+        assert shell.wait(20) == 128 + signal.SIGPIPE
+    assert not complaints.read_text()
+    assert not with_file or rdpcap(str(path))
+
+
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(pair: tuple[Host, Host], tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "seen.pcap"
+    finished = run_watch(pair[1], "--pcap", str(path))
+    assert (finished.returncode, finished.stderr) == (1, f"{path} cannot be written: No such file or directory.\n")
+
+
+def test_a_user_who_may_not_look_at_packets_is_told_so(pair: tuple[Host, Host]) -> None:
+    powers = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # the folder might be root's
+    finished = run_watch(pair[1], wrapper=("setpriv", "--reuid=65534", "--clear-groups", *powers))
+    assert finished.returncode == 1
+    assert finished.stderr == "This process cannot watch connections without CAP_NET_RAW. Run it as root.\n"
