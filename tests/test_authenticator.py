@@ -93,7 +93,7 @@ def test_performing_answers_all_challenges_until_the_last_is_cleaned_up(
     responses = authenticator.perform(asked[:2]) + authenticator.perform(asked[2:])
     for response, each in zip(responses, asked):
         assert response == each.response(KEY)
-    assert host.rules().count("-j NFQUEUE") == 2
+    assert host.rules().count("-j NFQUEUE") == 6
     authenticator.cleanup(asked[:1])
     authenticator.cleanup(asked[1:2])
     assert host.rules() != before
@@ -239,7 +239,7 @@ def test_options_reach_the_rules(host: Host) -> None:
     assert "--ctorigdstport 8080" in rules
     assert "--queue-num 7" in rules
     assert "--mark 0x1/0x1" in rules
-    assert host.run("iptables-legacy-save").count("NFQUEUE") == 1
+    assert host.run("iptables-legacy-save").count("NFQUEUE") == 3
     authenticator.cleanup([achall(1)])
 
 

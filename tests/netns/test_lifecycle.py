@@ -85,7 +85,7 @@ def test_what_a_run_leaves_that_died_together_with_its_watchdog_is_harmless_and_
         assert body(ask(lab.client, address, PAGE_REQUEST)) == PAGE
         assert body(ask(lab.client, address, request(headers=CLOSE))) == NOT_FOUND
     with intercepting(lab.server, firewall="iptables"):
-        assert lab.server.rules().count("-j NFQUEUE") == 2
+        assert lab.server.rules().count("-j NFQUEUE") == 6
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
     assert is_clean(lab.server, before)
 

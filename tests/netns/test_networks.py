@@ -90,6 +90,23 @@ def behind_a_strict_firewall(network: Network) -> None:
     network.serve()
 
 
+def not_tracked(network: Network) -> None:
+    network.firewall(
+        "-t raw -A PREROUTING -p tcp --dport 80 -j NOTRACK", "-t raw -A OUTPUT -p tcp --sport 80 -j CT --notrack"
+    )
+    network.serve()
+
+
+def not_tracked_by_nft(network: Network) -> None:
+    rules = """
+    table inet untracked {
+      chain in { type filter hook prerouting priority raw; tcp dport 80 notrack; }
+      chain out { type filter hook output priority raw; tcp sport 80 notrack; }
+    }"""
+    network.server.run("nft", "-f", "-", input=rules)
+    network.serve()
+
+
 _LIKE_FIREWALLD = """
 table inet firewalld {
   chain in { type filter hook input priority filter + 10; policy accept; ct state { established, related } accept
@@ -231,6 +248,8 @@ NETWORKS: list[Callable[[Network], None]] = [
     bound_to_its_addresses,
     masquerading,
     behind_a_strict_firewall,
+    not_tracked,
+    not_tracked_by_nft,
     beside_a_firewall_like_firewalld,
     beside_a_firewall_like_ufw,
     with_strict_reverse_path_filtering,

@@ -8,6 +8,8 @@ In the mangle table, after NAT, for packets from the client to the port it addre
     CHAIN:   already decided on -> CHAIN-OUT (first, as the connection may have lost its mark while the packet waited)
              payload selected -> set the connection's mark
              connection marked -> NFQUEUE, bypassed while no program listens
+             not tracked (NOTRACK), and payload selected -> remember the address it came from, NFQUEUE
+             not tracked, and from an address that is remembered -> NFQUEUE
     CHAIN-OUT: not to be watched -> clear the connection's mark
              clear the packet's mark; go on behind the jump to CHAIN
 
@@ -19,7 +21,7 @@ CHAIN-OUT, and then meets the user's own rules as any other packet does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from certbot_standalone_nfq.capture.bpf import selector
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
@@ -27,6 +29,8 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId,
 TABLE = "mangle"
 HOOKS = ("INPUT", "FORWARD")
 _CHAIN_PREFIX = "CERTBOT-NFQ-"
+_SECONDS = 180
+"""How long an address is remembered: longer than the engine keeps a connection."""
 
 
 def chain_names(run_id: RunId) -> tuple[str, str]:
@@ -71,9 +75,17 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
         decided_on,
         *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
         (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
+        *((chain, f"{rule} {queue}") for rule in _untracked(chain, selected)),
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
         clear_packet,
     ]
+
+
+def _untracked(chain: str, selected: Iterable[str]) -> Iterator[str]:
+    """Yield what matches packets of connections that conntrack does not know, and that so cannot be marked."""
+    untracked, remembered = "-m conntrack --ctstate UNTRACKED", f"-m recent --name {chain} --rsource"
+    yield from (f"{untracked} {condition} {remembered} --set" for condition in selected)
+    yield f"{untracked} {remembered} --rcheck --seconds {_SECONDS}"
 
 
 def install_script(allocation: Allocation, family: int) -> str:
@@ -83,6 +95,11 @@ def install_script(allocation: Allocation, family: int) -> str:
     # At the top of the hook: a rule of the user's before ours could accept the packet.
     jumps = [f"-I {hook} 1 {rule}" for hook, rule in jump_rules(allocation)]
     return script([*chains, *rules, *jumps])
+
+
+def without_memory(installing: str) -> str:
+    """Return a script that adds the rules, without those that have the kernel remember addresses."""
+    return "".join(line for line in installing.splitlines(keepends=True) if " -m recent " not in line)
 
 
 def probe_script(allocation: Allocation, rule: str) -> str:

@@ -47,6 +47,12 @@ def test_the_rules_read_as_designed(family: int) -> None:
         " --set-xmark 0x10000000/0x10000000\n"
         "-A CERTBOT-NFQ-28080-0f1e -m connmark --mark 0x10000000/0x10000000"
         " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m conntrack --ctstate UNTRACKED -m bpf --bytecode"
+        f' "{selector.bytecode(SELECTORS[0], family)}" -m recent --name CERTBOT-NFQ-28080-0f1e --rsource --set'
+        " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m conntrack --ctstate UNTRACKED"
+        " -m recent --name CERTBOT-NFQ-28080-0f1e --rsource --rcheck --seconds 180"
+        " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -m mark --mark 0x20000000/0x30000000 -j CONNMARK --set-xmark 0x0/0x10000000\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -j MARK --set-xmark 0x0/0x30000000\n"
         "-I INPUT 1 -p tcp --dport 80 -j CERTBOT-NFQ-28080-0f1e\n"
@@ -66,7 +72,7 @@ def test_what_is_installed_is_removed_to_the_last_rule(writer: IptablesWriter, l
     before = lonely_host.rules()
     writer.install(ALLOCATION, hold_open=0)
     installed = lonely_host.rules()
-    assert installed.count("--queue-num 28080 --queue-bypass") == 2
+    assert installed.count("--queue-num 28080 --queue-bypass") == 6
     assert installed.count("-A INPUT -p tcp") == 4
     assert installed.count("-A FORWARD -p tcp") == 2
     assert writer.installed() == {ALLOCATION.run_id}
@@ -287,7 +293,7 @@ def test_where_the_kernel_has_no_table_for_ipv6_ipv4_is_answered_and_a_warning_n
     replace_tool(wrapped_tools, "ip6tables-save", f'echo "{complaint}" >&2; exit 1')
     with lonely_host.inside(), Rules(IptablesWriter(), ALLOCATION) as rules:
         rules.install(hold_open=0)
-        assert lonely_host.rules().count("NFQUEUE") == 1
+        assert lonely_host.rules().count("NFQUEUE") == 3
     assert lonely_host.rules() == before
     assert "Requests over IPv6 cannot be answered. This kernel has no " in caplog.text
     assert f"module {named}," in caplog.text
@@ -316,6 +322,21 @@ def test_a_tool_that_does_not_speak_of_the_kernel_is_quoted(
     with lonely_host.inside(), refused, Rules(IptablesWriter(), ALLOCATION) as rules:
         rules.install(hold_open=0)
     assert lonely_host.rules() == before
+
+
+def test_a_kernel_that_cannot_remember_addresses_gets_the_other_rules(lonely_host: Host, wrapped_tools: Path) -> None:
+    """Then only untracked connections are not answered."""
+    for program in ("iptables-restore", "ip6tables-restore"):
+        replace_tool(
+            wrapped_tools,
+            program,
+            'script=$(/bin/cat); case "$script" in *recent*) echo "No such file" >&2; exit 2;; esac\n'
+            f'echo "$script" | /usr/sbin/{program} "$@"',
+        )
+    with lonely_host.inside():
+        IptablesWriter().install(ALLOCATION, hold_open=0)
+    assert " -m recent " not in lonely_host.rules()
+    assert lonely_host.rules().count("-j CONNMARK --set-xmark 0x10000000/0x10000000") == 2
 
 
 def test_a_tool_that_fails_for_another_reason_is_quoted(lonely_host: Host, wrapped_tools: Path) -> None:
@@ -360,7 +381,7 @@ def test_a_machine_without_ipv6_gets_rules_for_ipv4_alone(lonely_host: Host) -> 
     lonely_host.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.lo.disable_ipv6=1")
     with lonely_host.inside():
         IptablesWriter("iptables-nft").install(ALLOCATION, hold_open=0)
-    assert lonely_host.rules().count("NFQUEUE") == 1
+    assert lonely_host.rules().count("NFQUEUE") == 3
 
 
 def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
@@ -369,7 +390,7 @@ def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
     (wrapped_tools / "ip6tables").unlink()
     with lonely_host.inside():
         IptablesWriter().install(ALLOCATION, hold_open=0)
-    assert lonely_host.rules().count("NFQUEUE") == 1
+    assert lonely_host.rules().count("NFQUEUE") == 3
     assert "IPv6 cannot be answered" in caplog.text
 
 
