@@ -21,6 +21,8 @@ from lab.processes import running
 from scripts.kills.bystanders import Bystander
 from scripts.kills.campaign import PHASES, Victim, Way, points
 
+_PROGRESS = 100
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/test-kills", description=scripts.kills.__doc__)
@@ -56,6 +58,8 @@ def main() -> int:
                 break
             left = victim.kill(point)
             tried[point.way, point.phase] += 1
+            if sum(tried.values()) % _PROGRESS == 0:
+                print(f"{sum(tried.values())} kills", flush=True)
             if left:
                 faults.append(f"{point}: {left}")
                 print(faults[-1], flush=True)
