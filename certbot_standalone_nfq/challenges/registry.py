@@ -23,3 +23,8 @@ def challenge_in(start: bytes) -> str | None:
     """Return the key of the challenge, of whichever type, that a stream asks for, or None if it asks for none."""
     keys = (solver.challenge_in(start) for solver in SOLVERS)
     return next((key for key in keys if key is not None), None)
+
+
+def is_altered(start: bytes) -> bool:
+    """Whether a request for a challenge was changed on its way, so that it is not to be answered."""
+    return any(solver.is_altered(start) for solver in SOLVERS)

@@ -25,6 +25,9 @@ _MAX_ADDRESSES = 256
 ChallengeIn = Callable[[bytes], Optional[str]]
 """Returns the key of the challenge that a payload asks for, or None if it asks for none."""
 
+IsAltered = Callable[[bytes], bool]
+"""Returns whether such a payload has something added that no CA adds."""
+
 
 @dataclass(frozen=True)
 class TappedSegment:
@@ -74,14 +77,24 @@ class Attempt:
     """Bytes that the client had sent when it closed the connection."""
     challenge: str | None = None
     """The key of the challenge that it asked for, if it did."""
+    altered: bool = False
+    """Whether it asked with something added that no CA adds, and so got no answer."""
     packets: list[Kept] = field(default_factory=list)
 
 
 class Attempts:
     """The attempts that may explain a failure, a bounded number of them."""
 
-    def __init__(self, challenge_in: ChallengeIn, *, outgoing_seen: bool = False, keep_packets: bool = False) -> None:
+    def __init__(
+        self,
+        challenge_in: ChallengeIn,
+        is_altered: IsAltered = lambda _: False,
+        *,
+        outgoing_seen: bool = False,
+        keep_packets: bool = False,
+    ) -> None:
         self._challenge_in = challenge_in
+        self._is_altered = is_altered
         self._attempts: OrderedDict[Connection, Attempt] = OrderedDict()
         self._keep_packets = keep_packets
         self.arrivals: Counter[str] = Counter()
@@ -127,6 +140,7 @@ class Attempts:
             self.outgoing_wanted |= attempt.syns > 1
         else:
             attempt.challenge = attempt.challenge or self._challenge_in(seen.payload)
+            attempt.altered |= self._is_altered(seen.payload)
             if seen.flags & (Flags.FIN | Flags.RST) and attempt.first_seq is not None:
                 attempt.sent = distance(attempt.first_seq, seen.seq) - 1 + len(seen.payload)
 

@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from dataclasses import dataclass, field
 
-from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, Kept, TappedSegment
+from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, IsAltered, Kept, TappedSegment
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection
 
@@ -41,11 +41,13 @@ class Seen:
 class Evidence:
     """What has been seen. Whoever shares it between threads guards it: no two calls may run at once."""
 
-    def __init__(self, challenge_in: ChallengeIn, *, capture: bool = False) -> None:
+    def __init__(
+        self, challenge_in: ChallengeIn, is_altered: IsAltered = lambda _: False, *, capture: bool = False
+    ) -> None:
         """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
         self._seen: dict[str, Seen] = {}
         self._requests: dict[Connection, Request] = {}
-        self._attempts = Attempts(challenge_in, outgoing_seen=capture, keep_packets=capture)
+        self._attempts = Attempts(challenge_in, is_altered, outgoing_seen=capture, keep_packets=capture)
 
     def record(self, event: Answered | Acknowledged) -> int:
         """Take note of what the interception did; return how many requests for the challenge it has answered."""

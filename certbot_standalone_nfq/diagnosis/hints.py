@@ -16,7 +16,8 @@ _WORDS = {
     ),
     Cause.UNACKNOWLEDGED: (
         "{requests} arrived (from {peers}) and {were} answered, but no answer was acknowledged: packets from this "
-        "machine do not arrive. Check the return path: outgoing firewall rules, routing, MTU."
+        "machine do not arrive. Check the return path: outgoing firewall rules, translation of sources, SYNPROXY, "
+        "routing, MTU."
     ),
     Cause.BEHIND_PROXY: (
         "{requests} arrived and {were} answered, but came through a proxy or CDN at {peers} (headers {headers}). If "
@@ -24,9 +25,14 @@ _WORDS = {
         "/.well-known/acme-challenge/ through unchanged."
     ),
     Cause.OTHER_PERSPECTIVE: (
-        "{requests} from {peers} arrived and {were} answered, so port {port} works from there. CAs validate from "
-        "several places. Check what blocks the others (geo-blocking, a firewall on the way), and whether the name has "
-        "addresses of other machines. The web server is not the cause."
+        "{requests} from {peers} arrived and {were} answered{partly}, so port {port} works from there. CAs validate "
+        "from several places. Check what blocks the others (geo-blocking, a firewall on the way), and whether the name "
+        "has addresses of other machines. The web server is not the cause."
+    ),
+    Cause.ALTERED: (
+        "{requests} arrived (from {peers}) with something added behind the token, which no CA adds, and {were} left to "
+        "the web server. A redirect, proxy or CDN that the CA came by adds it. Make it pass the path and the query of "
+        "/.well-known/acme-challenge/ unchanged."
     ),
     Cause.OTHER_PROGRAM: (
         "{requests} arrived at this machine (from {peers}) but did not reach this plugin. Something on this machine "
@@ -42,10 +48,7 @@ _WORDS = {
         "no challenge request {arrived_here}. The name resolves to {addresses}, which {is_not_own} of this machine. "
         "{cure}."
     ),
-    Cause.REFUSED: (
-        "{connections} over {families} (from {peers}) {were} refused by this machine: nothing listens on port {port} "
-        "of {addresses}, or a firewall rule rejects it. Make the web server listen there, or change the rule."
-    ),
+    Cause.REFUSED: ("{connections} over {families} (from {peers}) {were} refused by this machine{refusal}."),
     Cause.DROPPED: (
         "{attempts} over {families} (from {peers}) reached this machine, but it did not answer. A local firewall rule "
         "or the routing table drops them. Allow incoming connections to TCP port {port}."
@@ -69,9 +72,9 @@ _WORDS = {
 }
 _WORDS_OF_ADDRESS = {
     Cause.OTHER_PERSPECTIVE: (
-        "{requests} from {peers} arrived and {were} answered, so port {port} works from there. CAs validate from "
-        "several places. Check what blocks the others (geo-blocking, a firewall on the way). The web server is not the "
-        "cause."
+        "{requests} from {peers} arrived and {were} answered{partly}, so port {port} works from there. CAs validate "
+        "from several places. Check what blocks the others (geo-blocking, a firewall on the way). The web server is "
+        "not the cause."
     ),
     Cause.NOT_THIS_MACHINE: (
         "no challenge request {arrived_here}. {addresses} {is_not_own} of this machine. {cure_of_address}."
@@ -122,6 +125,7 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
     nothing_at_all = diagnosis.watched and not diagnosis.arrived
     requests = _count(count, "challenge request")
     were = "was" if count == 1 else "were"
+    lost_were = "was" if diagnosis.lost == 1 else "were"
     port = f"TCP port {diagnosis.port} of this machine"
     # What was not watched, or not all the time, may have arrived unseen.
     arrived_here = "arrived here" if diagnosis.watched else "reached this plugin"
@@ -139,6 +143,8 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
         "attempts": _count(count, "connection attempt"),
         "arrived": _count(diagnosis.arrived, "connection attempt"),
         "were": were,
+        "partly": f", but {_count(diagnosis.lost, 'answer')} {lost_were} not acknowledged" if diagnosis.lost else "",
+        "refusal": _refusal(diagnosis, addresses),
         "trouble": _TROUBLES.get(diagnosis.kind, _OTHER_TROUBLE),
         "although_answered": f" ({requests} did arrive here and {were} answered)" if count else "",
         "at": f" at {addresses}" if addresses else "",
@@ -152,6 +158,18 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
         else "",
         "found": f" (found: {addresses})" if addresses else "",
     }
+
+
+def _refusal(diagnosis: Diagnosis, addresses: str) -> str:
+    """Return why connections were refused, and what to do about it."""
+    where = f"on port {diagnosis.port} of {addresses}"
+    if diagnosis.listening:
+        return (
+            f", although a program listens {where}: a firewall rule rejects them, perhaps a ban of addresses, such as "
+            "fail2ban's. Find it with 'certbot-standalone-nfq doctor', and change it"
+        )
+    instead = "or a firewall rule rejects it. Make the web server listen there, or change the rule"
+    return f": nothing listens {where}, {instead}"
 
 
 def _cure_of_addresses(diagnosis: Diagnosis) -> str:

@@ -35,6 +35,8 @@ class Machine:
     """The IP versions by which this machine's packets leave from a private address, which a router may translate."""
     watched: bool
     """Whether incoming segments were watched, and none missed."""
+    listening: frozenset[str] = frozenset()
+    """Of the addresses that matter, those that a program listens at."""
 
 
 def names_to_look_up(failures: Iterable[Failure]) -> list[str]:
@@ -82,6 +84,7 @@ def _host_facts(failure: Failure, machine: Machine) -> HostFacts:
         own=machine.own.intersection(known),
         translated=any(version_of(address) in machine.translated for address in known),
         watched=machine.watched,
+        listening=machine.listening,
     )
 
 

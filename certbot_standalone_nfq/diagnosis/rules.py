@@ -28,6 +28,8 @@ class Cause(enum.Enum):
     """Requests were answered, and had come through a proxy."""
     OTHER_PERSPECTIVE = enum.auto()
     """Requests were answered and acknowledged; nothing else can be seen from here."""
+    ALTERED = enum.auto()
+    """Requests reached this machine with something added to them."""
     OTHER_PROGRAM = enum.auto()
     """Requests reached this machine, and not the plugin."""
     REDIRECTED = enum.auto()
@@ -61,6 +63,8 @@ class HostFacts:
     """Whether this machine's addresses are private, so that a router may translate others to them."""
     watched: bool = True
     """Whether incoming segments were watched, and none missed."""
+    listening: frozenset[str] = frozenset()
+    """The addresses that a program listens at."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Diagnosis:
     """How many connection attempts arrived over the IP version that works, from any peer."""
     watched: bool = True
     translated: bool = False
+    lost: int = 0
+    """How many answers were not acknowledged, if others were."""
+    listening: bool = False
+    """Whether a program listens at the addresses."""
 
     @property
     def is_of_address(self) -> bool:
@@ -150,15 +158,19 @@ def _answered(case: Case) -> Diagnosis | None:
         return None
     facts = {"count": case.seen.count, "peers": _distinct(request.connection.peer for request in requests)}
     headers = _distinct(header for request in requests for header in request.forwarded_by)
-    if not any(request.acknowledged for request in requests):
+    lost = sum(not request.acknowledged for request in requests)
+    if lost == len(requests):
         return case.conclude(Cause.UNACKNOWLEDGED, **facts)
     if headers:
-        return case.conclude(Cause.BEHIND_PROXY, headers=headers, **facts)
-    return case.conclude(Cause.OTHER_PERSPECTIVE, **facts)
+        return case.conclude(Cause.BEHIND_PROXY, headers=headers, lost=lost, **facts)
+    return case.conclude(Cause.OTHER_PERSPECTIVE, lost=lost, **facts)
 
 
 def _taken_by_another(case: Case) -> Diagnosis | None:
-    return _about(case, Cause.OTHER_PROGRAM, case.seen.unanswered)
+    unchanged = [attempt for attempt in case.seen.unanswered if not attempt.altered]
+    if unchanged:
+        return _about(case, Cause.OTHER_PROGRAM, unchanged)
+    return _about(case, Cause.ALTERED, case.seen.unanswered)
 
 
 def _redirected(case: Case) -> Diagnosis | None:
@@ -248,11 +260,13 @@ def _reported_by_ca(attempt: Attempt, case: Case) -> Cause | None:
 def _about(case: Case, cause: Cause, attempts: Sequence[Attempt]) -> Diagnosis | None:
     if not attempts:
         return None
+    addresses = _distinct(attempt.connection.local for attempt in attempts)
     return case.conclude(
         cause,
         count=len(attempts),
         peers=_distinct(attempt.connection.peer for attempt in attempts),
-        addresses=_distinct(attempt.connection.local for attempt in attempts),
+        addresses=addresses,
+        listening=case.host.listening.issuperset(addresses),
         families=tuple(sorted({version_of(attempt.connection.peer) for attempt in attempts})),
     )
 

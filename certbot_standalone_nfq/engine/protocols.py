@@ -120,3 +120,7 @@ class StreamSolver(Protocol):
     @staticmethod
     def challenge_in(start: bytes) -> str | None:
         """Return the key of the challenge that a stream asks for, pending or not, or None if it is not one."""
+
+    @staticmethod
+    def is_altered(start: bytes) -> bool:
+        """Whether a stream that asks for a challenge has something added that no CA adds, and so is not answered."""

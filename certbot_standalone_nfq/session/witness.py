@@ -16,6 +16,7 @@ from certbot_standalone_nfq.diagnosis.report import Failure, Machine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.command import Deadline
+from certbot_standalone_nfq.host.sockets import Listener, listeners
 from certbot_standalone_nfq.session.observer import Observation
 from certbot_standalone_nfq.session.pcap import Recording
 from certbot_standalone_nfq.wire.addresses import VERSIONS
@@ -43,7 +44,7 @@ class Witness:
         """Begin. A tap or a capture file that cannot be opened is logged, not raised."""
         self._recording = _recording(self._capture) if self._capture else None
         thorough = self._recording is not None
-        self._evidence = Evidence(registry.challenge_in, capture=thorough)
+        self._evidence = Evidence(registry.challenge_in, registry.is_altered, capture=thorough)
         if self._observe:
             try:
                 selectors = registry.selectors(self._port)
@@ -92,8 +93,10 @@ class Witness:
                 steps.callback(self._observation.catch_up)
 
     def _machine(self, found: dict[str, tuple[str, ...]], addresses: set[str]) -> Machine:
+        serving = _listeners(self._port)
         return Machine(
             port=self._port,
+            listening=frozenset(each for each in addresses if any(listener.serves(each) for listener in serving)),
             found=found,
             own=frozenset(address for address in addresses if resolver.is_local(address) is not False),
             translated=frozenset(version for version in VERSIONS if resolver.is_translated(version)),
@@ -118,6 +121,12 @@ class Witness:
             self._recording.write()
         except OSError as error:
             logger.warning("The capture file could not be written: %s", error)
+
+
+def _listeners(port: int) -> list[Listener]:
+    with contextlib.suppress(OSError):
+        return list(listeners(port))
+    return []
 
 
 def _recording(path: Path) -> Recording | None:

@@ -240,3 +240,36 @@ def test_a_name_that_is_neither_this_nor_a_parent_is_anothers(
     name: str, problem: Problem, of_the_name: bool, other: str | None
 ) -> None:
     assert (problem.is_of_the_name(name), problem.other_name(name)) == (of_the_name, other)
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "said"),
+    [
+        ([True, True], "answered, so port 80 works from there"),
+        ([True, False], "answered, but 1 answer was not acknowledged, so port 80"),
+        ([True, False, False, True], "answered, but 2 answers were not acknowledged, so port 80"),
+        ([False, False], "answered, but no answer was acknowledged: "),
+    ],
+)
+def test_how_many_answers_were_not_acknowledged_is_told(acknowledged: list[bool], said: str) -> None:
+    found = diagnose(case(seen=Seen([request(each) for each in acknowledged], len(acknowledged))))
+    assert said in words(found)
+
+
+def test_a_refusal_where_a_program_listens_is_a_rules() -> None:
+    refused = [attempt(refused=True)]
+    host = HostFacts(80, (OWN,), frozenset({OWN}))
+    without = diagnose(case(attempts=refused, host=host))
+    assert "Make the web server listen there" in words(without)
+    listening = diagnose(case(attempts=refused, host=replace(host, listening=frozenset({OWN}))))
+    assert listening.cause is Cause.REFUSED
+    assert "a firewall rule rejects them" in words(listening)
+    assert "Make the web server listen" not in words(listening)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_requests_that_were_altered_on_their_way_are_not_blamed_on_other_programs(others: int) -> None:
+    unanswered = [attempt(challenge="t", altered=True)] + [attempt(challenge="t")] * others
+    found = diagnose(case(seen=Seen(unanswered=unanswered)))
+    assert found.cause is (Cause.OTHER_PROGRAM if others else Cause.ALTERED)
+    assert others or "something added behind the token" in words(found)

@@ -28,6 +28,7 @@ TELLTALES = {
     Cause.UNACKNOWLEDGED: "no answer was acknowledged",
     Cause.BEHIND_PROXY: "proxy or CDN at",
     Cause.OTHER_PERSPECTIVE: "CAs validate from several places",
+    Cause.ALTERED: "something added behind the token",
     Cause.OTHER_PROGRAM: "did not reach this plugin",
     Cause.REDIRECTED: "the CA was redirected",
     Cause.NOT_THIS_MACHINE: "of this machine. Correct its A and AAAA",
@@ -173,7 +174,7 @@ SCENARIOS = {
     "a firewall here rejects connections": Scenario(
         rules(server, "filter INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset"),
         Cause.REFUSED,
-        says=("connections over IPv4 (from 198.51.100.1)",),
+        says=("connections over IPv4 (from 198.51.100.1)", "although a program listens on port 80 of 198.51.100.2"),
     ),
     "nothing listens on the address": Scenario(
         nobody,

@@ -52,6 +52,10 @@ class Greeting:
     def challenge_in(start: bytes) -> str | None:
         return None
 
+    @staticmethod
+    def is_altered(start: bytes) -> bool:
+        return False
+
     def add(self, challenge: str, answer: str) -> None: ...
 
     def remove(self, challenge: str) -> None: ...

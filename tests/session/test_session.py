@@ -22,8 +22,9 @@ from certbot_standalone_nfq.session.session import Session
 from certbot_standalone_nfq.session.witness import Witness
 from certbot_standalone_nfq.settings import Settings
 from lab.hosts import Host
-from lab.http import ask, body
+from lab.http import CLOSE, ask, body, request
 from lab.interceptor import KEY_AUTHORIZATION, TOKEN
+from lab.nginx import nginx
 from lab.processes import UNMEASURED, wait_until
 
 HTTP01 = Http01Solver.typ
@@ -86,6 +87,19 @@ def test_failures_can_be_explained_before_opening_while_open_and_after_closing(h
     explained = "example.com: 1 challenge request from 127.0.0.1 arrived"
     for _ in range(2):
         wait_until(lambda: session.explain([failure]).startswith(explained), "the acknowledgment has been seen")
+        session.close()
+
+
+def test_a_request_with_a_query_behind_the_token_is_told_as_altered(pair: tuple[Host, Host], tmp_path: Path) -> None:
+    client, server = pair
+    failure = Failure("example.com", TOKEN, Problem("unauthorized", f"{server.ipv4}: Invalid response: 404"))
+    with server.inside(), nginx(server, tmp_path / "nginx"):
+        session = Session(Settings())
+        session.open()
+        session.add(HTTP01, TOKEN, "example.com", KEY_AUTHORIZATION)
+        ask(client, server.ipv4, request(f"{TOKEN}?x=1", headers=CLOSE))
+        said = f"example.com: 1 challenge request arrived (from {client.ipv4}) with something added behind the token"
+        wait_until(lambda: session.explain([failure]).startswith(said), "the request has been seen")
         session.close()
 
 

@@ -79,6 +79,12 @@ class Http01Solver:
         """Return the token that a request asks for, pending or not, or None if it is not a challenge request."""
         return _token_in(start).decode() if start.startswith(REQUEST_PREFIX) else None
 
+    @staticmethod
+    def is_altered(start: bytes) -> bool:
+        """Whether something stands behind the token of a challenge request, such as a query, that no CA puts there."""
+        rest = start[len(REQUEST_PREFIX) + len(_token_in(start)) :][: len(_AFTER_TOKEN)]
+        return start.startswith(REQUEST_PREFIX) and not _AFTER_TOKEN.startswith(rest)
+
     def _recognise_beginning(self, beginning: bytes) -> Recognition:
         """Say what it is while a token's end has not come: decided by the first characters alone, once they are there.
 
