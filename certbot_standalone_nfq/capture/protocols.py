@@ -37,6 +37,13 @@ class CapturedPacket(Protocol):
     def verified(self) -> bool:
         """Whether the kernel vouches for the TCP checksum."""
 
+    @property
+    def forwarded(self) -> bool:
+        """Whether it is for a server that is not on this machine, or in another network namespace.
+
+        Then the capture itself is to show only packets of connections that exist.
+        """
+
 
 Packet = TypeVar("Packet", bound=CapturedPacket)
 """A capture's own class of packets: it may know more of them."""

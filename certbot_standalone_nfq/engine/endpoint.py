@@ -14,16 +14,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certbot_standalone_nfq.engine.protocols import Conversation
-from certbot_standalone_nfq.engine.receive_buffer import WINDOW, ReceiveBuffer
+from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import Piece, SendBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.engine.watched import Watched
 from certbot_standalone_nfq.wire.sequence import advance, distance
-from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment, Timestamps
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
 
 LINGER = 60.0
 """Seconds to acknowledge a repeated FIN after both sides have closed."""
 LIFETIME = 120.0
 """Seconds after which a connection is forgotten, in whatever state it is."""
+FAR = 1 << 20
+"""Bytes from the expected sequence number that no segment of the same connection can be, as windows are smaller."""
 
 
 _SILENCE = Reaction(Verdict.DROP)
@@ -32,13 +35,12 @@ _SILENCE = Reaction(Verdict.DROP)
 class Endpoint:
     """One connection from its takeover on. Times are seconds on the caller's monotonic clock."""
 
-    def __init__(
-        self, connection: Connection, segment: Segment, incoming: ReceiveBuffer, conversation: Conversation, now: float
-    ) -> None:
-        """Take over at the segment that shows what the stream is, which has been added to what is incoming."""
-        self._connection = connection
-        self._interface = segment.interface
-        self._incoming = incoming
+    def __init__(self, stream: Watched, segment: Segment, conversation: Conversation, now: float) -> None:
+        """Take over at the segment that shows what the stream is, which has been added to it."""
+        self.has_socket = stream.has_socket
+        self.interface = segment.interface
+        self._connection = stream.connection
+        self._incoming = stream.incoming
         self._outgoing = SendBuffer(segment.ack, segment.window)
         self._conversation = conversation
         self._clock = TimestampClock(segment.timestamps, now) if segment.timestamps else None
@@ -66,11 +68,24 @@ class Endpoint:
     def is_older_than(self, segment: Segment) -> bool:
         """Whether a segment belongs to a later connection between the same ports.
 
-        A later connection begins with a higher sequence number (RFC 9293, 3.4.1): a SYN with a lower one is this
-        connection's own, late or doubled. Its SYN may not have come to us, but nothing new can follow the peer's FIN.
+        Only after the peer's FIN can it: nothing new can follow that. A later connection begins with a higher sequence
+        number (RFC 9293, 3.4.1): a SYN with a lower one is this connection's own, late or doubled. Before, a SYN may
+        be forged; the peer that means it answers our acknowledgment with a reset (RFC 5961, 4.2).
         """
         beyond = distance(self._incoming.next_seq, segment.seq)
-        return beyond >= 0 if segment.flags & Flags.SYN else self._incoming.closed and beyond > 0
+        return self._incoming.closed and (beyond >= 0 if segment.flags & Flags.SYN else beyond > 0)
+
+    def is_contradicted_by(self, segment: Segment) -> bool:
+        """Whether a segment shows that the peer's numbers are elsewhere, so that the takeover was a stranger's doing.
+
+        If the server's socket has ended by our reset, the numbers are proven: then, such a segment is a stranger's.
+        """
+        if self.has_socket or segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
+            return False
+        return self._is_far(segment)
+
+    def _is_far(self, segment: Segment) -> bool:
+        return abs(distance(self._incoming.next_seq, segment.seq)) > FAR
 
     def receive(self, segment: Segment, now: float) -> Reaction:
         """Take a segment of the peer."""
@@ -80,6 +95,8 @@ class Endpoint:
             return Reaction(Verdict.DROP, self._acknowledge(now))
         if not segment.flags & Flags.ACK:
             return _SILENCE  # RFC 9293, 3.10.7.4: dropped
+        if self._is_far(segment):  # likewise: not acceptable, so its acknowledgment does not count
+            return Reaction(Verdict.DROP, self._acknowledge(now))
         if not self._outgoing.acknowledge(segment.ack, segment.window, now):
             return Reaction(Verdict.DROP, self._acknowledge(now))  # likewise: it acknowledges what was never sent
         settled = self._settle()
@@ -96,9 +113,11 @@ class Endpoint:
         return self._segments(self._outgoing.on_timeout(now), now)
 
     def _take_reset(self, segment: Segment, now: float) -> Reaction:
-        # Any reset within the window ends it (RFC 9293, 3.5.3): a forged one costs no more than one answer.
-        if not 0 <= distance(self._incoming.next_seq, segment.seq) < WINDOW:
+        beyond = distance(self._incoming.next_seq, segment.seq)
+        if not 0 <= beyond < WINDOW:
             return _SILENCE
+        if beyond:  # it may be forged; the peer that means it sends another (RFC 5961, 3.2)
+            return Reaction(Verdict.DROP, self._acknowledge(now))
         self._expires_at = now
         if not segment.flags & Flags.ACK:
             return _SILENCE
@@ -172,7 +191,7 @@ class Endpoint:
             window=WINDOW,
             payload=piece.data,
             timestamps=self._clock.read(now) if self._clock else None,
-            interface=self._interface,
+            interface=self.interface,
         )
 
 

@@ -7,16 +7,18 @@ challenge; *taken over*, as they have. Everything else is let go. What a challen
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from certbot_standalone_nfq.engine.allowance import Allowance
 from certbot_standalone_nfq.engine.endpoint import Endpoint
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, Recognition, StreamSolver
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffer
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.timers import Timers
 from certbot_standalone_nfq.engine.verdicts import Reaction, Verdict
+from certbot_standalone_nfq.engine.watched import Sockets, Watched, WatchList
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from certbot_standalone_nfq.wire.tcp import (
@@ -30,9 +32,11 @@ from certbot_standalone_nfq.wire.tcp import (
 )
 
 MAX_WATCHED = 1024
-"""Connections; beyond it, the one watched longest is no longer watched."""
+"""Connections; beyond it, one of the network that has most of them is no longer watched."""
 MAX_TAKEN_OVER = 4096
 """Connections; beyond it, the one taken over first is forgotten."""
+MAX_ANSWERS_PER_SECOND = 500
+"""Connections that are taken over; requests beyond it are dropped, and come again."""
 MAX_KEPT = 32 * 1024
 """Bytes of memory that a connection takes at most, whatever its peer sends: its data and the objects that hold them."""
 
@@ -44,20 +48,35 @@ _DROP = Reaction(Verdict.DROP)
 class Engine:
     """What to do with each packet. Times are seconds on the caller's monotonic clock."""
 
-    def __init__(self, solvers: Sequence[StreamSolver]) -> None:
-        """Ask these solvers, in this order, what a stream is. What is pending in them may change at any time."""
+    def __init__(self, solvers: Sequence[StreamSolver], sockets: Sockets | None = None) -> None:
+        """Ask these solvers, in this order, what a stream is. What is pending in them may change at any time.
+
+        With `sockets`, only connections that these have are watched or taken over, except forwarded ones.
+        """
+        self._sockets = sockets
         self._solvers = tuple(solvers)
-        self._watched: OrderedDict[Connection, _Watched] = OrderedDict()
+        self._watched = WatchList()
+        self._replaced: Watched | None = None
+        """The stream that was taken over last, until that is confirmed."""
+        self._allowance = Allowance(MAX_ANSWERS_PER_SECOND)
         self._taken_over: OrderedDict[Connection, Endpoint] = OrderedDict()
         self._timers: Timers[Connection] = Timers()
 
-    def handle(
-        self, packet: bytes, now: float, interface: int = 0, length: int | None = None, *, verified: bool = True
+    def handle(  # noqa: PLR0913 - all that a capture knows of a packet
+        self,
+        packet: bytes,
+        now: float,
+        interface: int = 0,
+        length: int | None = None,
+        *,
+        verified: bool = True,
+        forwarded: bool = False,
     ) -> Reaction:
         """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
 
         Of a packet of `length` bytes only the first need to be given. Unless its checksum is `verified`, it is checked
-        here, if all of the packet is there. Nothing in the packet can make this raise.
+        here, if all of the packet is there. Nothing in the packet can make this raise; it raises OSError as `sockets`
+        do. Whether a takeover succeeded, `confirm` says.
         """
         try:
             layout = locate(packet, length)
@@ -79,7 +98,9 @@ class Engine:
             segment = read(packet, layout, connection, interface)
         except MalformedPacket:
             return self._pass_over(connection)
-        return self._decide(connection, segment, now) if known else self._begin(connection, segment, recognition, now)
+        if known:
+            return self._decide(connection, segment, now, forwarded=forwarded)
+        return self._begin(connection, segment, recognition, now, forwarded=forwarded)
 
     def _pass_over(self, connection: Connection) -> Reaction:
         """Leave a packet that cannot be trusted to the kernel's TCP, which discards it; its connection stays ours."""
@@ -89,20 +110,39 @@ class Engine:
 
     def decide(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment."""
-        return self._decide(segment.connection, segment, now)
+        return self._decide(segment.connection, segment, now, forwarded=False)
 
-    def _decide(self, connection: Connection, segment: Segment, now: float) -> Reaction:
+    def _decide(self, connection: Connection, segment: Segment, now: float, *, forwarded: bool) -> Reaction:
         endpoint = self._taken_over.get(connection)
-        if endpoint and not endpoint.is_older_than(segment):
+        if endpoint and not endpoint.is_older_than(segment) and not endpoint.is_contradicted_by(segment):
             reaction = endpoint.receive(segment, now)
             self._keep(connection, endpoint, now)
             return reaction
         if endpoint:
             self._forget(connection)
-        stream = self._watched.pop(connection, None)
+        stream = self._watched.pop(connection)
         if stream:
             return self._go_on(stream, segment, now)
-        return self._begin(connection, segment, self._recognise(segment.payload), now)
+        return self._begin(connection, segment, self._recognise(segment.payload), now, forwarded=forwarded)
+
+    def confirm(self, connection: Connection) -> bool:
+        """Whether a takeover succeeded, once its reset has gone on to the server, and before anything is sent.
+
+        If the server's socket still has the connection, it did not believe the reset, and the connection is the
+        server's. Most likely the request was a stranger's guess. If not, it comes again: where handshakes are queued
+        too, a request may have come to the socket before the handshake's end had, and its reset is lost on that.
+        """
+        endpoint = self._taken_over.get(connection)
+        replaced, self._replaced = self._replaced, None
+        if endpoint is None or replaced is None or self._sockets is None:
+            return True
+        with contextlib.suppress(OSError):
+            if self._sockets.has_ended(connection, endpoint.interface):
+                return True
+        self._forget(connection)
+        if replaced.let_go:
+            self._watch(replaced.without_last())
+        return False
 
     def tick(self, now: float) -> tuple[Segment, ...]:
         """Return the segments that are due; connections whose time is over are forgotten."""
@@ -135,63 +175,62 @@ class Engine:
     def _recognise(self, received: bytes) -> Recognition:
         return recognise(self._solvers, received)
 
-    def _begin(self, connection: Connection, segment: Segment, recognition: Recognition, now: float) -> Reaction:
+    def _begin(
+        self,
+        connection: Connection,
+        segment: Segment,
+        recognition: Recognition,
+        now: float,
+        *,
+        forwarded: bool,
+    ) -> Reaction:
         """Decide on a segment of a connection that nothing is known of, by what its payload has been recognised as."""
         if recognition is None or not _is_of_open_connection(segment):
             return _PASS
-        stream = _Watched(connection, ReceiveBuffer(segment.seq))
+        has_socket = self._sockets is not None and not forwarded
+        if self._sockets and has_socket and not self._sockets.is_open(connection, segment.interface):
+            return _PASS
+        stream = Watched(connection, ReceiveBuffer(segment.seq), has_socket)
         stream.add(segment)
         return self._judge(stream, segment, recognition, now)
 
-    def _go_on(self, stream: _Watched, segment: Segment, now: float) -> Reaction:
+    def _go_on(self, stream: Watched, segment: Segment, now: float) -> Reaction:
         """Decide on a further segment of a connection that was watched."""
         if segment.flags & Flags.SYN and stream.incoming.repeats(segment):
             return self._watch(stream)  # the connection's own SYN, late or doubled
         if not _is_of_open_connection(segment):
             return _PASS
         if not stream.incoming.can_take(segment):
-            return self._begin(stream.connection, segment, self._recognise(segment.payload), now)
+            recognition = self._recognise(segment.payload)
+            return self._begin(stream.connection, segment, recognition, now, forwarded=not stream.has_socket)
         stream.add(segment)
         return self._judge(stream, segment, self._recognise(stream.incoming.unread), now)
 
-    def _judge(self, stream: _Watched, segment: Segment, recognition: Recognition, now: float) -> Reaction:
+    def _judge(self, stream: Watched, segment: Segment, recognition: Recognition, now: float) -> Reaction:
         if recognition is None:
             return _PASS
         if recognition is UNDECIDED:
             return self._watch(stream)
+        if not self._allowance.take(now):
+            return _DROP  # it comes again
         return self._take_over(stream, segment, recognition, now)
 
-    def _watch(self, stream: _Watched) -> Reaction:
+    def _watch(self, stream: Watched) -> Reaction:
         if stream.incoming.closed or len(stream.incoming.unread) >= MAX_START:
             return _PASS
-        self._watched[stream.connection] = stream
-        if len(self._watched) > MAX_WATCHED:
-            self._watched.popitem(last=False)
+        self._watched.put(stream, MAX_WATCHED)
         return _WATCH
 
-    def _take_over(self, stream: _Watched, segment: Segment, conversation: Conversation, now: float) -> Reaction:
+    def _take_over(self, stream: Watched, segment: Segment, conversation: Conversation, now: float) -> Reaction:
         connection = stream.connection
-        endpoint = Endpoint(connection, segment, stream.incoming, conversation, now)
+        self._replaced = stream if stream.has_socket else None
+        endpoint = Endpoint(stream, segment, conversation, now)
         opened = endpoint.open(without_header(stream.incoming.read()), now)
         self._taken_over[connection] = endpoint
         if len(self._taken_over) > MAX_TAKEN_OVER:
             self._forget(next(iter(self._taken_over)))
         self._keep(connection, endpoint, now)
         return Reaction(Verdict.REPLACE, opened.send, _reset_of(segment, stream.expected_by_server), opened.event)
-
-
-@dataclass
-class _Watched:
-    """A stream while the server still has its connection."""
-
-    connection: Connection
-    incoming: ReceiveBuffer
-    expected_by_server: int = 0
-    """The sequence number after all that was let go to the server."""
-
-    def add(self, segment: Segment) -> None:
-        self.expected_by_server = self.incoming.next_seq
-        self.incoming.add(segment)
 
 
 def _is_of_open_connection(segment: Segment) -> bool:

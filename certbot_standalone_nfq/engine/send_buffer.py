@@ -17,7 +17,10 @@ SEGMENT_SIZE = 524
 """Bytes in a segment: RFC 9293, 3.7.1's default of 536, as the peer's option is unknown, less timestamps."""
 FIRST_TIMEOUT = 0.3
 """Seconds to the first retransmission: sooner than RFC 6298's one second, as validators give up after ten."""
-MAX_TIMEOUT = 8.0
+MAX_TIMEOUTS = 5
+"""Retransmissions by the timer, over nine seconds, without an acknowledgment of anything new; then no more follow."""
+MAX_REPEATS = 10
+"""Likewise, those that the peer's repeated segments ask for."""
 
 
 class Piece(NamedTuple):
@@ -42,6 +45,8 @@ class SendBuffer:
         self._sent = 0
         self._timeout = FIRST_TIMEOUT
         self._timeouts = 0
+        self._unanswered = 0
+        self._repeats = 0
         self.deadline = math.inf
 
     @property
@@ -77,6 +82,7 @@ class SendBuffer:
         if acknowledged > self._acknowledged:
             self._acknowledged = acknowledged
             self._timeout = FIRST_TIMEOUT
+            self._unanswered = self._repeats = 0
             self.deadline = math.inf if self.idle else now + self._timeout
         return True
 
@@ -90,20 +96,32 @@ class SendBuffer:
         return pieces
 
     def repeat(self, now: float) -> list[Piece]:
-        """Return what is not acknowledged, to be sent again."""
+        """Return what is not acknowledged, to be sent again as the peer asks for it; nothing, if it does so often."""
+        if self._repeats == MAX_REPEATS:
+            return []
+        self._repeats += 1
+        if self.deadline != math.inf:
+            self.deadline = now + self._timeout
+        return self._repeat()
+
+    def _repeat(self) -> list[Piece]:
         if self.idle:
             return []
-        self.deadline = now + self._timeout
         end = self._end
         if not self._window or self._timeouts % 2 == 0 < self._timeouts:
             end = self._acknowledged + max(1, self._window)  # a closed one is probed: RFC 9293, 3.8.6.1
         return self._send(self._acknowledged, end)
 
     def on_timeout(self, now: float) -> list[Piece]:
-        """Return the same when the deadline has come, with a longer time to the next (RFC 6298, 5.5)."""
+        """Return the same when the deadline has come, with a longer time to the next (RFC 6298, 5.5), if there is one.
+
+        A source that never acknowledges anything may be forged.
+        """
         self._timeouts += 1
-        self._timeout = min(self._timeout * 2, MAX_TIMEOUT)
-        return self.repeat(now)
+        self._unanswered += 1
+        self._timeout *= 2
+        self.deadline = math.inf if self._unanswered == MAX_TIMEOUTS else now + self._timeout
+        return self._repeat()
 
     def _send(self, start: int, end: int) -> list[Piece]:
         end = min(end, self._end)

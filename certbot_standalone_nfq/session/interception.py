@@ -11,6 +11,7 @@ from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.protocols import Recognition
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.host.connections import Connections
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.keeper import Keeper
@@ -36,9 +37,12 @@ class Interception:
         with contextlib.ExitStack() as opened:
             injector = Injector()
             opened.callback(injector.close)
+            sockets = Connections()
+            opened.callback(sockets.close)
+            engine = Engine(list(self._solvers.values()), sockets if sockets.known else None)
             capture = choice.open_capture(settings, registry.selectors(settings.port), rules)
             opened.callback(capture.close)
-            self._loop = Loop(capture, Engine(list(self._solvers.values())), injector, tell, record)
+            self._loop = Loop(capture, engine, injector, tell, record)
             opened.callback(self._loop.stop)
             self._loop.start()
             self._keeper = Keeper(capture)

@@ -32,7 +32,7 @@ DRAIN_SECONDS = 1.0
 """How long to decide on the packets that wait at the end. More come only where the capture could not be withdrawn."""
 _JOIN_SECONDS = 5.0
 _MAX_LOGGED = 1000
-"""Decisions to log, as any peer can cause them."""
+"""Decisions to log, and likewise failures, as any peer can cause them."""
 _PASS = Reaction(Verdict.PASS)
 
 
@@ -61,6 +61,7 @@ class Loop:
         self._record = record
         self._paths = ReturnPaths()
         self._warned: set[str] = set()
+        self._warnings = 0
         self._decisions = 0
         self._stopping = False
         self._stop_by = 0.0
@@ -127,7 +128,12 @@ class Loop:
         began = time.monotonic()
         try:
             reaction = self._engine.handle(
-                packet.payload, began, packet.interface, packet.length, verified=packet.verified
+                packet.payload,
+                began,
+                packet.interface,
+                packet.length,
+                verified=packet.verified,
+                forwarded=packet.forwarded,
             )
             replacement = write(reaction.reset) if reaction.reset else None
             if reaction.reset:
@@ -139,6 +145,8 @@ class Loop:
         if reaction.verdict is not Verdict.PASS:
             self._note(packet, reaction.verdict)
         self._decide(packet, reaction.verdict, replacement)
+        if reaction.reset and not self._engine.confirm(reaction.reset.connection):
+            return  # the request was a stranger's guess
         self._send(reaction.send)
         if isinstance(reaction.event, Answered):
             self._tell(dataclasses.replace(reaction.event, seconds=time.monotonic() - began))
@@ -169,6 +177,9 @@ class Loop:
             logger.debug("A packet of %d bytes: %s", packet.length, verdict.name)
 
     def _warn_once(self, what: str) -> None:
+        if self._warnings == _MAX_LOGGED:
+            return
+        self._warnings += 1
         level = logging.DEBUG if what in self._warned else logging.WARNING
         self._warned.add(what)
         logger.log(level, "standalone-nfq: %s.", what, exc_info=level == logging.DEBUG)

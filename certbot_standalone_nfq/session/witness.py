@@ -23,6 +23,8 @@ from certbot_standalone_nfq.wire.addresses import VERSIONS
 
 logger = logging.getLogger(__name__)
 
+MAX_LOGGED = 20
+"""Answers to one challenge that the log tells of one by one: more than CAs ask from. The summary counts them all."""
 _LOOK_UP_SECONDS = 3.0
 
 
@@ -61,7 +63,7 @@ class Witness:
         """Take note of an event, on any thread."""
         with self._guard:
             count = self._evidence.record(event)
-        if isinstance(event, Answered):
+        if isinstance(event, Answered) and count <= MAX_LOGGED:
             logger.info(report.answered(self._names.get(event.challenge, event.challenge), count, event))
 
     def record(self, packet: bytes) -> None:

@@ -235,9 +235,7 @@ class Host:
             self._clock.after(deadline - self._clock.now, self._on_deadline)
 
     def _on_deadline(self) -> None:
-        segments = self.engine.tick(self._clock.now)
-        if segments:
-            self._send(segments)
+        self._send(self.engine.tick(self._clock.now))  # it may have come a rounding error too early
 
 
 def _prefilter(payload: bytes) -> bool:

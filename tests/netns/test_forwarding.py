@@ -67,9 +67,12 @@ def test_other_requests_reach_the_server_behind(active: Lab, address: str) -> No
 
 
 def as_sent(segments: list[Any]) -> list[bytes]:
-    """Return TCP segments as octets, but for what NAT and the hardware have a right to: port and checksum."""
+    """Return TCP segments as octets, but for what NAT and the hardware have a right to: port and checksum.
+
+    They are in each connection's own order: what is queued may be overtaken by another connection's handshake.
+    """
     octets = []
-    for each in segments:
+    for each in sorted(segments, key=lambda segment: int(segment["TCP"].sport)):
         tcp = each["TCP"].copy()
         tcp.dport, tcp.chksum = 80, 0
         octets.append(bytes(tcp))

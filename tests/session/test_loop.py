@@ -28,6 +28,7 @@ class Packet:
     length: int = 1500
     interface: int = 0
     verified: bool = True
+    forwarded: bool = False
 
 
 @dataclass

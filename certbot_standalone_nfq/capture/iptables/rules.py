@@ -4,7 +4,9 @@ In the mangle table, after NAT, for packets from the client to the port it addre
 
     INPUT:   the port -> CHAIN, whatever conntrack thinks of the packet: of a connection older than the rules it may
              have seen the server's side first
-    INPUT, FORWARD: a port or machine that NAT has changed, and conntrack's original port -> CHAIN
+    INPUT:   a port that NAT has changed, and conntrack's original port -> CHAIN
+    FORWARD: likewise, of connections whose handshake conntrack has seen to its end (ASSURED): their sockets cannot be
+             looked up here, and nobody else has answered for them
     CHAIN:   already decided on -> CHAIN-OUT (first, as the connection may have lost its mark while the packet waited)
              payload selected -> set the connection's mark
              connection marked -> NFQUEUE, bypassed while no program listens
@@ -51,11 +53,11 @@ def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
 def _jumps(run_id: RunId, port: int) -> list[tuple[str, str]]:
     """Return the jumps: the one that needs no connection tracking, then the others."""
     chain = chain_names(run_id)[0]
-    opened = f"-m conntrack --ctdir ORIGINAL --ctorigdstport {port} -j {chain}"
+    opened = f"--ctdir ORIGINAL --ctorigdstport {port} -j {chain}"
     return [
         ("INPUT", f"-p tcp --dport {port} -j {chain}"),
-        ("INPUT", f"-p tcp ! --dport {port} {opened}"),
-        ("FORWARD", f"-p tcp {opened}"),
+        ("INPUT", f"-p tcp ! --dport {port} -m conntrack {opened}"),
+        ("FORWARD", f"-p tcp -m conntrack --ctstatus ASSURED {opened}"),
     ]
 
 

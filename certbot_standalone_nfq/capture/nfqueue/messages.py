@@ -32,6 +32,7 @@ _COPY_PACKET = 2
 _FLAG_FAIL_OPEN, _FLAG_GSO = 1, 4
 _PACKET_HDR, _VERDICT_HDR, _MARK, _IFINDEX_INDEV, _PAYLOAD, _CAP_LEN, _SKB_INFO = 1, 2, 3, 5, 10, 13, 14
 _CHECKSUM_NOT_VERIFIED = 4
+_HOOK_FORWARD = 2  # include/uapi/linux/netfilter.h
 
 
 class MalformedMessage(ValueError):
@@ -59,6 +60,8 @@ class QueuedPacket:
     """Index of the interface it came in by."""
     verified: bool = True
     """Whether the TCP checksum has been verified, or is not filled in yet (nfqnl_put_packet_info)."""
+    forwarded: bool = False
+    """Whether it is for another machine or container."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def _packet(body: bytes) -> QueuedPacket:
         mark=_number(attributes.get(_MARK)),
         interface=_number(attributes.get(_IFINDEX_INDEV)),
         verified=not _number(attributes.get(_SKB_INFO)) & _CHECKSUM_NOT_VERIFIED,
+        forwarded=_number(header[6:7]) == _HOOK_FORWARD,
     )
 
 

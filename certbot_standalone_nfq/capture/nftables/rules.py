@@ -2,7 +2,8 @@
 
 A run has a table of its own, for both IP versions, whose chains see packets just before those of the mangle priority:
 
-    input, forward: the port, or conntrack's original port -> pick
+    input:    the port, or conntrack's original port -> pick
+    forward:  conntrack's original port, of connections whose handshake it has seen to its end -> pick
     pick:     already decided on -> released
               connection of interest -> queued
               payload selected -> found
@@ -102,7 +103,10 @@ def _hook_rules(allocation: Allocation) -> dict[str, list[str]]:
     if allocation.selection is Selection.STATELESS_PORT:
         return {"input": [unchanged]}
     opened = f"ct direction original ct original proto-dst {allocation.port} goto pick"
-    return {"input": [unchanged, f"meta l4proto tcp {opened}"], "forward": [f"meta l4proto tcp {opened}"]}
+    return {
+        "input": [unchanged, f"meta l4proto tcp {opened}"],
+        "forward": [f"meta l4proto tcp ct status assured {opened}"],
+    }
 
 
 def _chains(allocation: Allocation, payload: Payload) -> Iterator[tuple[str, list[str]]]:

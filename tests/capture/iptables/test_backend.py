@@ -57,7 +57,8 @@ def test_the_rules_read_as_designed(family: int) -> None:
         "-A CERTBOT-NFQ-28080-0f1e-OUT -j MARK --set-xmark 0x0/0x30000000\n"
         "-I INPUT 1 -p tcp --dport 80 -j CERTBOT-NFQ-28080-0f1e\n"
         "-I INPUT 1 -p tcp ! --dport 80 -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
-        "-I FORWARD 1 -p tcp -m conntrack --ctdir ORIGINAL --ctorigdstport 80 -j CERTBOT-NFQ-28080-0f1e\n"
+        "-I FORWARD 1 -p tcp -m conntrack --ctstatus ASSURED --ctdir ORIGINAL --ctorigdstport 80 "
+        "-j CERTBOT-NFQ-28080-0f1e\n"
         "COMMIT\n"
     )
 

@@ -73,7 +73,8 @@ def test_the_rules_that_lead_to_ours_read_as_designed() -> None:
         f"add rule {TABLE} input tcp dport 80 goto pick; "
         f"add rule {TABLE} input meta l4proto tcp ct direction original ct original proto-dst 80 goto pick",
         f"add chain {TABLE} forward {{ type filter hook forward priority -151; policy accept; }}; "
-        f"add rule {TABLE} forward meta l4proto tcp ct direction original ct original proto-dst 80 goto pick",
+        f"add rule {TABLE} forward meta l4proto tcp ct status assured "
+        "ct direction original ct original proto-dst 80 goto pick",
     ]
 
 

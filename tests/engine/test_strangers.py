@@ -1,0 +1,169 @@
+"""What the engine makes of connections that exist, that do not, and of those that come by the thousand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.engine.allowance import Allowance
+from certbot_standalone_nfq.engine.engine import MAX_ANSWERS_PER_SECOND, MAX_WATCHED, Engine
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Reaction, Verdict
+from certbot_standalone_nfq.wire.sequence import advance
+from certbot_standalone_nfq.wire.tcp import Connection, Flags, write
+from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
+
+PSH_ACK = Flags.PSH | Flags.ACK
+
+
+@dataclass
+class PlayedSockets:
+    """Sockets whose kernel believes exactly one number."""
+
+    open: set[Connection] = field(default_factory=set)
+    believes: bool = True
+    fails: bool = False
+    asked: list[int] = field(default_factory=list)
+
+    def is_open(self, ends: Connection, interface: int) -> bool:
+        self.asked.append(interface)
+        return ends in self.open
+
+    def has_ended(self, ends: Connection, interface: int) -> bool:
+        self.asked.append(interface)
+        if self.fails:
+            raise OSError
+        return self.believes
+
+
+@pytest.fixture
+def sockets() -> PlayedSockets:
+    return PlayedSockets()
+
+
+@pytest.fixture
+def engine(sockets: PlayedSockets) -> Engine:
+    solver = Http01Solver()
+    solver.add(TOKEN, KEY_AUTHORIZATION)
+    return Engine([solver], sockets)
+
+
+@pytest.mark.parametrize("payload", [request(), request()[:40], request()[:3]])
+def test_a_connection_that_no_socket_has_passes_and_is_forgotten(engine: Engine, payload: bytes) -> None:
+    peer = Peer()
+    assert engine.handle(write(peer.send(payload, PSH_ACK)), 0.0) == Reaction(Verdict.PASS)
+    assert engine.handle(write(peer.send(b"x" * 100, PSH_ACK)), 0.0) == Reaction(Verdict.PASS)
+
+
+def test_a_forwarded_connection_needs_no_socket_here(engine: Engine, sockets: PlayedSockets) -> None:
+    peer = Peer()
+    reaction = engine.handle(write(peer.send(request(), PSH_ACK)), 0.0, forwarded=True)
+    assert reaction.verdict is Verdict.REPLACE
+    assert engine.confirm(peer.segment().connection)
+    assert not sockets.asked
+
+
+def test_a_connection_that_a_socket_has_is_taken_over_if_it_believes_the_reset(
+    engine: Engine, sockets: PlayedSockets
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    assert engine.handle(write(peer.send(request()[:20], PSH_ACK)), 0.0, interface=7).verdict is Verdict.WATCH
+    reaction = engine.handle(write(peer.send(request()[20:], PSH_ACK)), 0.0, interface=7)
+    assert engine.confirm(peer.segment().connection)
+    peer.take(*reaction.send)
+    assert peer.body == KEY_AUTHORIZATION
+    assert set(sockets.asked) == {7}
+    assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_connection_whose_socket_does_not_believe_the_reset_is_the_servers_again(
+    engine: Engine, sockets: PlayedSockets, fails: bool
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    sockets.believes, sockets.fails = False, fails
+    assert engine.handle(write(peer.send(request(), PSH_ACK)), 0.0).verdict is Verdict.REPLACE
+    assert not engine.confirm(peer.segment().connection)
+    assert engine.handle(write(peer.send(b"GET / HTTP/1.1\r\n\r\n", PSH_ACK)), 0.0) == Reaction(Verdict.PASS)
+    assert engine.deadline() is None
+    assert engine.settled()
+
+
+@pytest.mark.parametrize("cut", [1, 20, 40])
+def test_a_request_in_pieces_whose_reset_was_lost_is_taken_over_when_its_last_piece_comes_again(
+    engine: Engine, sockets: PlayedSockets, cut: int
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    sockets.believes = False
+    engine.handle(write(peer.send(request()[:cut], PSH_ACK)), 0.0)
+    last = peer.send(request()[cut:], PSH_ACK)
+    assert engine.handle(write(last), 0.0).verdict is Verdict.REPLACE
+    assert not engine.confirm(last.connection)
+    sockets.believes = True
+    reaction = engine.handle(write(last), 0.2)
+    assert reaction.reset is not None
+    assert reaction.reset.seq == last.seq
+    assert engine.confirm(last.connection)
+    peer.take(*reaction.send)
+    assert peer.body == KEY_AUTHORIZATION
+
+
+def test_a_proven_takeover_is_not_ended_by_far_numbers(engine: Engine, sockets: PlayedSockets) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    peer.take(*engine.handle(write(peer.send(request(), PSH_ACK)), 0.0).send)
+    far = peer.segment(b"x", PSH_ACK, seq=advance(peer.seq, 1 << 28))
+    reaction = engine.handle(write(far), 0.0)
+    assert (reaction.verdict, reaction.event) == (Verdict.DROP, None)
+    assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
+
+
+def test_a_later_connection_from_the_same_port_must_be_open_too(engine: Engine, sockets: PlayedSockets) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    engine.handle(write(peer.send(request(), PSH_ACK)), 0.0)
+    engine.handle(write(peer.send(flags=Flags.FIN | Flags.ACK)), 0.0)
+    sockets.open.clear()
+    later = Peer(seq=advance(peer.seq, 5000), ack=1)
+    assert engine.handle(write(later.send(request(), PSH_ACK)), 0.0) == Reaction(Verdict.PASS)
+
+
+@pytest.mark.parametrize(
+    ("validator", "stranger"),
+    [
+        ("192.0.2.1", "198.51.100.{}"),
+        ("2001:db8:1::1", "2001:db8:2::{:x}"),
+        ("2001:db8:1::1", "2001:db8:2:{:x}::1"),
+        ("192.0.2.1", "2001:db8:2::{:x}"),
+    ],
+)
+def test_many_half_requests_of_one_network_displace_only_each_other(validator: str, stranger: str) -> None:
+    engine = engine_for()
+    server = {True: "2001:db8::80", False: "192.0.2.80"}
+    peer = Peer(address=validator, server=server[":" in validator])
+    assert engine.handle(write(peer.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
+    for number in range(3 * MAX_WATCHED):
+        other = Peer(address=stranger.format(number % 200), server=server[":" in stranger], port=1 + number)
+        assert engine.handle(write(other.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
+    assert engine.handle(write(peer.send(request()[40:], PSH_ACK)), 0.0).verdict is Verdict.REPLACE
+
+
+def test_answers_in_a_second_are_bounded_and_who_is_not_answered_asks_again() -> None:
+    engine = engine_for()
+    peers = [Peer(port=port) for port in range(1, 3 * MAX_ANSWERS_PER_SECOND)]
+    verdicts = [engine.handle(write(peer.segment(request(), PSH_ACK)), 0.0).verdict for peer in peers]
+    assert verdicts[:MAX_ANSWERS_PER_SECOND] == [Verdict.REPLACE] * MAX_ANSWERS_PER_SECOND
+    assert set(verdicts[MAX_ANSWERS_PER_SECOND:]) == {Verdict.DROP}
+    last = peers[-1]
+    assert engine.handle(write(last.send(request(), PSH_ACK)), 1.0).verdict is Verdict.REPLACE
+
+
+def test_an_allowance_is_so_many_a_second_however_long_it_was_quiet() -> None:
+    allowance = Allowance(10)
+    for now in (100.0, 1000.0):
+        assert [allowance.take(now) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert [allowance.take(1000.25) for _ in range(4)] == [True, True, False, False]
