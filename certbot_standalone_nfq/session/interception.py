@@ -13,6 +13,7 @@ from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.host.connections import Connections
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.rules import translates_sources
 from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.keeper import Keeper
 from certbot_standalone_nfq.session.loop import Loop
@@ -39,7 +40,8 @@ class Interception:
             opened.callback(injector.close)
             sockets = Connections()
             opened.callback(sockets.close)
-            engine = Engine(list(self._solvers.values()), sockets if sockets.known else None)
+            looked_up = sockets.known and not translates_sources(rules.tables)
+            engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
             capture = choice.open_capture(settings, registry.selectors(settings.port), rules)
             opened.callback(capture.close)
             self._loop = Loop(capture, engine, injector, tell, record)

@@ -16,6 +16,8 @@ _EFFECTS = {
     "REJECT": Effect.REFUSE,
     "DNAT": Effect.TRANSLATE,
     "REDIRECT": Effect.TRANSLATE,
+    "SNAT": Effect.TRANSLATE_SOURCE,
+    "MASQUERADE": Effect.TRANSLATE_SOURCE,
 }
 _HOOKS = {"INPUT": True, "PREROUTING": False}
 _PORT_OPTIONS = frozenset(

@@ -20,6 +20,8 @@ _EFFECTS = {
     "reject": Effect.REFUSE,
     "dnat": Effect.TRANSLATE,
     "redirect": Effect.TRANSLATE,
+    "snat": Effect.TRANSLATE_SOURCE,
+    "masquerade": Effect.TRANSLATE_SOURCE,
 }
 _HARMLESS = frozenset({"counter", "log", "comment"})
 _PROTOCOL = {"meta": {"key": "l4proto"}}

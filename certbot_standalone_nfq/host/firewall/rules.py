@@ -22,6 +22,8 @@ class Effect(enum.Enum):
     REFUSE = enum.auto()
     TRANSLATE = enum.auto()
     """Send it to another address or port."""
+    TRANSLATE_SOURCE = enum.auto()
+    """Have it come from another address or port."""
     OTHER = enum.auto()
 
 
@@ -176,3 +178,8 @@ def using_marks_of(tables: list[Table], port: int) -> list[Rule]:
         else rule
         for rule in rules
     ]
+
+
+def translates_sources(tables: list[Table]) -> bool:
+    """Whether any rule gives packets for this machine another source: their sockets have it, and captures do not."""
+    return any(rule.effect is Effect.TRANSLATE_SOURCE for table in tables for rule in table.incoming())
