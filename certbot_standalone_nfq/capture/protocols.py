@@ -34,6 +34,10 @@ class CapturedPacket(Protocol):
         """The index of the interface it came in by."""
 
     @property
+    def mark(self) -> int:
+        """Its mark (fwmark), before any rule of ours."""
+
+    @property
     def verified(self) -> bool:
         """Whether the kernel vouches for the TCP checksum."""
 

@@ -48,24 +48,32 @@ class Injector:
                 raise (privileges.refusal("raw", error) or error) from error
             undo.pop_all()
         self._domains: dict[int, int] = {}
+        self._marks: dict[int, int] = {}
 
-    def send(self, segment: Segment) -> bytes:
-        """Send a segment; return the packet that it is.
+    def send(self, segment: Segment, mark: int = 0) -> bytes:
+        """Send a segment with a mark; return the packet that it is.
 
         Raises OSError: EPERM if the firewall forbids it, others if there is no route.
         """
         packet = write(segment)
         source = packed(segment.source)
         if version_of(segment.source) == 4:
+            self._set_mark(self._ipv4, mark)
             info = struct.pack("=I4s4x", self._routing_domain(segment.interface), source)
             self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (segment.destination, 0))
         elif self._ipv6:
+            self._set_mark(self._ipv6, mark)
             # An address of link scope means something only together with its link.
             scope = segment.interface if ipaddress.ip_address(segment.destination).is_link_local else 0
             info = struct.pack("=16sI", source, scope or self._routing_domain(segment.interface))
             destination = (segment.destination, 0, 0, scope)
             self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, destination)
         return packet
+
+    def _set_mark(self, raw: socket.socket, mark: int) -> None:
+        if self._marks.get(raw.family, 0) != mark:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            self._marks[raw.family] = mark
 
     def _routing_domain(self, interface: int) -> int:
         """Return the interface if it is a VRF, which has routes of its own, else 0."""

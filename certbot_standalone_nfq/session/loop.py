@@ -137,7 +137,7 @@ class Loop:
             )
             replacement = write(reaction.reset) if reaction.reset else None
             if reaction.reset:
-                self._paths.learn(reaction.reset.connection)
+                self._paths.learn(reaction.reset.connection, packet.mark, forwarded=packet.forwarded)
         except Exception as error:
             errors.raise_interruption(error)
             self._warn_once("handling a packet failed, and it passes")
@@ -162,7 +162,7 @@ class Loop:
     def _send(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
             try:
-                self._injector.send(self._paths.address(segment))
+                self._injector.send(*self._paths.address(segment))
                 if self._record:
                     self._record(write(segment))  # as its client gets it
             except Exception as error:

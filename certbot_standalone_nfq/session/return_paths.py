@@ -1,7 +1,10 @@
-"""Where the answers of taken-over connections have to be sent.
+"""Where and how the answers of taken-over connections have to be sent.
 
 A server's packet to a client whose address was translated (SNAT, MASQUERADE) goes to the address that the server saw,
 and conntrack translates it back. We see the client's packets before that address is put in, and have to ask for it.
+
+Where the kernel has servers' packets inherit the mark of their client's (tcp_fwmark_accept), ours have that mark: the
+route may depend on it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import dataclasses
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.host import conntrack
@@ -18,31 +23,56 @@ from certbot_standalone_nfq.wire.tcp import Connection, Segment
 
 logger = logging.getLogger(__name__)
 
+_FWMARK_ACCEPT = Path("/proc/sys/net/ipv4/tcp_fwmark_accept")
+
+
+class _Path(NamedTuple):
+    address: str
+    port: int
+    mark: int
+
 
 class ReturnPaths:
     """The return path of each connection whose answers must not be sent to its client's own address."""
 
     def __init__(self, find: Callable[[Connection], Tracked | None] = conntrack.find) -> None:
         self._find = find
-        self._translated: OrderedDict[Connection, Tracked] = OrderedDict()
+        self._paths: OrderedDict[Connection, _Path] = OrderedDict()
 
-    def learn(self, connection: Connection) -> None:
-        """Look up the path of a connection that is being taken over, while the kernel still knows it."""
-        self._translated.pop(connection, None)
+    def learn(self, connection: Connection, mark: int = 0, *, forwarded: bool = False) -> None:
+        """Look up the path of a connection that is being taken over, while the kernel still knows it.
+
+        Its client's packets have the mark; they are `forwarded` if the server's socket is not on this machine.
+        """
+        inherited = mark if mark and not forwarded and _marks_are_inherited() else 0
+        path = _Path(*(self._translated(connection) or connection[:2]), inherited)
+        self._paths.pop(connection, None)
+        if path != (*connection[:2], 0):
+            self._paths[connection] = path
+            if len(self._paths) > MAX_TAKEN_OVER:
+                self._paths.popitem(last=False)
+
+    def _translated(self, connection: Connection) -> tuple[str, int] | None:
         try:
             tracked = self._find(connection)
         except OSError as error:
             logger.debug("Connection tracking does not show %s: %s", connection, error)
-            return
-        if tracked and (tracked.reply_address, tracked.reply_port) != connection[:2]:
-            self._translated[connection] = tracked
-            if len(self._translated) > MAX_TAKEN_OVER:
-                self._translated.popitem(last=False)
+            return None
+        return (tracked.reply_address, tracked.reply_port) if tracked else None
 
-    def address(self, segment: Segment) -> Segment:
-        """Return a segment to a client as it has to be sent."""
-        client = Connection(segment.destination, segment.destination_port, segment.source, segment.source_port)
-        tracked = self._translated.get(client)
-        if tracked is None:
-            return segment
-        return dataclasses.replace(segment, destination=tracked.reply_address, destination_port=tracked.reply_port)
+    def address(self, segment: Segment) -> tuple[Segment, int]:
+        """Return a segment to a client as it has to be sent, and the mark it must have."""
+        path = self._paths.get(
+            Connection(segment.destination, segment.destination_port, segment.source, segment.source_port)
+        )
+        if path is None:
+            return segment, 0
+        return dataclasses.replace(segment, destination=path.address, destination_port=path.port), path.mark
+
+
+def _marks_are_inherited() -> bool:
+    """Whether a server's socket has the mark of its client's packets; this is IPv6's setting too."""
+    try:
+        return _FWMARK_ACCEPT.read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return False

@@ -188,6 +188,15 @@ def over_a_second_uplink_that_whole_connection_marks_lead_to(network: Network) -
     network.serve()
 
 
+def over_a_second_uplink_that_inherited_marks_lead_to(network: Network) -> None:
+    """The client's address is reached by the first uplink, unless the server's socket has its packets' mark."""
+    network.server.run("sysctl", "-qw", "net.ipv4.tcp_fwmark_accept=1")
+    network.firewall("-t mangle -A PREROUTING -i eth1 -j MARK --set-mark 0x65")
+    for family, _ in _add_uplink(network):
+        network.server.run("ip", family, "rule", "add", "fwmark", "0x65", "table", "101")
+    network.serve()
+
+
 def at_a_link_local_address(network: Network) -> None:
     shown = network.server.run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
     network.addresses.append(f"{shown.split()[3].split('/')[0]}%eth0")
@@ -255,6 +264,7 @@ NETWORKS: list[Callable[[Network], None]] = [
     with_strict_reverse_path_filtering,
     over_a_second_uplink,
     over_a_second_uplink_that_whole_connection_marks_lead_to,
+    over_a_second_uplink_that_inherited_marks_lead_to,
     at_a_link_local_address,
     on_a_bridge,
     in_a_container,

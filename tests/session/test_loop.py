@@ -27,6 +27,7 @@ class Packet:
     payload: bytes = b"\x45 is not enough of a packet"
     length: int = 1500
     interface: int = 0
+    mark: int = 0
     verified: bool = True
     forwarded: bool = False
 
