@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import queue
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -22,11 +23,30 @@ Answer = Callable[[Service], Iterator[Finding]]
 """Makes findings of what a look-up found, once it is known who serves the port."""
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)(?:[/?#].*)?")
+_WITH_PORT = re.compile(r"([^:\[\]]+):\d+")
+_BRACKETS = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?")
+
+
+def understood(given: str) -> str:
+    """Return the name or address in what the user gave: a URL, with a port, in brackets, with letters beyond ASCII."""
+    found = _URL.fullmatch(given)
+    name = found.group(1) if found else given
+    for form in (_BRACKETS, _WITH_PORT):
+        found = form.fullmatch(name)
+        if found:
+            return found.group(1)
+    try:
+        return name if name.isascii() else name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return name  # the look-up will say that it is none
+
+
 class Lookups:
     """The look-ups of all names, each on its own thread, as a resolver has no time limit."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
+    def __init__(self, given: list[str]) -> None:
+        names = list(dict.fromkeys(map(understood, given)))
         self._answers: queue.SimpleQueue[tuple[str, str, Answer]] = queue.SimpleQueue()
         self._pending = [
             (name, check) for name in names for check in ("name", "CAA") if check == "name" or not is_address(name)

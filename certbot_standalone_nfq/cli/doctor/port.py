@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import RunId, run_ids
 from certbot_standalone_nfq.cli.doctor.finding import Finding, passed, warned
-from certbot_standalone_nfq.host import processes
+from certbot_standalone_nfq.host import privileges, processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
@@ -49,13 +49,7 @@ def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
 def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     """Report what the rules do with packets to the port, if that is clear."""
     port, elsewhere = served.port, frozenset(served.translations)
-    for shown in rules.listings:
-        if shown.complaint:
-            yield warned(
-                "firewall",
-                f"The rules could not be read: {shown.program}: {shown.complaint}.",
-                "Run this as root, or run that program by hand.",
-            )
+    yield from _unread(rules)
     plain = True
     if elsewhere:
         versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
@@ -74,6 +68,17 @@ def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules.listings):
         names = ", ".join(dict.fromkeys(shown.program for shown in rules.listings)) or "the kernel has none"
         yield passed("firewall", f"No rule was found that refuses port {port} ({names}).")
+
+
+def _unread(rules: Snapshot) -> Iterator[Finding]:
+    """Report which programs did not show their rules: on one line for a user who may not see any."""
+    complaints = {shown.program: shown.complaint for shown in rules.listings if shown.complaint}
+    if complaints and privileges.missing_capabilities():
+        yield warned("firewall", f"This user cannot read the rules ({', '.join(complaints)}).", "Run this as root.")
+        return
+    for program, complaint in complaints.items():
+        seen = f"The rules could not be read: {program}: {complaint}."
+        yield warned("firewall", seen, f"Run {program} by hand to see why. Nothing is known of its rules here.")
 
 
 def queues(rules: Snapshot) -> Iterator[Finding]:

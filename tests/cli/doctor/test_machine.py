@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,18 @@ def test_without_privileges_it_says_so_and_looks_at_the_rest(server: Host) -> No
     assert "without CAP_NET_ADMIN and CAP_NET_RAW. Run Certbot as root" in report.seen("privileges", "fail")
     assert "Skipped: it needs CAP_NET_ADMIN and CAP_NET_RAW and CAP_SYS_ADMIN" in report.seen("self-test", "warn")
     assert "listens on 0.0.0.0:80" in report.seen("listener", "pass")
-    assert "could not be read" in report.seen("firewall", "warn")
+    assert re.fullmatch(
+        r"This user cannot read the rules \(.*nft\)\. Run this as root\.", report.seen("firewall", "warn")
+    )
     assert "variant nf_tables" in report.seen("tools", "pass")
+
+
+def test_a_listing_that_fails_for_root_is_not_told_as_a_lack_of_power(
+    server: Host, wrapped: Callable[[str, str], str]
+) -> None:
+    report = doctor.examine(server, path=wrapped("nft", 'case "$*" in *list*) echo broken >&2; exit 1;; esac; exit 0'))
+    assert "The rules could not be read: nft: broken. Run nft by hand" in report.seen("firewall", "warn")
+    assert "as root" not in report.seen("firewall")
 
 
 def test_power_over_other_networks_than_this_is_none(server: Host) -> None:

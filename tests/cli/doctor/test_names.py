@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.cli.doctor.names import allows_http01
+from certbot_standalone_nfq.cli.doctor.names import allows_http01, understood
 from lab import doctor
 from lab.dns import Dns, answering
 from lab.doctor import NAME
@@ -147,3 +147,32 @@ def test_without_dnspython_the_check_is_a_warning_that_says_so(
 )
 def test_an_issue_record_allows_http01_unless_it_names_other_methods_or_nobody(value: str, allowed: bool) -> None:
     assert allows_http01(value) is allowed
+
+
+@pytest.mark.anywhere
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("example.com", "example.com"),
+        ("http://example.com/", "example.com"),
+        ("https://user@example.com:8443/path?x#y", "example.com"),
+        ("example.com:80", "example.com"),
+        ("10.0.0.2:80", "10.0.0.2"),
+        ("[fd98::2]", "fd98::2"),
+        ("http://[fd98::2]:80/", "fd98::2"),
+        ("fd98::2", "fd98::2"),
+        ("b\xfccher.example", "xn--bcher-kva.example"),
+        ("*.example.com", "*.example.com"),
+        ("two..dots\xfc", "two..dots\xfc"),
+        ("[no address]", "[no address]"),
+    ],
+)
+def test_names_are_understood_as_users_give_them(given: str, name: str) -> None:
+    assert understood(given) == name
+
+
+def test_an_address_given_as_a_url_is_looked_at_like_any(server: Host) -> None:
+    report = doctor.examine(server, f"http://{server.ipv4}/", f"[{server.ipv6}]:80")
+    assert report.bad == []
+    assert f"{server.ipv4}, an address of this machine" in report.seen("name", "pass")
+    assert f"{server.ipv6}, an address of this machine" in report.seen("name", "pass")
