@@ -16,7 +16,7 @@ import ipaddress
 import socket
 import struct
 
-from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host import privileges, routes
 from certbot_standalone_nfq.wire.addresses import packed, version_of
 from certbot_standalone_nfq.wire.tcp import Segment, write
 
@@ -57,16 +57,21 @@ class Injector:
         """
         packet = write(segment)
         source = packed(segment.source)
+        domain = self._routing_domain(segment.interface)
+        hop = None if domain else _hop(segment, mark)
+        # The kernel sends to the next hop what is addressed to it here, whatever the packet says (FLOWI_FLAG_KNOWN_NH).
+        interface, via = (hop.interface, hop.gateway or segment.destination) if hop else (domain, segment.destination)
         if version_of(segment.source) == 4:
             self._set_mark(self._ipv4, mark)
-            info = struct.pack("=I4s4x", self._routing_domain(segment.interface), source)
-            self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (segment.destination, 0))
+            info = struct.pack("=I4s4x", interface, source)
+            self._ipv4.sendmsg([packet], [(socket.IPPROTO_IP, _IP_PKTINFO, info)], 0, (via, 0))
         elif self._ipv6:
             self._set_mark(self._ipv6, mark)
             # An address of link scope means something only together with its link.
             scope = segment.interface if ipaddress.ip_address(segment.destination).is_link_local else 0
-            info = struct.pack("=16sI", source, scope or self._routing_domain(segment.interface))
-            destination = (segment.destination, 0, 0, scope)
+            scope = scope or (interface if ipaddress.ip_address(via).is_link_local else 0)
+            info = struct.pack("=16sI", source, scope or interface)
+            destination = (via, 0, 0, scope)
             self._ipv6.sendmsg([packet], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, info)], 0, destination)
         return packet
 
@@ -86,6 +91,18 @@ class Injector:
         self._ipv4.close()
         if self._ipv6:
             self._ipv6.close()
+
+
+def _hop(segment: Segment, mark: int) -> routes.Hop | None:
+    """Return where a segment of this machine's goes next, or None if a raw socket, which has no ports, goes there too."""
+    if ipaddress.ip_address(segment.destination).is_link_local:
+        return None
+    try:
+        return routes.of_tcp(
+            (segment.source, segment.source_port), (segment.destination, segment.destination_port), mark
+        )
+    except OSError:
+        return None
 
 
 def _driver(any_socket: socket.socket, interface: int) -> str:

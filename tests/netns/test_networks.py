@@ -197,6 +197,13 @@ def over_a_second_uplink_that_inherited_marks_lead_to(network: Network) -> None:
     network.serve()
 
 
+def over_a_second_uplink_that_its_port_leads_to(network: Network) -> None:
+    """The client's address is reached by the first uplink, unless TCP's source port is the web server's."""
+    for family, _ in _add_uplink(network):
+        network.server.run("ip", family, "rule", "add", "ipproto", "tcp", "sport", "80", "table", "101")
+    network.serve()
+
+
 def at_a_link_local_address(network: Network) -> None:
     shown = network.server.run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
     network.addresses.append(f"{shown.split()[3].split('/')[0]}%eth0")
@@ -265,6 +272,7 @@ NETWORKS: list[Callable[[Network], None]] = [
     over_a_second_uplink,
     over_a_second_uplink_that_whole_connection_marks_lead_to,
     over_a_second_uplink_that_inherited_marks_lead_to,
+    over_a_second_uplink_that_its_port_leads_to,
     at_a_link_local_address,
     on_a_bridge,
     in_a_container,
