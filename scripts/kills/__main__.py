@@ -73,6 +73,7 @@ def _report(tried: Counter[tuple[Way, str]], faults: list[str], victim: Victim, 
         print(f"{way.value:26}", *(f"{phase} {tried[way, phase]:5}" for phase in PHASES), sep="  ")
     failures = [failure for bystander in bystanders for failure in bystander.failures]
     print(f"{sum(tried.values())} kills; something was left after {len(faults)}")
+    print(f"times that performing failed before the kill: {victim.refused}")
     print(f"rules left where both died, which the next run removed: {victim.left_together}")
     print(
         f"{sum(each.requests for each in bystanders)} requests of bystanders, of which {len(failures)} failed; "

@@ -62,6 +62,8 @@ class Victim:
         self._before = server.rules()
         self.durations = dict.fromkeys(PHASES, 0.1)
         """Seconds that each phase takes."""
+        self.refused = 0
+        """How often it could not begin."""
         self.left_together = 0
         """How often process and watchdog, killed together, left something that the next run removed."""
 
@@ -80,7 +82,10 @@ class Victim:
         self._begin(point.firewall, point.selection)
         pid = self._expect(*PHASES[:1])
         for phase in PHASES[1 : PHASES.index(point.phase) + 1]:
-            self._expect(phase)
+            if self._line()[0] != phase:  # another program of this machine held the firewall's lock
+                self.refused += 1
+                self._expect_end()
+                return self._what_is_left()
         with self._challenge() if point.phase == "answering" else contextlib.nullcontext():
             time.sleep(point.moment)
             _kill(pid, point.way)
