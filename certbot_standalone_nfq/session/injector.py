@@ -94,7 +94,7 @@ class Injector:
 
 
 def _hop(segment: Segment, mark: int) -> routes.Hop | None:
-    """Return where a segment of this machine's goes next, or None if a raw socket, which has no ports, goes there too."""
+    """Return where a segment of this machine's goes next, or None if a raw socket sends it there without its ports."""
     if ipaddress.ip_address(segment.destination).is_link_local:
         return None
     try:
