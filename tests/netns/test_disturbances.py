@@ -127,14 +127,17 @@ def refusing(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("selection", ["prefilter", "port"])
 def test_a_removal_that_fails_under_load_fails_no_request_and_is_made_up_for_by_the_watchdog(
-    lab: Lab, refusing: Path, selection: str
+    fresh_lab: Lab, refusing: Path, selection: str
 ) -> None:
-    """Packets that come back from the queue meet our rules, which still stand."""
-    before, others = lab.server.rules(), helpers(lab.server)
-    command = interceptor_command(lab.server, firewall="iptables", selection=selection)
+    """Packets that come back from the queue meet our rules, which still stand.
+
+    Those that wait when the queue is closed are dropped, and sent again: in `lab` only after two seconds.
+    """
+    before, others = fresh_lab.server.rules(), helpers(fresh_lab.server)
+    command = interceptor_command(fresh_lab.server, firewall="iptables", selection=selection)
     environment = {**os.environ, "PATH": f"{refusing}:{os.environ['PATH']}"}
     with (
-        load(lab.client, f"http://{lab.server.ipv4}/") as counted,
+        load(fresh_lab.client, f"http://{fresh_lab.server.ipv4}/") as counted,
         running(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process,
@@ -142,14 +145,14 @@ def test_a_removal_that_fails_under_load_fails_no_request_and_is_made_up_for_by_
         assert process.stdin
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
+        assert body(ask(fresh_lab.client, fresh_lab.server.ipv4)) == KEY_AUTHORIZATION
         (refusing / "refuse").touch()
         process.stdin.close()
         assert process.wait(30) == 1
-        assert "NFQUEUE" in lab.server.rules()
+        assert "NFQUEUE" in fresh_lab.server.rules()
         (refusing / "refuse").unlink()
-        wait_until(lambda: not helpers(lab.server) - others, "the watchdog has done its work", seconds=60)
-    assert is_clean(lab.server, before)
+        wait_until(lambda: not helpers(fresh_lab.server) - others, "the watchdog has done its work", seconds=60)
+    assert is_clean(fresh_lab.server, before)
     assert counted.requests
     assert counted.failures == 0
     assert counted.slowest < 1.5
