@@ -10,13 +10,14 @@ from certbot import errors
 
 from certbot_standalone_nfq.authenticator import Authenticator
 from lab.hosts import Host
+from lab.processes import UNMEASURED
 
 WORKS = "It works.\n"
 
 
 def try_out(host: Host, *wrapper: str, module: str = "lab.plugin", options: tuple[str, ...] = ()) -> str:
     """Run the plugin on a host, inside what limits its powers; return WORKS, or our class and words of its error."""
-    command = host.command(*wrapper, sys.executable, "-m", module, *options)
+    command = host.command(*UNMEASURED, *wrapper, sys.executable, "-m", module, *options)
     finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert not finished.returncode, finished.stderr
     return finished.stdout

@@ -21,7 +21,7 @@ from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, request
 from lab.interceptor import TOKEN, intercepting
 from lab.nginx import OTHER_TOKEN, nginx
-from lab.processes import end, running
+from lab.processes import UNMEASURED, end, running
 
 COMMAND = (sys.executable, "-m", "certbot_standalone_nfq", "watch")
 
@@ -195,6 +195,6 @@ def test_a_file_that_cannot_be_written_is_named_with_the_reason(pair: tuple[Host
 
 def test_a_user_who_may_not_look_at_packets_is_told_so(pair: tuple[Host, Host]) -> None:
     powers = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")  # the folder might be root's
-    finished = run_watch(pair[1], wrapper=("setpriv", "--reuid=65534", "--clear-groups", *powers))
+    finished = run_watch(pair[1], wrapper=(*UNMEASURED, "setpriv", "--reuid=65534", "--clear-groups", *powers))
     assert finished.returncode == 1
     assert finished.stderr == "This process cannot watch connections without CAP_NET_RAW. Run it as root.\n"
