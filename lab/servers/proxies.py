@@ -100,7 +100,10 @@ def varnish(host: Host, folder: Path) -> Iterator[WebServer]:
         serving(host, errors, "varnishncsa", "-a", "-w", str(access), *place) as log,
     ):
         # It begins with what comes after it has found the shared memory.
-        wait_until(lambda: ask(host, "127.0.0.1", PAGE_REQUEST) and access.stat().st_size, "requests are logged")
+        wait_until(
+            lambda: ask(host, "127.0.0.1", PAGE_REQUEST) and access.exists() and access.stat().st_size,
+            "requests are logged",
+        )
         yield WebServer(
             version=package_version("varnish"),
             processes=[process, log, site.process],
