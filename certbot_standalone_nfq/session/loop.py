@@ -111,11 +111,12 @@ class Loop:
         poll.register(self._wake_read, select.POLLIN)
         while True:
             poll.poll(self._milliseconds_to_deadline())
+            now = time.monotonic()  # however long this round takes, what came meanwhile is read before the next tick
             packets = self._capture.receive()
             with self.lock:
                 for packet in packets:
                     self._handle(packet)
-                self._send(self._engine.tick(time.monotonic()))
+                self._send(self._engine.tick(now))
                 self.lock.notify_all()
             if self._stopping and (not packets or time.monotonic() > self._stop_by):
                 return  # nothing is left that was captured before the withdrawal, or there was none
