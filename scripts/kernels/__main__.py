@@ -9,52 +9,29 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import scripts.kernels
 from scripts.kernels.debian import fetch_kernel
 from scripts.kernels.emulation import Machine, make_disk
 from scripts.kernels.report import HEADINGS, Row, line
+from scripts.kernels.selection import IN_SHORT, SUITES, Round, short_rounds, whole_rounds
 
-SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "sid": "sid"}
-IN_SHORT = ("5.10", "6.12")
-FIREWALLS = ("iptables-nft", "iptables-legacy", "nftables")
-EACH = "each"
-ISSUANCE = "tests/e2e/test_certbot.py::test_a_certificate_is_issued_over_both_families_by_each_firewall"
 _MEBIBYTES = 2  # that bystanders load: emulation is slow
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which tests are run on each kernel, and how long all that may take there."""
-
-    rounds: dict[str, tuple[str, ...]]
-    """Options of pytest, by the firewall that is used; EACH is for tests that use one after the other by themselves."""
-    seconds: float
-
-
-_POSSIBLE = ("-m", "not anywhere and not heavy")
-_BY_THEMSELVES = (
-    "tests/netns/test_fallback_listener.py",
-    "tests/netns/test_proxied.py::test_only_a_text_header_has_iptables_queue_a_bystander",
-)
-_PARTS = ("tests/capture", "tests/host", "tests/session", "tests/cli/doctor/test_network_namespace.py")
-_WITH_ONE = (*_POSSIBLE, "tests/netns", ISSUANCE, *(f"--deselect={each}" for each in _BY_THEMSELVES))
-ALL = Selection({**dict.fromkeys(FIREWALLS, _WITH_ONE), EACH: (*_POSSIBLE, *_PARTS, *_BY_THEMSELVES)}, 3 * 3600)
-ESSENTIAL = Selection(dict.fromkeys(FIREWALLS, ("-m", "essential", "tests/netns", ISSUANCE)), 1200)
+_SECONDS = 2 * 3600  # that a kernel may take for all of its tests
+_SHORT_SECONDS = 1200
 
 
 def main() -> int:
     """Run what is asked for, print the matrix, return the exit status."""
     arguments = _arguments()
     names = arguments.kernels or (IN_SHORT if arguments.short else list(SUITES))
-    selection = ESSENTIAL if arguments.short else ALL
     more = ("-k", arguments.k) if arguments.k else ()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with _folder(arguments.keep) as folder:
-        rows = _matrix(names, selection, more, folder)
+        rows = _matrix(names, arguments.short, more, folder)
     if arguments.k:
         rows = [row for row in rows if row.tested or row.problem]
     print(line(*HEADINGS), line(*("---" for _ in HEADINGS)), *rows, sep="\n")
@@ -87,7 +64,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _matrix(names: Sequence[str], selection: Selection, more: Sequence[str], folder: Path) -> list[Row]:
+def _matrix(names: Sequence[str], short: bool, more: Sequence[str], folder: Path) -> list[Row]:
     """Run all kernels, as many at a time as there are processors."""
     machines: list[Machine] = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
@@ -95,7 +72,9 @@ def _matrix(names: Sequence[str], selection: Selection, more: Sequence[str], fol
             fetched = [workers.submit(fetch_kernel, SUITES[name], folder / name) for name in names]
             disk = make_disk(folder)
             machines += [Machine(each.result(), disk, folder / name / "shared") for name, each in zip(names, fetched)]
-            running = [workers.submit(_run, machine, selection, more) for machine in machines]
+            rounds = [short_rounds() if short else whole_rounds(name) for name in names]
+            seconds = _SHORT_SECONDS if short else _SECONDS
+            running = [workers.submit(_run, *each, more, seconds) for each in zip(machines, rounds)]
             return [row for each in running for row in each.result()]
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
@@ -104,42 +83,41 @@ def _matrix(names: Sequence[str], selection: Selection, more: Sequence[str], fol
             raise
 
 
-def _run(machine: Machine, selection: Selection, more: Sequence[str]) -> list[Row]:
-    """Run the tests on a machine, with one firewall after the other; return a row for each."""
-    commands = [_command(firewall, machine.folder, *options, *more) for firewall, options in selection.rounds.items()]
-    problem = ""
+def _run(machine: Machine, rounds: Sequence[Round], more: Sequence[str], seconds: float) -> list[Row]:
+    """Run the tests on a machine, one round after the other; return a row for each."""
+    began, problem = time.time(), ""
     try:
-        machine.run(commands, selection.seconds)
+        machine.run([_command(each, machine.folder, more) for each in rounds], seconds)
     except TimeoutError as error:
         problem = str(error)
-    rows = [_row(machine, firewall, problem) for firewall in selection.rounds]
+    rows = list(_rows(machine, rounds, began, problem))
     print(*rows, sep="\n", file=sys.stderr, flush=True)
     return rows
 
 
-def _command(firewall: str, folder: Path, *options: str) -> list[str]:
-    """Return the command that tests with a firewall, and leaves a report."""
-    only = "" if firewall == EACH else firewall
+def _command(round_: Round, folder: Path, more: Sequence[str]) -> list[str]:
+    """Return the command that runs a round, and leaves a report."""
     return [
-        *("env", f"NFQ_FIREWALL={only}", f"NFQ_MEBIBYTES={_MEBIBYTES}", sys.executable, "-m", "pytest", "-v"),
-        *(
-            "-p",
-            "no:cacheprovider",
-            "--basetemp=/run/pytest",
-            "--durations=20",
-            f"--junitxml={_report(folder, firewall)}",
-        ),
-        *options,
+        *("env", f"NFQ_FIREWALL={round_.firewall}", f"NFQ_MEBIBYTES={_MEBIBYTES}"),
+        *(sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--basetemp=/run/pytest", "--durations=20"),
+        *(f"--junitxml={_report(folder, round_)}", *round_.options, *more),
     ]
 
 
-def _report(folder: Path, firewall: str) -> Path:
-    return folder / f"{firewall}.xml"
+def _report(folder: Path, round_: Round) -> Path:
+    return folder / f"{round_.name}.xml"
 
 
-def _row(machine: Machine, firewall: str, problem: str) -> Row:
-    row, report = Row(machine.kernel.release, firewall), _report(machine.folder, firewall)
-    return row.with_report(report) if report.exists() else row.with_problem(f"{problem}\n{_end_of(machine)}")
+def _rows(machine: Machine, rounds: Sequence[Round], began: float, problem: str) -> Iterator[Row]:
+    """Yield what came of each round. It took from the report before to its own: the machine has another clock."""
+    for each in rounds:
+        row, report = Row(machine.kernel.release, each.name, each.selected), _report(machine.folder, each)
+        if report.exists():
+            ended = report.stat().st_mtime
+            yield row.with_report(report, ended - began)
+            began = ended
+        else:
+            yield row.with_problem(f"{problem}\n{_end_of(machine)}")
 
 
 def _end_of(machine: Machine) -> str:

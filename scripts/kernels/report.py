@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-HEADINGS = ("Kernel", "Firewall", "Network suite", "Parts", "Issuance", "Seconds")
-_FOLDERS = ("tests.netns", "tests.kernel", "tests.e2e")
+HEADINGS = ("Kernel", "Firewall", "Tests", "Network suite", "Parts", "Issuance", "Seconds")
+_NETWORK_SUITE, _ISSUANCE = "tests.netns.", "tests.e2e."
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Row:
 
     kernel: str
     firewall: str
+    selected: str
     network: Count = field(default_factory=Count)
     parts: Count = field(default_factory=Count)
     issuance: Count = field(default_factory=Count)
@@ -68,21 +69,33 @@ class Row:
         """Whether there were tests and all of them passed."""
         return self.tested and not self.problem
 
-    def with_report(self, report: Path) -> Row:
-        """Return it with what a report counts, and with what did not pass."""
+    def with_report(self, report: Path, seconds: float) -> Row:
+        """Return it with what a report counts, with what did not pass, and with how long it took."""
         (suite,) = ElementTree.parse(report).iter("testsuite")
         cases = [Case.of(case) for case in suite.iter("testcase")]
         problem = "\n\n".join(f"{case.name}\n{case.problem}" for case in cases if case.problem)
-        network, parts, issuance = (Count.of(each for each in cases if each.name.startswith(name)) for name in _FOLDERS)
-        seconds = float(suite.get("time", 0))
-        return Row(self.kernel, self.firewall, network, parts, issuance, seconds, problem)
+        network, issuance = (_within(folder, cases) for folder in (_NETWORK_SUITE, _ISSUANCE))
+        parts = [case for case in cases if case not in network + issuance]
+        return dataclasses.replace(
+            self,
+            network=Count.of(network),
+            parts=Count.of(parts),
+            issuance=Count.of(issuance),
+            seconds=seconds,
+            problem=problem,
+        )
 
     def with_problem(self, problem: str) -> Row:
         """Return it with what went wrong where there is no report."""
         return dataclasses.replace(self, problem=problem)
 
     def __str__(self) -> str:
-        return line(self.kernel, self.firewall, self.network, self.parts, self.issuance, f"{self.seconds:.0f}")
+        counts = (self.network, self.parts, self.issuance)
+        return line(self.kernel, self.firewall, self.selected, *counts, f"{self.seconds:.0f}")
+
+
+def _within(folder: str, cases: Sequence[Case]) -> list[Case]:
+    return [case for case in cases if case.name.startswith(folder)]
 
 
 def line(*cells: object) -> str:

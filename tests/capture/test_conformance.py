@@ -154,6 +154,7 @@ def is_bounded(selector: Selector, payload: bytes) -> bool:
     return proxied or len(payload) < 4 or any(selector.matches(payload[: len(payload) - cut]) for cut in range(4))
 
 
+@pytest.mark.anywhere
 @given(data=st.data(), selector=selectors())
 def test_whatever_matches_is_selected_by_xt_bpf_and_little_else(
     data: st.DataObject, selector: Selector, kernel: KernelFilter
@@ -168,6 +169,7 @@ def test_whatever_matches_is_selected_by_xt_bpf_and_little_else(
     assert selected[0] <= is_bounded(selector, payload)
 
 
+@pytest.mark.anywhere
 @given(data=st.data(), selector=selectors(), options=st.integers(0, 10))
 def test_whatever_matches_is_selected_by_nft_and_little_else(
     data: st.DataObject, selector: Selector, options: int
@@ -180,6 +182,7 @@ def test_whatever_matches_is_selected_by_nft_and_little_else(
         assert selected <= is_bounded(selector, payload)
 
 
+@pytest.mark.anywhere
 @given(data=st.data(), selector=selectors())
 def test_whatever_matches_whole_is_shown_by_the_tap_and_nothing_else(
     data: st.DataObject, selector: Selector, kernel: KernelFilter
@@ -191,6 +194,7 @@ def test_whatever_matches_whole_is_shown_by_the_tap_and_nothing_else(
     assert shown <= any(all(f.agrees_with(payload) for f in alternative) for alternative in selector.any_of)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("selector", SAMPLES.values(), ids=SAMPLES)
 @given(data=st.data())
 def test_the_samples_are_selected_wherever_they_match(

@@ -42,6 +42,7 @@ def test_a_certificate_for_three_names_is_issued_and_renewed(undisturbed: Intern
     assert serial_number(certificate) != first
 
 
+@pytest.mark.firewall
 @pytest.mark.essential
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_certificate_is_issued_over_both_families_by_each_firewall(

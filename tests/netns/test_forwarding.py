@@ -17,6 +17,8 @@ from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
 
+pytestmark = pytest.mark.firewall
+
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:

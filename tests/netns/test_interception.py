@@ -41,6 +41,7 @@ def address(active: Lab, request: pytest.FixtureRequest) -> str:
     return str(getattr(active.server, request.param))
 
 
+@pytest.mark.firewall
 @pytest.mark.essential
 def test_a_challenge_is_answered_and_the_server_never_sees_it(active: Lab, address: str) -> None:
     log = active.nginx.access_log
@@ -48,6 +49,7 @@ def test_a_challenge_is_answered_and_the_server_never_sees_it(active: Lab, addre
     assert active.nginx.access_log == log
 
 
+@pytest.mark.firewall
 def test_the_client_sees_a_clean_connection(active: Lab, address: str, tmp_path: Path) -> None:
     """No reset, no retransmission, no complaint of its kernel; its close is acknowledged; nothing is left over."""
     before = active.client.complaints()
@@ -83,6 +85,7 @@ def test_everything_else_is_the_servers(active: Lab, address: str, octets: bytes
     wait_until(lambda: active.nginx.requests() == lines + 1, "the server has logged it")
 
 
+@pytest.mark.firewall
 def test_a_kept_connections_later_challenge_is_answered(active: Lab, address: str) -> None:
     with active.client.connect(address) as connection:
         for _ in range(3):
@@ -149,6 +152,7 @@ def test_tokens_that_begin_with_each_character_are_answered(lab: Lab) -> None:
             assert body(ask(lab.client, lab.server.ipv4, request(token))) == answer
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_connection_older_than_the_rules_is_answered(lab: Lab, family: str) -> None:
     with lab.client.connect(getattr(lab.server, family)) as connection:
@@ -159,6 +163,7 @@ def test_a_connection_older_than_the_rules_is_answered(lab: Lab, family: str) ->
             assert body(read_all(connection)) == KEY_AUTHORIZATION
 
 
+@pytest.mark.firewall
 def test_an_older_connection_on_which_the_server_spoke_first_is_answered(lab: Lab) -> None:
     """Connection tracking, which begins with the rules, takes the server for the one who opened the connection."""
     with lab.server.inside(), socket.create_server(("", 8083)) as listener:
@@ -182,6 +187,7 @@ def test_peers_without_timestamps_or_window_scaling_are_answered(lab: Lab, famil
         lab.client.run("sysctl", "-qw", *(f"{setting}=1" for setting in settings))
 
 
+@pytest.mark.firewall
 def test_clients_on_the_same_machine_are_answered_too(lab: Lab) -> None:
     with intercepting(lab.server):
         for address in ("127.0.0.1", "::1", lab.server.ipv4, lab.server.ipv6):
@@ -200,6 +206,7 @@ def test_a_server_with_deferred_accept_is_rid_of_the_connection(lab: Lab) -> Non
                 listener.accept()
 
 
+@pytest.mark.firewall
 def test_the_http01_port_may_be_another(lab: Lab) -> None:
     with lab.server.inside(), socket.create_server(("", 8082)), intercepting(lab.server, port=8082):
         assert body(ask(lab.client, lab.server.ipv4, port=8082)) == KEY_AUTHORIZATION
@@ -211,6 +218,7 @@ def users_program(variant: str) -> str:
     return variant if variant in IPTABLES else "iptables-nft"
 
 
+@pytest.mark.firewall
 @pytest.mark.essential
 def test_the_users_own_rules_see_released_packets_as_if_we_were_not_there(lab: Lab) -> None:
     """Rules behind ours, in the same chain, count a request that was queued and let go, and see no mark of ours."""
@@ -231,6 +239,7 @@ def test_the_users_own_rules_see_released_packets_as_if_we_were_not_there(lab: L
         assert [int(line.split()[0]) for line in listed] == [1, 0, 0]
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(fresh_lab: Lab, variant: str) -> None:
     """Of two segments in the queue at once, the first releases the connection; the second comes back to the rules."""
@@ -251,6 +260,7 @@ def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(fresh_
     assert int(listed.split()[0]) == 0
 
 
+@pytest.mark.firewall
 def test_marks_that_the_user_copies_from_connections_to_packets_do_no_harm(lab: Lab) -> None:
     restore = ("PREROUTING", "-j", "CONNMARK", "--restore-mark")
     lab.server.run("iptables", "-t", "mangle", "-A", *restore)
@@ -264,6 +274,7 @@ def test_marks_that_the_user_copies_from_connections_to_packets_do_no_harm(lab: 
         lab.server.run("iptables", "-t", "mangle", "-D", *restore)
 
 
+@pytest.mark.firewall
 def test_a_request_in_pieces_is_answered_and_a_bystander_in_pieces_served(active: Lab, address: str) -> None:
     for octets, expected in ((request(), KEY_AUTHORIZATION), (PAGE_REQUEST, PAGE)):
         with active.client.connect(address) as connection:

@@ -58,6 +58,7 @@ def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
     return not lab.server.run("ss", "-tnH", f"dport = :{connection.getsockname()[1]}")
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     "number",
@@ -90,6 +91,7 @@ def test_what_a_run_leaves_that_died_together_with_its_watchdog_is_harmless_and_
     assert is_clean(lab.server, before)
 
 
+@pytest.mark.firewall
 def test_a_connection_that_a_dead_run_had_taken_over_is_reset_not_left_hanging(lab: Lab) -> None:
     with interceptor_process(lab.server) as process, lab.client.connect(lab.server.ipv4) as connection:
         connection.sendall(request()[:-2])  # all but the end of the head
@@ -100,6 +102,7 @@ def test_a_connection_that_a_dead_run_had_taken_over_is_reset_not_left_hanging(l
             read_all(connection)
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("first_to_end", [0, 1])
 def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, first_to_end: int) -> None:
@@ -121,6 +124,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, firs
     assert is_clean(lab.server, before)
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("client", CLIENTS)
 def test_starting_and_stopping_again_and_again_leaves_nothing(lab: Lab, client: str) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
@@ -133,6 +137,7 @@ def test_starting_and_stopping_again_and_again_leaves_nothing(lab: Lab, client: 
     assert not helpers(lab.server) - others
 
 
+@pytest.mark.firewall
 def test_an_answer_under_way_is_seen_through_when_the_run_ends(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client acknowledges nothing until its firewall lets the answer in, which is after the end has begun."""
     monkeypatch.setattr(loop, "SETTLE_SECONDS", 10)
@@ -163,6 +168,7 @@ def test_a_failure_in_handling_a_packet_lets_it_pass_and_is_told_once(
     assert "handling a packet failed" in warnings[0].getMessage()
 
 
+@pytest.mark.firewall
 def test_a_failure_of_the_whole_thread_gives_the_queue_up_and_traffic_goes_on(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,6 +186,7 @@ def test_a_failure_of_the_whole_thread_gives_the_queue_up_and_traffic_goes_on(
     assert is_clean(lab.server, before)
 
 
+@pytest.mark.firewall
 def test_a_thread_that_cannot_be_started_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     before, others, descriptors = lab.server.rules(), helpers(lab.server), len(list(Path("/proc/self/fd").iterdir()))
 
@@ -238,7 +245,7 @@ def as_nobody(capabilities: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("settings", [{}, {"firewall": "iptables-nft"}])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.firewall), {"firewall": "iptables-nft"}])
 def test_a_user_with_the_two_capabilities_can_intercept(lab: Lab, settings: dict[str, Any]) -> None:
     """With one more in this test, as the user might not be allowed to read this folder."""
     before, command = lab.server.rules(), interceptor_command(lab.server, **settings)

@@ -306,6 +306,7 @@ def invalid_packets(host: Host) -> int:
     return sum(map(int, re.findall(r" invalid=(\d+)", host.run("conntrack", "-S"))))
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("firewall", KINDS)
 def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path, firewall: str) -> None:
     client, web_server = network.client, network.web_server

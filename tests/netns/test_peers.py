@@ -70,6 +70,7 @@ def ask_with(client: Host, address: str, option: tuple[int, int, int], octets: b
         return read_all(connection)
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("size", [88, 216, 536])
 def test_peers_that_take_small_segments_only(active: Lab, address: str, size: int) -> None:
     """The request comes in several of them."""
@@ -96,6 +97,7 @@ def test_other_ways_to_write_a_request(active: Lab, address: str, version: str) 
     assert body(ask(active.client, address, octets)) == KEY_AUTHORIZATION
 
 
+@pytest.mark.firewall
 def test_a_request_with_pauses_between_its_pieces(active: Lab, address: str) -> None:
     """Each piece is acknowledged before the next is sent."""
     with active.client.connect(address) as connection:

@@ -44,6 +44,7 @@ def ask(lab: Lab, address: str, *pieces: bytes) -> str:
         return body(read_all(connection))
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 @pytest.mark.parametrize("header", PROXY_HEADERS.values(), ids=PROXY_HEADERS)
 def test_a_challenge_is_answered_and_others_are_served(active: Lab, header: bytes, family: str) -> None:

@@ -168,6 +168,7 @@ def test_an_interruption_of_closing_does_not_keep_the_other_steps_from_being_tak
     assert held(host) == before
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("kind", ["KeyboardInterrupt", "SignalExit"])
 def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_cleaning_up(
     lonely_host: Host, kind: str
