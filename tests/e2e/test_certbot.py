@@ -37,7 +37,7 @@ def test_a_certificate_for_three_names_is_issued_and_renewed(undisturbed: Intern
     certificate = certbot.certificate(NAMES[0])
     assert set(alternative_names(certificate).get_values_for_type(x509.DNSName)) == set(NAMES)
     first = serial_number(certificate)
-    result = certbot.run("renew", "--force-renewal", "--no-random-sleep-on-renew")
+    result = certbot.renew()
     assert result.returncode == 0, result.stdout
     assert serial_number(certificate) != first
 
@@ -69,7 +69,7 @@ def test_options_work_and_are_kept_for_renewal(
     arguments = tuple(f"--standalone-nfq-{name}={value}" for name, value in options.items())
     result = certbot.certonly("four.example.com", options=arguments)
     assert result.returncode == 0, result.stdout
-    result = certbot.run("renew", "--force-renewal", "--no-random-sleep-on-renew")
+    result = certbot.renew()
     assert result.returncode == 0, result.stdout
     assert (
         f"by {variant}, queue 4711, marks 0x6, selection {selection}"

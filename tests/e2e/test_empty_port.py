@@ -35,7 +35,7 @@ def test_a_certificate_is_issued_and_renewed_where_no_web_server_runs(certbot: C
     result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-firewall={variant}", "--force-renewal"))
     assert result.returncode == 0, result.stdout
     assert "Nothing else listens at 0.0.0.0:80, [::]:80, so Certbot" in certbot.log
-    result = certbot.run("renew", "--force-renewal", "--no-random-sleep-on-renew")
+    result = certbot.renew()
     assert result.returncode == 0, result.stdout
     assert certbot.host.rules() == before
     assert is_clean(certbot.host)

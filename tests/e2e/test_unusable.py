@@ -15,11 +15,10 @@ from cryptography import x509
 
 import certbot_standalone_nfq
 from certbot_standalone_nfq.capture.nfqueue.messages import NETLINK_NETFILTER
-from lab.certbot import Certbot
+from lab.certbot import RENEW, Certbot
 from tests.e2e.conftest import Internet
 
 OURS, OTHER = "four.example.com", "both.example.com"
-RENEW = ("renew", "--force-renewal", "--no-random-sleep-on-renew")
 WITHOUT_FIREWALL_PROGRAMS = """
 for program in xtables-nft-multi xtables-legacy-multi nft; do mount --bind /dev/null /usr/sbin/$program; done
 exec "$@"
@@ -35,6 +34,7 @@ def two_lineages(everybody: Internet) -> Iterator[Certbot]:
     for authenticator, name in ((("-a", "standalone-nfq"), OURS), (webroot, OTHER)):
         result = certbot.run("certonly", *authenticator, "-d", name, *certbot.account())
         assert result.returncode == 0, result.stdout
+    certbot.take_new_account()
     yield certbot
     shutil.rmtree(certbot.folder)
 
