@@ -1,0 +1,1 @@
+"""Capture by eBPF: programs at the traffic control hooks of interfaces, ahead of netfilter."""
