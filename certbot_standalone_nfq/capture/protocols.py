@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 from certbot_standalone_nfq import errors
@@ -56,7 +56,7 @@ Packet = TypeVar("Packet", bound=CapturedPacket)
 class Capture(Protocol[Packet]):
     """Packets of one run, from the opening on.
 
-    One thread receives and decides; `restore`, `withdraw`, `abandon` and `close` may be called by another meanwhile.
+    One thread receives and decides; all else but `fileno` may be called by another meanwhile.
     """
 
     def fileno(self) -> int:
@@ -67,6 +67,12 @@ class Capture(Protocol[Packet]):
 
     def decide(self, packet: Packet, verdict: Verdict, replacement: bytes | None = None) -> None:
         """Give a packet its one verdict; with REPLACE, it goes on as the replacement. Raises OSError."""
+
+    def expect(self, keys: Collection[bytes]) -> None:
+        """Be told all keys that are pending, whenever they change: packets with others need not be captured.
+
+        Until the first call, none are. Raises OSError.
+        """
 
     def restore(self) -> bool:
         """Capture again if another program ended it; once only. Return whether it was ended, now or still.

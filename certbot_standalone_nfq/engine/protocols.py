@@ -7,7 +7,7 @@ engine stands between them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol, Union
 
@@ -31,6 +31,19 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Key:
+    """Where a payload that a selector selects says which challenge it is for.
+
+    A capture that can look keys up leaves payloads with another key to the server.
+    """
+
+    offset: int
+    """Bytes from the payload's beginning, or from behind a PROXY header."""
+    length: int
+    """Bytes that decide. Behind them may be more of the challenge's, which is compared if it is there."""
+
+
+@dataclass(frozen=True)
 class Selector:
     """Which TCP segments to a port may begin something of ours: the one description that every capture compiles.
 
@@ -45,6 +58,7 @@ class Selector:
     after_proxy_header: bool = True
     """Whether a load balancer's PROXY header may come first; the fields are behind it then. A header that nothing
     follows is not selected: what follows it is, in a segment of its own."""
+    key: Key | None = None
 
     def matches(self, payload: bytes) -> bool:
         """Whether a segment's payload must be selected."""
@@ -110,6 +124,9 @@ class StreamSolver(Protocol):
 
     def remove(self, challenge: str) -> None:
         """Stop answering; a challenge that is not there is no error. Conversations under way go on."""
+
+    def pending_keys(self) -> Collection[bytes]:
+        """Return what is found where the selectors' `key` begins, for each challenge that is pending."""
 
     def recognise(self, start: bytes) -> Recognition:
         """Say what a stream is that begins with these bytes. An empty start is undecided if anything is pending.

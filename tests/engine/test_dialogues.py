@@ -60,6 +60,9 @@ class Greeting:
 
     def remove(self, challenge: str) -> None: ...
 
+    def pending_keys(self) -> list[bytes]:
+        return []
+
     def recognise(self, start: bytes) -> Recognition:
         if start.startswith(self._word):
             return self._script

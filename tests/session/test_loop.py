@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -67,6 +67,9 @@ class PlayedCapture:
     def decide(self, packet: Packet, verdict: Verdict, replacement: bytes | None = None) -> None:
         self.decided.append((packet.id, verdict))
         self.on_decide()
+
+    def expect(self, keys: Collection[bytes]) -> None:
+        raise AssertionError("the loop does not know what is pending")
 
     def restore(self) -> bool:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
@@ -44,6 +45,9 @@ class NfqueueCapture:
             self._queue.give_verdict(packet.id, KernelVerdict.REPEAT)  # the rules that would clear our mark are gone
         else:
             self._queue.give_verdict(packet.id, KernelVerdict.REPEAT, mark=self._released(packet.mark, verdict))
+
+    def expect(self, keys: Collection[bytes]) -> None:
+        """Change nothing: rules select by the beginning of requests alone."""
 
     def restore(self) -> bool:
         """Add the rules again if another program removed them; once only. Return whether they were missing."""

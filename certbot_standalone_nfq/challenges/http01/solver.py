@@ -10,7 +10,7 @@ import re
 from typing import ClassVar
 
 from certbot_standalone_nfq.challenges.http01.conversation import NOT_FOUND, Challenge, Http01Conversation, response
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Field, Recognition, Selector
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, Field, Key, Recognition, Selector
 
 REQUEST_PREFIX = b"GET /.well-known/acme-challenge/"
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]*")
@@ -39,7 +39,7 @@ class Http01Solver:
     @staticmethod
     def selectors(port: int) -> tuple[Selector, ...]:
         """Return what to capture on a port: whatever begins like a challenge request, for any token."""
-        return (Selector(port, ((Field(0, REQUEST_PREFIX),),)),)
+        return (Selector(port, ((Field(0, REQUEST_PREFIX),),), key=Key(len(REQUEST_PREFIX), ENOUGH)),)
 
     def add(self, challenge: str, answer: str) -> None:
         """Answer for a token with its key authorization. Raises ValueError if it is no base64url text."""
@@ -57,6 +57,10 @@ class Http01Solver:
         if not alike:
             self._by_beginning.pop(name[:ENOUGH], None)
         self._challenges.pop(name, None)
+
+    def pending_keys(self) -> list[bytes]:
+        """Return the tokens, with what must follow them."""
+        return [token + _AFTER_TOKEN for token in self._challenges]
 
     def recognise(self, start: bytes) -> Recognition:
         """Say what a stream is that begins with these bytes."""

@@ -56,6 +56,15 @@ def test_a_request_is_recognised_once_enough_of_its_token_has_come(pending: Http
         assert finding(pending.recognise(REQUEST[:length])) is expected, length
 
 
+def test_what_is_pending_is_found_where_the_selector_says_that_keys_are(pending: Http01Solver) -> None:
+    (selector,) = pending.selectors(80)
+    assert selector.key
+    assert [REQUEST.startswith(key, selector.key.offset) for key in pending.pending_keys()] == [True]
+    assert selector.key.offset + selector.key.length == DECISIVE
+    pending.remove(TOKEN)
+    assert not pending.pending_keys()
+
+
 def test_eleven_characters_of_a_token_tell_it_from_another_programs_and_ten_do_not(pending: Http01Solver) -> None:
     """66 bits. Connections for another token stay the server's, who may be another ACME client."""
     begin = len(REQUEST_PREFIX)
