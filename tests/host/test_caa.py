@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.host.caa import Caa, Unreadable, caa_records
+from certbot_standalone_nfq.host.caa import Caa, caa_records
+from certbot_standalone_nfq.host.dns.questions import Unreadable
 from lab.dns import answering
 from lab.hosts import Host
 

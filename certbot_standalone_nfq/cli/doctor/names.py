@@ -150,11 +150,12 @@ def _loopback(seen: str, named: bool) -> Finding:
 def _caa(name: str) -> Answer:
     try:
         from certbot_standalone_nfq.host import caa
+        from certbot_standalone_nfq.host.dns.questions import Unreadable
     except ImportError as error:  # pip's --no-deps leaves it out
         return _always(warned("CAA", f"{name}: dnspython cannot be loaded: {error}.", "Install dnspython."))
     try:
         owner, records = caa.caa_records(name[2:] if name.startswith("*.") else name, _DNS_SECONDS)
-    except caa.Unreadable as error:
+    except Unreadable as error:
         return _always(
             warned("CAA", f"{name}: could not be read: {error}.", "Check whether the nameserver answers for type CAA.")
         )

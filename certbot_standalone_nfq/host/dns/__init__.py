@@ -1,0 +1,1 @@
+"""Questions to the DNS, and where a dns-01 challenge is looked up. By dnspython."""
