@@ -8,8 +8,8 @@ packet reaches it unchanged.
 
 Options, hardly ever needed:
 
-``--standalone-nfq-firewall auto|iptables|iptables-nft|iptables-legacy|nftables``
-    Program to put the firewall rules in place with (default: the first of these that works)
+``--standalone-nfq-capture auto|iptables|iptables-nft|iptables-legacy|nftables``
+    Way to capture packets: the program that adds the firewall rules (default: the first of these that works)
 ``--standalone-nfq-queue-num NUMBER``
     NFQUEUE number to use (default: the first free one of 28080 to 28083)
 ``--standalone-nfq-mark MASK``

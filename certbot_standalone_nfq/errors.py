@@ -60,7 +60,7 @@ _SYSTEM_CURES = {
     os.strerror(errno.ENOBUFS): "Give Certbot more memory: MemoryMax of a systemd unit, or the container's limit.",
     os.strerror(errno.EROFS): (
         "Allow writing to /run, with ReadWritePaths of a systemd unit for example, or use "
-        "--standalone-nfq-firewall=iptables-nft or nftables, which write no lock file."
+        "--standalone-nfq-capture=iptables-nft or nftables, which write no lock file."
     ),
 }
 """What to do, by the words that the C library has for an error, and programs repeat."""
@@ -111,7 +111,7 @@ class FirewallRefused(Error):
         super().__init__(
             f"{program} could not add the rules for the challenge, and nothing was changed: {reason}.",
             _system_cure(reason)
-            or "See Certbot's log for details, or choose another tool with --standalone-nfq-firewall: iptables-nft, "
+            or "See Certbot's log for details, or choose another tool with --standalone-nfq-capture: iptables-nft, "
             "iptables-legacy or nftables.",
         )
 
@@ -122,7 +122,7 @@ class FirewallLockDenied(NotPermitted):
     def __init__(self, program: str) -> None:
         super().__init__(
             f"{program} may not open /run/xtables.lock, which belongs to root.",
-            "Run Certbot as root, or use --standalone-nfq-firewall=iptables-nft, which needs no lock.",
+            "Run Certbot as root, or use --standalone-nfq-capture=iptables-nft, which needs no lock.",
         )
 
 

@@ -15,9 +15,9 @@ from certbot_standalone_nfq import errors
 DEFAULT_PORT = 80
 """The TCP port that http-01 validators connect to (RFC 8555, 8.3)."""
 AUTO = "auto"
-NFTABLES = "nftables"
-FIREWALLS = ("iptables", "iptables-nft", "iptables-legacy", NFTABLES)
-"""In the order in which they are tried: the administrator's own choice of iptables first."""
+CAPTURES = ("iptables", "iptables-nft", "iptables-legacy", "nftables")
+"""In the order in which they are tried: the administrator's own choice of iptables first. Each is named like its folder
+below `capture/`, and a hyphen and more if there are several in it."""
 QUEUE_CLIENTS = ("netlink", "fnfqueue")
 SELECTIONS = ("prefilter", "port", "stateless-port")
 """In the order in which they are tried; each needs less of the kernel than the one before."""
@@ -63,9 +63,9 @@ class Option:
 
 OPTIONS = (
     Option(
-        "firewall",
-        "Program to put the firewall rules in place with (default: the first of these that works)",
-        choices=(AUTO, *FIREWALLS),
+        "capture",
+        "Way to capture packets: the program that adds the firewall rules (default: the first of these that works)",
+        choices=(AUTO, *CAPTURES),
     ),
     Option(
         "queue-num",
@@ -116,7 +116,7 @@ class Settings:
     queue: int | None = None
     mark: int | None = None
     """A mask of two bits."""
-    firewall: str = AUTO
+    capture: str = AUTO
     queue_client: str = AUTO
     selection: str = AUTO
     pcap: Path | None = None
@@ -138,7 +138,7 @@ class Settings:
             address=address or "",
             queue=values["queue-num"],
             mark=values["mark"],
-            firewall=values["firewall"],
+            capture=values["capture"],
             queue_client=values["queue-client"],
             selection=values["selection"],
             pcap=Path(values["pcap"]) if values["pcap"] else None,

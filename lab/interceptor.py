@@ -23,10 +23,10 @@ from lab.processes import running
 
 CLIENTS = ["netlink"] + (["fnfqueue"] if importlib.util.find_spec("fnfqueue") else [])
 IPTABLES = ["iptables-nft", "iptables-legacy"]
-_ONLY = os.environ.get("NFQ_FIREWALL", "")
+_ONLY = os.environ.get("NFQ_CAPTURE", "")
 VARIANTS = [_ONLY] if _ONLY else [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
 KINDS = [_ONLY] if _ONLY else [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
-_DEFAULTS = {"port": 80, "firewall": _ONLY or AUTO}
+_DEFAULTS = {"port": 80, "capture": _ONLY or AUTO}
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 

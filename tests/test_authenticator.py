@@ -233,7 +233,7 @@ def test_the_log_tells_each_answer_and_sums_up(
 
 def test_options_reach_the_rules(host: Host) -> None:
     options = {"http_01_port": 8080, "standalone_nfq_queue_num": 7, "standalone_nfq_mark": "0x3"}
-    authenticator = Authenticator(config(**options, standalone_nfq_firewall="iptables-legacy"), "standalone-nfq")
+    authenticator = Authenticator(config(**options, standalone_nfq_capture="iptables-legacy"), "standalone-nfq")
     authenticator.perform([achall(1)])
     rules = host.rules()
     assert "--ctorigdstport 8080" in rules

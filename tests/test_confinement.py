@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from certbot_standalone_nfq.capture.nfqueue.messages import NETLINK_NETFILTER
-from certbot_standalone_nfq.settings import FIREWALLS
+from certbot_standalone_nfq.settings import CAPTURES
 from lab.hosts import Host
 from lab.interceptor import VARIANTS
 from lab.plugin import WORKS, try_out
@@ -98,9 +98,9 @@ def test_it_works_where_proc_is_not_mounted(lonely_host: Host) -> None:
     assert try_out(lonely_host, *hidden) == WORKS
 
 
-@pytest.mark.parametrize("firewall", FIREWALLS)
+@pytest.mark.parametrize("firewall", CAPTURES)
 def test_capabilities_that_programs_do_not_get_are_told_as_such(lonely_host: Host, firewall: str) -> None:
-    said = try_out(lonely_host, module="lab.capabilities", options=(f"--standalone-nfq-firewall={firewall}",))
+    said = try_out(lonely_host, module="lab.capabilities", options=(f"--standalone-nfq-capture={firewall}",))
     assert "the firewall programs that it starts do not get them. Run Certbot as root, or with CAP_NET_ADMIN" in said
 
 
@@ -108,7 +108,7 @@ def test_capabilities_that_programs_do_not_get_are_told_as_such(lonely_host: Hos
 @pytest.mark.parametrize("files", range(6, 32, 2))
 def test_too_few_descriptors_are_told_as_such_and_leave_nothing(lonely_host: Host, firewall: str, files: int) -> None:
     before = lonely_host.rules()
-    options = (f"--standalone-nfq-firewall={firewall}",)
+    options = (f"--standalone-nfq-capture={firewall}",)
     said = try_out(lonely_host, "prlimit", f"--nofile={files}", options=options)
     assert said == WORKS or "Too many open files" in said, said
     assert "kernel has no" not in said
@@ -130,7 +130,7 @@ def test_too_few_processes_are_told_as_such_and_leave_nothing(lonely_host: Host,
 
 def test_a_lock_in_a_folder_that_is_read_only_is_told_as_such(lonely_host: Host) -> None:
     read_only = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /run && exec "$@"', "sh")
-    said = try_out(lonely_host, *read_only, options=("--standalone-nfq-firewall=iptables-legacy",))
+    said = try_out(lonely_host, *read_only, options=("--standalone-nfq-capture=iptables-legacy",))
     assert "Read-only file system" in said
     assert "Allow writing to /run" in said
     assert try_out(lonely_host, *read_only) == WORKS

@@ -10,10 +10,8 @@ import pytest
 import certbot_standalone_nfq
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
-from certbot_standalone_nfq.capture.iptables.backend import VARIANTS
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
-from certbot_standalone_nfq.capture.nftables.backend import NAME
-from certbot_standalone_nfq.settings import AUTO, FIREWALLS, OPTIONS, SELECTIONS, Option, Settings
+from certbot_standalone_nfq.settings import AUTO, OPTIONS, SELECTIONS, Option, Settings
 
 
 def described(option: Option) -> str:
@@ -37,13 +35,12 @@ def test_without_options_everything_has_the_default_of_settings() -> None:
 
 
 def test_each_value_that_can_be_chosen_is_there() -> None:
-    assert (*VARIANTS, NAME) == FIREWALLS
     assert tuple(selection.value for selection in Selection) == SELECTIONS
 
 
 @pytest.mark.parametrize("mask", [0x3, 0xC0000000, 0x80000001])
 def test_any_two_of_32_bits_can_be_chosen(mask: int) -> None:
-    values = {"mark": mask, "firewall": AUTO}
+    values = {"mark": mask, "capture": AUTO}
     assert Settings.chosen(80, "", values.get).mark == mask
 
 

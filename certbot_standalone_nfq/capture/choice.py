@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.iptables import backend as iptables
-from certbot_standalone_nfq.capture.nftables import backend as nftables
 from certbot_standalone_nfq.capture.protocols import Backend, Capture, port_of
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
-from certbot_standalone_nfq.settings import AUTO, Settings
+from certbot_standalone_nfq.settings import AUTO, CAPTURES, Settings
 
 logger = logging.getLogger(__name__)
 
-BACKENDS: tuple[Callable[[Settings, Snapshot], Sequence[Backend]], ...] = (iptables.backends, nftables.backends)
-"""In the order in which they are tried: the administrator's own choice of iptables first."""
 
 _MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
 """What a backend may be able to do without if it selects packets in another way."""
@@ -73,10 +70,17 @@ def open_capture(settings: Settings, selectors: Sequence[Selector], snapshot: Sn
     raise _most_telling([each for each in refusals if each.backend.burden == refusals[-1].backend.burden], settings)
 
 
+def backends(settings: Settings, snapshot: Snapshot) -> list[Backend]:
+    """Return all backends there are, in the order of their names in the settings."""
+    folders = dict.fromkeys(name.partition("-")[0] for name in CAPTURES)
+    modules = [importlib.import_module(f"{__package__}.{folder}.backend") for folder in folders]
+    return [backend for module in modules for backend in module.backends(settings, snapshot)]
+
+
 def _candidates(settings: Settings, snapshot: Snapshot) -> list[Backend]:
     """Return the backends to try in turn."""
-    found = [backend for backends in BACKENDS for backend in backends(settings, snapshot)]
-    chosen = [backend for backend in found if settings.firewall in (AUTO, backend.name)]
+    found = backends(settings, snapshot)
+    chosen = [backend for backend in found if settings.capture in (AUTO, backend.name)]
     return sorted(chosen, key=lambda backend: backend.burden)
 
 
@@ -110,6 +114,6 @@ def _most_telling(refusals: Sequence[_Refusal], settings: Settings) -> errors.Er
     told = [error for _, error in refusals if not isinstance(error, errors.NoFirewallTool)]
     if told:
         return told[0]
-    if settings.firewall != AUTO:
+    if settings.capture != AUTO:
         return refusals[0].error
     return errors.NoFirewallTool("iptables or nft", "iptables or nftables")

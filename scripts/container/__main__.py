@@ -74,7 +74,7 @@ def _issue(certbot: ContainedCertbot) -> None:
     """Get a certificate as the README says, with each firewall in turn, and renew it."""
     for firewall in VARIANTS:
         begin = time.monotonic()
-        options = (*certbot.account(), f"--standalone-nfq-firewall={firewall}", "--force-renewal")
+        options = (*certbot.account(), f"--standalone-nfq-capture={firewall}", "--force-renewal")
         _succeed(certbot.run(*certbot.asked.arguments, *options))
         first = certbot.serial_number()
         _succeed(certbot.run(*_RENEW))

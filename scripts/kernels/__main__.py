@@ -98,7 +98,7 @@ def _run(machine: Machine, rounds: Sequence[Round], more: Sequence[str], seconds
 def _command(round_: Round, folder: Path, more: Sequence[str]) -> list[str]:
     """Return the command that runs a round, and leaves a report."""
     return [
-        *("env", f"NFQ_FIREWALL={round_.firewall}", f"NFQ_MEBIBYTES={_MEBIBYTES}"),
+        *("env", f"NFQ_CAPTURE={round_.firewall}", f"NFQ_MEBIBYTES={_MEBIBYTES}"),
         *(sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--basetemp=/run/pytest", "--durations=20"),
         *(f"--junitxml={_report(folder, round_)}", *round_.options, *more),
     ]

@@ -103,7 +103,7 @@ class Victim:
 
     def _begin(self, firewall: str, selection: str) -> None:
         assert self._process.stdin
-        options = f"--standalone-nfq-firewall={firewall} --standalone-nfq-selection={selection}"
+        options = f"--standalone-nfq-capture={firewall} --standalone-nfq-selection={selection}"
         print(options, file=self._process.stdin, flush=True)
 
     def _expect(self, *wanted: str) -> int:

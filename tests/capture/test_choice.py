@@ -16,7 +16,7 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Select
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
-from certbot_standalone_nfq.settings import FIREWALLS, Settings
+from certbot_standalone_nfq.settings import CAPTURES, Settings
 from lab.hosts import Host
 from lab.interceptor import VARIANTS
 from tests.capture.opening import open_capture
@@ -35,9 +35,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.anywhere
 def test_the_backends_there_are_are_those_the_user_may_choose_in_the_same_order() -> None:
     settings = Settings(80, selection="prefilter")
-    assert [backend.name for backends in choice.BACKENDS for backend in backends(settings, Snapshot())] == list(
-        FIREWALLS
-    )
+    assert [backend.name for backend in choice.backends(settings, Snapshot())] == list(CAPTURES)
 
 
 def test_the_log_says_in_one_line_which_backend_was_taken(host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +126,7 @@ def test_where_the_prefilter_cannot_be_installed_the_port_is_queued_and_a_warnin
 ) -> None:
     before = host.rules()
     without_extensions(*lacking)
-    held = open_capture(firewall="iptables")
+    held = open_capture(capture="iptables")
     assert held.allocation.selection is selection
     (warning,) = warnings(caplog)
     assert re.search(rf"every packet to port 80 goes through Certbot.*no ({'|'.join(lacking)}) (match|target)", warning)
@@ -141,7 +139,7 @@ def test_without_a_packet_queue_target_there_is_no_way_and_the_error_names_it(
 ) -> None:
     without_extensions("bpf", "NFQUEUE")
     with pytest.raises(errors.KernelSupportMissing, match="no NFQUEUE target"):
-        open_capture(firewall="iptables")
+        open_capture(capture="iptables")
 
 
 def test_a_selection_that_was_asked_for_is_the_only_one_tried(
@@ -149,8 +147,8 @@ def test_a_selection_that_was_asked_for_is_the_only_one_tried(
 ) -> None:
     without_extensions("bpf")
     with pytest.raises(errors.KernelSupportMissing, match="no bpf match"):
-        open_capture(firewall="iptables", selection="prefilter")
-    open_capture(firewall="iptables", selection="port").close()
+        open_capture(capture="iptables", selection="prefilter")
+    open_capture(capture="iptables", selection="port").close()
     assert not warnings(caplog)
 
 
@@ -165,7 +163,7 @@ def test_what_another_selection_would_suffer_from_as_well_ends_the_search(
 
     monkeypatch.setattr(IptablesWriter, "install", refuse)
     with pytest.raises(errors.FirewallRefused, match=r"iptables-nft could not add the rules .*the disk is full"):
-        open_capture(firewall="iptables-nft")
+        open_capture(capture="iptables-nft")
     assert tried == [Selection.PREFILTER]
 
 
@@ -183,4 +181,4 @@ def test_without_any_firewall_program_the_error_says_what_to_install(host: Host,
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
             choice.open_capture(settings, (), Snapshot())
     with pytest.raises(errors.NoFirewallTool, match="no program iptables-legacy"):
-        choice.require_any(Settings(80, firewall="iptables-legacy"))
+        choice.require_any(Settings(80, capture="iptables-legacy"))

@@ -49,7 +49,7 @@ def test_a_certificate_is_issued_over_both_families_by_each_firewall(
     everybody: Internet, certbot: Certbot, variant: str
 ) -> None:
     """Without a load, which takes an emulated processor for itself."""
-    result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-firewall={variant}",))
+    result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-capture={variant}",))
     assert result.returncode == 0, result.stdout
     assert f"by {variant}, queue" in certbot.log
 
@@ -60,7 +60,7 @@ def test_options_work_and_are_kept_for_renewal(
     undisturbed: Internet, certbot: Certbot, variant: str, client: str, selection: str
 ) -> None:
     options = {
-        "firewall": variant,
+        "capture": variant,
         "queue-client": client,
         "queue-num": "4711",
         "mark": "0x6",

@@ -32,7 +32,7 @@ def is_clean(server: Host) -> bool:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_certificate_is_issued_and_renewed_where_no_web_server_runs(certbot: Certbot, variant: str) -> None:
     before = certbot.host.rules()
-    result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-firewall={variant}", "--force-renewal"))
+    result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-capture={variant}", "--force-renewal"))
     assert result.returncode == 0, result.stdout
     assert "Nothing else listens at 0.0.0.0:80, [::]:80, so Certbot" in certbot.log
     result = certbot.renew()

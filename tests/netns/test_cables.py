@@ -52,7 +52,7 @@ def test_challenges_are_answered_and_bystanders_unharmed(
     client, server, nginx = fresh_lab.client, fresh_lab.server, fresh_lab.nginx
     digest = offer(nginx, mebibytes=1)
     with (
-        intercepting(server, firewall=variant, selection=selection),
+        intercepting(server, capture=variant, selection=selection),
         cable(description, client, server),
         concurrent.futures.ThreadPoolExecutor(VALIDATIONS) as validators,
     ):

@@ -44,7 +44,7 @@ def test_a_process_that_is_stopped_with_the_whole_port_queued_holds_up_no_bystan
 ) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
     with (
-        interceptor_process(lab.server, firewall=variant, selection=selection) as process,
+        interceptor_process(lab.server, capture=variant, selection=selection) as process,
         lab.client.connect(lab.server.ipv4, timeout=60) as kept,
     ):
         process.send_signal(signal.SIGSTOP)
@@ -82,7 +82,7 @@ def test_rules_that_another_program_removes_are_added_again_once_and_it_is_told(
     monkeypatch.setattr(keeper, "SECONDS", 0.1)
     command = flush.replace("iptables", variant).replace("ip6tables", variant.replace("ip", "ip6"))
     before = lab.server.rules()
-    with intercepting(lab.server, firewall=variant) as (interception, _):
+    with intercepting(lab.server, capture=variant) as (interception, _):
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
         installed = lab.server.rules()
         lab.server.run("sh", "-c", command)
@@ -134,7 +134,7 @@ def test_a_removal_that_fails_under_load_fails_no_request_and_is_made_up_for_by_
     Those that wait when the queue is closed are dropped, and sent again: in `lab` only after two seconds.
     """
     before, others = fresh_lab.server.rules(), helpers(fresh_lab.server)
-    command = interceptor_command(fresh_lab.server, firewall="iptables", selection=selection)
+    command = interceptor_command(fresh_lab.server, capture="iptables", selection=selection)
     environment = {**os.environ, "PATH": f"{refusing}:{os.environ['PATH']}"}
     with (
         load(fresh_lab.client, f"http://{fresh_lab.server.ipv4}/") as counted,

@@ -47,7 +47,7 @@ WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for 
 @pytest.fixture(scope="module", params=WAYS)
 def active(container: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     variant, selection = request.param
-    with intercepting(container.server, firewall=variant, selection=selection):
+    with intercepting(container.server, capture=variant, selection=selection):
         yield container
 
 

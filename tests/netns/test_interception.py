@@ -32,7 +32,7 @@ WAYS = [
 def active(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The laboratory while one token is pending, by each firewall tool, queue client and selection of packets."""
     variant, client, selection = request.param
-    with intercepting(lab.server, firewall=variant, queue_client=client, selection=selection):
+    with intercepting(lab.server, capture=variant, queue_client=client, selection=selection):
         yield lab
 
 
@@ -229,7 +229,7 @@ def test_the_users_own_rules_see_released_packets_as_if_we_were_not_there(lab: L
     ]
     for variant in VARIANTS:
         program = users_program(variant)
-        with intercepting(lab.server, firewall=variant):
+        with intercepting(lab.server, capture=variant):
             for rule in rules:
                 lab.server.run(program, "-t", "mangle", "-A", *rule)
             ask(lab.client, lab.server.ipv4, request("unknown-token", headers=CLOSE))
@@ -245,7 +245,7 @@ def test_no_packet_keeps_our_mark_when_its_connection_is_let_go_meanwhile(fresh_
     """Of two segments in the queue at once, the first releases the connection; the second comes back to the rules."""
     rule = ("INPUT", "-p", "tcp", "--dport", "80", "-m", "mark", "!", "--mark", "0")
     program = users_program(variant)
-    with intercepting(fresh_lab.server, firewall=variant):
+    with intercepting(fresh_lab.server, capture=variant):
         fresh_lab.server.run(program, "-t", "mangle", "-A", *rule)
         connections = [fresh_lab.client.connect(fresh_lab.server.ipv4) for _ in range(50)]
         for connection in connections:

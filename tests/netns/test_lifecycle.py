@@ -66,7 +66,7 @@ def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
 )
 def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: signal.Signals) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
-    with interceptor_process(lab.server, firewall=variant) as process:
+    with interceptor_process(lab.server, capture=variant) as process:
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
         process.send_signal(number)
         wait_until(lambda: is_clean(lab.server, before), "the rules are gone")
@@ -76,7 +76,7 @@ def test_a_killed_process_leaves_nothing_behind(lab: Lab, variant: str, number: 
 
 def test_what_a_run_leaves_that_died_together_with_its_watchdog_is_harmless_and_removed_by_the_next(lab: Lab) -> None:
     before, others = lab.server.rules(), helpers(lab.server)
-    with interceptor_process(lab.server, firewall="iptables") as process:
+    with interceptor_process(lab.server, capture="iptables") as process:
         (watchdog,) = helpers(lab.server) - others
         lab.server.run("kill", "-KILL", watchdog)
         process.kill()
@@ -85,7 +85,7 @@ def test_what_a_run_leaves_that_died_together_with_its_watchdog_is_harmless_and_
     for address in (lab.server.ipv4, lab.server.ipv6):
         assert body(ask(lab.client, address, PAGE_REQUEST)) == PAGE
         assert body(ask(lab.client, address, request(headers=CLOSE))) == NOT_FOUND
-    with intercepting(lab.server, firewall="iptables"):
+    with intercepting(lab.server, capture="iptables"):
         assert lab.server.rules().count("-j NFQUEUE") == 6
         assert body(ask(lab.client, lab.server.ipv4)) == KEY_AUTHORIZATION
     assert is_clean(lab.server, before)
@@ -108,7 +108,7 @@ def test_a_connection_that_a_dead_run_had_taken_over_is_reset_not_left_hanging(l
 def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, first_to_end: int) -> None:
     before = lab.server.rules()
     tokens = ["first-token-of-a-run_aaaaaaaaaaaaaaaaaaaaaa", "second-token-of-a-run_bbbbbbbbbbbbbbbbbbbbb"]
-    runs = [intercepting(lab.server, {token: f"answer to {token}"}, firewall=variant) for token in tokens]
+    runs = [intercepting(lab.server, {token: f"answer to {token}"}, capture=variant) for token in tokens]
     for each in runs:
         each.__enter__()
     for _ in range(3):
@@ -223,7 +223,7 @@ def test_rules_of_a_program_that_is_still_installing_them_when_we_die_are_remove
     slow.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with running(
-        interceptor_command(lab.server, firewall="iptables"), env=environment, stdin=subprocess.PIPE
+        interceptor_command(lab.server, capture="iptables"), env=environment, stdin=subprocess.PIPE
     ) as process:
         wait_until(started.exists, "the rules are being installed")
         process.kill()
@@ -245,7 +245,7 @@ def as_nobody(capabilities: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.firewall), {"firewall": "iptables-nft"}])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.firewall), {"capture": "iptables-nft"}])
 def test_a_user_with_the_two_capabilities_can_intercept(lab: Lab, settings: dict[str, Any]) -> None:
     """With one more in this test, as the user might not be allowed to read this folder."""
     before, command = lab.server.rules(), interceptor_command(lab.server, **settings)
@@ -271,7 +271,7 @@ def test_a_user_who_may_not_take_the_legacy_lock_is_told_so(
     before = helpers(lab.server)
     with (
         pytest.raises(errors.FirewallLockDenied, match=r"may not open /run/xtables.lock.*iptables-nft"),
-        intercepting(lab.server, firewall="iptables-legacy"),
+        intercepting(lab.server, capture="iptables-legacy"),
     ):
         pass
     assert helpers(lab.server) == before

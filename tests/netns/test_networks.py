@@ -307,8 +307,8 @@ def invalid_packets(host: Host) -> int:
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("firewall", KINDS)
-def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path, firewall: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path, kind: str) -> None:
     client, web_server = network.client, network.web_server
     assert web_server
     digest = offer(web_server)
@@ -317,7 +317,7 @@ def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_p
     with (
         capture(client, tmp_path / "resets.pcap", "src port 80 and tcp[13] & 4 != 0", network.interface) as resets4,
         capture(client, tmp_path / "resets6.pcap", "src port 80 and ip6[53] & 4 != 0", network.interface) as resets6,
-        intercepting(network.server, firewall=firewall),
+        intercepting(network.server, capture=kind),
     ):
         source = [network.sources.get(address, "") for address in network.addresses]
         bystanders = [

@@ -174,7 +174,7 @@ def test_a_request_that_arrives_damaged_is_not_answered_until_it_comes_again(
     fresh_lab: Lab, kind: str, selection: Selection
 ) -> None:
     client, server = fresh_lab.client, fresh_lab.server
-    with intercepting(server, firewall=kind, selection=selection.value), damaging_first_data(client):
+    with intercepting(server, capture=kind, selection=selection.value), damaging_first_data(client):
         for address in (server.ipv4, server.ipv6):
             assert body(ask(client, address)) == KEY_AUTHORIZATION
     assert server.counter("TcpInCsumErrors") == 2

@@ -31,7 +31,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module", params=WAYS, ids="-".join)
 def active(proxied: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     variant, selection = request.param
-    with intercepting(proxied.server, firewall=variant, selection=selection):
+    with intercepting(proxied.server, capture=variant, selection=selection):
         yield proxied
 
 
@@ -67,7 +67,7 @@ def queued(lab: Lab) -> int:
 def test_only_a_text_header_has_iptables_queue_a_bystander(proxied: Lab, name: str) -> None:
     header = PROXY_HEADERS[name]
     for variant, together in itertools.product(IPTABLES, (True, False)):
-        with intercepting(proxied.server, firewall=variant, queue=QUEUE):
+        with intercepting(proxied.server, capture=variant, queue=QUEUE):
             pieces = (header + PAGE_REQUEST,) if together else (header, PAGE_REQUEST)
             assert ask(proxied, proxied.server.ipv4, *pieces) == PAGE
             # A text header that is alone in its segment, and no longer than 15 octets, is not looked at either.

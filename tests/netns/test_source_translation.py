@@ -90,7 +90,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 )
 def active(published: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     variant, selection = request.param
-    with intercepting(published.server, firewall=variant, selection=selection):
+    with intercepting(published.server, capture=variant, selection=selection):
         yield published
 
 

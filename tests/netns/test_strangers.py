@@ -79,7 +79,7 @@ def test_a_visitor_is_not_cut_off_by_guesses(fresh_lab: Lab, variant: str, selec
     older = [fresh_lab.client.connect(address, timeout=5) for _ in range(VISITORS)]
     for visitor in older:
         fetch(visitor)
-    with intercepting(fresh_lab.server, firewall=variant, selection=selection) as (_, answered):
+    with intercepting(fresh_lab.server, capture=variant, selection=selection) as (_, answered):
         newer = [fresh_lab.client.connect(address, timeout=5) for _ in range(VISITORS)]
         visit_despite_guesses(fresh_lab, family, [*older, *newer])
         assert not answered
@@ -96,7 +96,7 @@ def test_a_forged_source_is_sent_nothing_but_resets(
 ) -> None:
     address, source = (str(getattr(host, family)) for host in (fresh_lab.server, fresh_lab.client))
     with (
-        intercepting(fresh_lab.server, firewall=variant, selection=selection) as (_, answered),
+        intercepting(fresh_lab.server, capture=variant, selection=selection) as (_, answered),
         capture(fresh_lab.client, tmp_path / "client.pcap", "tcp src port 80") as captured,
         stranger(fresh_lab.client, address) as forging,
     ):
@@ -127,7 +127,7 @@ def test_a_visitor_of_a_published_port_is_not_cut_off_by_guesses(
     published: Lab, variant: str, selection: str, family: str
 ) -> None:
     address = getattr(published.server, family)
-    with intercepting(published.server, firewall=variant, selection=selection):
+    with intercepting(published.server, capture=variant, selection=selection):
         visitors = [published.client.connect(address, timeout=5) for _ in range(VISITORS)]
         visit_despite_guesses(published, family, visitors)
         for visitor in visitors:
@@ -143,7 +143,7 @@ def test_a_forged_source_gets_no_answer_from_a_published_port(published: Lab, va
     published.client.run("iptables", "-A", *drop)  # the forged source is a host that is silent
     try:
         with (
-            intercepting(published.server, firewall=variant, selection=selection) as (_, answered),
+            intercepting(published.server, capture=variant, selection=selection) as (_, answered),
             stranger(published.client, published.server.ipv4) as forging,
         ):
             for port in range(51_000, 51_020):

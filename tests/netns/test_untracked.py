@@ -33,7 +33,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def active(untracked: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with intercepting(untracked.server, firewall=request.param):
+    with intercepting(untracked.server, capture=request.param):
         yield untracked
 
 

@@ -194,7 +194,7 @@ def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for _ in range(2):
-        session = Session(Settings(firewall="iptables"))
+        session = Session(Settings(capture="iptables"))
         if when == "at the beginning":
             (tmp_path / "hang").touch()
             with pytest.raises(errors.Error, match="did not end within"):

@@ -18,13 +18,12 @@ from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.command import Result, find_program, run
 from certbot_standalone_nfq.host.firewall.iptables_save import is_incomplete
-from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.reader import IPTABLES, Snapshot
 from certbot_standalone_nfq.host.firewall.rules import Rule
 from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-VARIANTS = ("iptables", "iptables-nft", "iptables-legacy")
 """The programs to try in turn: the administrator's own choice first."""
 
 LOCK_SECONDS = 10
@@ -59,7 +58,7 @@ def backends(settings: Settings, snapshot: Snapshot) -> list[NfqueueBackend]:
     """Return the backends to try in turn: each variant, with each selection that the user allows."""
     return [
         backend
-        for variant in VARIANTS
+        for variant in IPTABLES
         for backend in nfqueue_backends(
             variant, "iptables", functools.partial(IptablesWriter, variant), settings, snapshot
         )

@@ -41,17 +41,17 @@ class Outcome:
     exchanges: tuple[Exchange, ...]
 
 
-def intercept_without_loading(firewall: str) -> Outcome:
+def intercept_without_loading(capture: str) -> Outcome:
     """Like `intercept`, but load no kernel modules if some are missing."""
     forbid_loading_modules()
-    return intercept(firewall)
+    return intercept(capture)
 
 
-def intercept(firewall: str) -> Outcome:
-    """Intercept on the loopback interface, by one firewall tool. Raises one of the package's errors."""
+def intercept(capture: str) -> Outcome:
+    """Intercept on the loopback interface, by one way to capture. Raises one of the package's errors."""
     versions = (4, 6) if has_ipv6() else (4,)
     with _listening(versions) as port:
-        interception, selection, lack = _start(port, firewall)
+        interception, selection, lack = _start(port, capture)
         try:
             exchanges = tuple(_exchange(interception, version, port) for version in versions)
         finally:
@@ -73,11 +73,11 @@ def _listening(versions: tuple[int, ...]) -> Iterator[int]:
         yield port
 
 
-def _start(port: int, firewall: str) -> tuple[Interception, Selection, errors.Error | None]:
+def _start(port: int, capture: str) -> tuple[Interception, Selection, errors.Error | None]:
     """Intercept with the first selection that works; return it, and why not the one before it."""
     lack: errors.KernelSupportMissing | None = None
     for selection in Selection:
-        settings = Settings(port, firewall=firewall, selection=selection.value)
+        settings = Settings(port, capture=capture, selection=selection.value)
         try:
             return Interception(settings, Snapshot(), lambda _: None), selection, lack
         except errors.KernelSupportMissing as error:

@@ -15,11 +15,12 @@ from certbot_standalone_nfq.host.command import Deadline, Result, find_program, 
 from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
 from certbot_standalone_nfq.host.firewall.rules import Rule, Table
 from certbot_standalone_nfq.host.kernel_modules import Presence, inventory
-from certbot_standalone_nfq.settings import FIREWALLS, NFTABLES
 from certbot_standalone_nfq.wire.addresses import VERSIONS
 
 logger = logging.getLogger(__name__)
 
+IPTABLES = ("iptables", "iptables-nft", "iptables-legacy")
+"""The programs, the administrator's own choice of a variant first."""
 NF_TABLES, LEGACY, NFT = "nf_tables", "legacy", "nft"
 _PROTOCOLS = {4: "ip", 6: "ip6"}
 _PATIENCE, _PATIENCE_PER_PROGRAM = 30.0, 10.0
@@ -31,7 +32,7 @@ class Variant:
     """A program that can add rules: its path and version, and which of the kernel's interfaces it uses."""
 
     name: str
-    """As in the firewall option."""
+    """As in the option that chooses a way to capture."""
     path: str
     version: str
     backend: str
@@ -97,9 +98,7 @@ def take_snapshot() -> Snapshot:
 def variants(deadline: Deadline) -> list[Variant]:
     """Return the installed programs that the plugin would try, in its order."""
     found: list[Variant] = []
-    for name in FIREWALLS:
-        if name == NFTABLES:
-            continue
+    for name in IPTABLES:
         paths = [find_program(f"{name}{suffix}") for suffix in ("", "-save", "-restore")]
         path = paths[0]
         if path and all(paths):
@@ -119,7 +118,7 @@ def _variant(name: str, path: str, deadline: Deadline) -> Variant:
 def _nft(path: str, deadline: Deadline) -> Variant:
     output = _run([path, "--version"], deadline)
     words = output.stdout.split()  # such as: nftables v1.0.6 (Lester Gooch #5)
-    return Variant(NFTABLES, path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
+    return Variant("nftables", path, words[1].lstrip("v") if len(words) > 1 else "?", NFT, output.complaint)
 
 
 def read_rules(

@@ -47,7 +47,7 @@ def make_unlistable(host: Host) -> None:
 def test_run_after_run_leaves_nothing_where_iptables_cannot_list_its_rules(host: Host, variant: str) -> None:
     make_unlistable(host)
     for _ in range(3):
-        open_capture(firewall=variant).close()
+        open_capture(capture=variant).close()
         assert "certbot-nfq" not in host.run("nft", "list", "ruleset").lower()
     assert host.run("nft", "list", "ruleset").count("numgen") == 2
 
@@ -61,7 +61,7 @@ def test_leftovers_are_removed_where_iptables_cannot_list_its_rules(
     leave_behind("iptables-nft", dead)
     if not nft:
         hide(monkeypatch, "nft")
-    held = open_capture(firewall="iptables-nft")
+    held = open_capture(capture="iptables-nft")
     assert dead.run_id.run not in host.run("nft", "list", "ruleset")
     held.close()
     assert "CERTBOT-NFQ" not in host.run("nft", "list", "ruleset")
@@ -82,7 +82,7 @@ def test_it_is_said_where_leftovers_cannot_be_found_out(
     host.run("nft", "add table ip mangle; add chain ip mangle INPUT { type filter hook input priority -150; }")
     host.run("nft", "add rule ip mangle INPUT numgen inc mod 2 0 accept")
     hide(monkeypatch, "nft")
-    open_capture(firewall="iptables-nft").close()
+    open_capture(capture="iptables-nft").close()
     assert "left firewall rules behind is unknown" in caplog.text
     assert "CERTBOT-NFQ" not in host.run("nft", "list", "ruleset")
 
@@ -93,7 +93,7 @@ def test_the_watchdogs_commands_remove_the_rules_of_every_selection(
     host: Host, variant: str, selection: Selection
 ) -> None:
     before = host.rules()
-    held = open_capture(firewall=variant, selection=selection.value)
+    held = open_capture(capture=variant, selection=selection.value)
     (helper,) = children(os.getpid())
     watchdog = Watchdog()
     watchdog.start(writer(variant).removals(held.allocation))
@@ -190,11 +190,11 @@ def test_a_firewall_program_that_hangs_leaves_no_queue_and_no_thread(host: Host,
     for _ in range(2):
         hang.touch()
         with pytest.raises(errors.Error, match="did not end within"):
-            open_capture(firewall="iptables", queue_client=client)
+            open_capture(capture="iptables", queue_client=client)
         assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
         assert threading.active_count() == threads
     hang.unlink()
-    open_capture(firewall="iptables", queue_client=client).close()
+    open_capture(capture="iptables", queue_client=client).close()
     assert "CERTBOT-NFQ" not in host.rules()
 
 
@@ -203,7 +203,7 @@ def test_a_firewall_program_that_hangs_at_the_end_leaves_no_queue_and_no_thread(
     host: Host, hang: Path, client: str
 ) -> None:
     threads = threading.active_count()
-    capture = open_capture(firewall="iptables", queue_client=client)
+    capture = open_capture(capture="iptables", queue_client=client)
     hang.touch()
     with contextlib.suppress(errors.Error):  # where only the listing hangs, they can be removed
         capture.close()

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.iptables import backend as iptables
 from certbot_standalone_nfq.capture.iptables import rules as iptables_rules
 from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId, Selection, candidates
@@ -30,7 +29,7 @@ from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http
 from certbot_standalone_nfq.engine.verdicts import Verdict
 from certbot_standalone_nfq.host.command import Result, run
 from lab.hosts import Host
-from lab.interceptor import CLIENTS, VARIANTS
+from lab.interceptor import CLIENTS, IPTABLES, VARIANTS
 from lab.processes import wait_until
 from tests.capture.opening import open_capture
 
@@ -46,14 +45,14 @@ def open_descriptors() -> set[str]:
 
 
 def writer(variant: str) -> RuleWriter:
-    return IptablesWriter(variant) if variant in iptables.VARIANTS else NftablesWriter()
+    return IptablesWriter(variant) if variant in IPTABLES else NftablesWriter()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_capture_that_is_closed_leaves_nothing(host: Host, variant: str, client: str) -> None:
     before, descriptors = host.rules(), len(open_descriptors())
-    capture = open_capture(firewall=variant, queue_client=client)
+    capture = open_capture(capture=variant, queue_client=client)
     assert "certbot-nfq-28080" in host.rules().lower()
     capture.close()
     assert host.rules() == before
@@ -65,7 +64,7 @@ def test_a_capture_that_is_closed_leaves_nothing(host: Host, variant: str, clien
 def test_a_capture_is_closed_as_well_after_it_was_withdrawn_or_abandoned(host: Host, variant: str) -> None:
     before, descriptors = host.rules(), len(open_descriptors())
     for end in (NfqueueCapture.withdraw, NfqueueCapture.abandon):
-        capture = open_capture(firewall=variant)
+        capture = open_capture(capture=variant)
         end(capture)
         end(capture)
         capture.close()
@@ -142,7 +141,7 @@ def test_a_queue_that_a_rule_feeds_is_not_taken_while_its_program_is_away(host: 
 
 def leave_behind(variant: str, allocation: Allocation) -> None:
     """Install rules as a run does that dies then. Those of nft's only stay where it cannot own a table."""
-    if variant in iptables.VARIANTS:
+    if variant in IPTABLES:
         IptablesWriter(variant).install(allocation, hold_open=0)
     else:
         program.run("nft", commands=nftables_rules.install_commands(allocation, Payload.TRANSPORT_HEADER, owned=False))
@@ -150,11 +149,11 @@ def leave_behind(variant: str, allocation: Allocation) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, variant: str) -> None:
-    living = open_capture(firewall=variant)
+    living = open_capture(capture=variant)
     before = host.rules()
     for queue, marks in ((28081, Marks(0x40000000, 0x80000000)), (777, Marks(1, 2))):
         leave_behind(variant, Allocation(Http01Solver.selectors(80), RunId(queue, "dead"), marks))
-    held = open_capture(8080, firewall=variant)
+    held = open_capture(8080, capture=variant)
     assert writer(variant).installed() == {living.allocation.run_id, held.allocation.run_id}
     held.close()
     assert host.rules() == before
@@ -165,7 +164,7 @@ def test_leftovers_of_dead_runs_are_removed_and_living_runs_spared(host: Host, v
 def test_the_queue_and_the_marks_of_a_dead_run_are_taken_again(host: Host, variant: str) -> None:
     dead = candidates(Http01Solver.selectors(80))[0]
     leave_behind(variant, dead)
-    held = open_capture(firewall=variant)
+    held = open_capture(capture=variant)
     assert (held.allocation.queue, held.allocation.marks) == (dead.queue, dead.marks)
     held.close()
 
@@ -174,7 +173,7 @@ def test_an_opening_that_fails_midway_leaves_nothing(host: Host, monkeypatch: py
     before, descriptors = host.rules(), len(open_descriptors())
     monkeypatch.setattr(iptables_rules, "install_script", lambda *_: "*mangle\n-A NO-SUCH -j ACCEPT\nCOMMIT\n")
     with pytest.raises(errors.FirewallRefused):
-        open_capture(firewall="iptables")
+        open_capture(capture="iptables")
     assert host.rules() == before
     assert len(open_descriptors()) == descriptors
     assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
@@ -189,7 +188,7 @@ def test_an_opening_that_is_interrupted_at_any_program_it_runs_leaves_nothing(
     for number in itertools.count(1):
         interrupt_at(number, interruption, monkeypatch, done=done)
         try:
-            capture = open_capture(firewall="iptables-nft")
+            capture = open_capture(capture="iptables-nft")
         except interruption:
             assert host.rules() == before, number
             assert len(open_descriptors()) == descriptors, number
@@ -223,7 +222,7 @@ CLOSING = """
 import itertools, sys
 from certbot_standalone_nfq.capture.iptables import backend
 from tests.capture.opening import open_capture
-capture, run, numbers = open_capture(firewall="iptables-nft"), backend.run, itertools.count(1)
+capture, run, numbers = open_capture(capture="iptables-nft"), backend.run, itertools.count(1)
 def run_or_raise(*arguments, **options):
     if next(numbers) == int(sys.argv[1]):
         raise KeyboardInterrupt
