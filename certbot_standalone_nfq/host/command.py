@@ -68,19 +68,33 @@ def run(command: Sequence[str], *, seconds: float, stdin: str = "", pass_fds: tu
     if seconds <= 0:
         return Result(None, failure="there was no time left to run it")
     try:
-        finished = subprocess.run(
+        with subprocess.Popen(
             command,
-            check=False,
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="backslashreplace",
-            timeout=seconds,
             env={**os.environ, "LC_ALL": "C"},
             pass_fds=pass_fds,
-        )
+        ) as process:
+            stdout, stderr = _communicate(process, stdin, seconds)
     except subprocess.TimeoutExpired:
         return Result(None, failure=f"it did not end within {seconds:.2g} seconds", timed_out=True)
     except OSError as error:
         return Result(None, failure=error.strerror or str(error))
-    return Result(finished.returncode, finished.stdout, finished.stderr)
+    return Result(process.returncode, stdout, stderr)
+
+
+def _communicate(process: subprocess.Popen[str], stdin: str, seconds: float) -> tuple[str, str]:
+    """Return a program's output. If that is interrupted, or takes too long, the program has ended nevertheless.
+
+    `subprocess.run` would not wait for the end after Ctrl-C: a program that has just been killed may be within a system
+    call that adds rules, while they are already being removed.
+    """
+    try:
+        return process.communicate(stdin, seconds)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -52,6 +53,28 @@ def test_only_the_descriptors_that_are_named_are_inherited() -> None:
     assert shell(script, pass_fds=(write,))[1] == "1\n0\n"
     os.close(read)
     os.close(write)
+
+
+class Stop(Exception):
+    """As Certbot's SignalExit."""
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Stop])
+def test_a_program_has_ended_when_an_interruption_goes_on(tmp_path: Path, interruption: type[BaseException]) -> None:
+    """What it does after its end has been assumed could not be undone."""
+
+    def interrupt(*_: object) -> None:
+        raise interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(interruption):
+            run([SHELL, "-c", f"echo $$ > {tmp_path}/pid; exec tail -f /dev/null"], seconds=20)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not Path(f"/proc/{int((tmp_path / 'pid').read_text())}").exists()
 
 
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
