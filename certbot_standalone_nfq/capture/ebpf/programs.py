@@ -4,49 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
-from certbot_standalone_nfq.capture.ebpf import system
-from certbot_standalone_nfq.capture.ebpf.assembler import R0, Assembler
+from certbot_standalone_nfq.capture.ebpf import egress, ingress, system
+from certbot_standalone_nfq.capture.ebpf.code import Code
+from certbot_standalone_nfq.capture.ebpf.maps import Maps
+from certbot_standalone_nfq.capture.protocols import port_of
+from certbot_standalone_nfq.engine.protocols import Selector
 
-TCX_NEXT = -1
-"""What a program returns that leaves a packet to the next one; as TC_ACT_UNSPEC, to the next filter."""
+NAME = "standalone_nfq"
+"""By which administrators see them, in `bpftool prog` for example."""
 
 
 class Programs:
     """Loaded programs, until `close`."""
 
-    def __init__(self) -> None:
-        self._loaded: dict[tuple[str, int], int] = {}
+    def __init__(self, selectors: Sequence[Selector], maps: Maps) -> None:
+        """Prepare those that capture what the selectors select. The maps are the caller's."""
+        self._selectors = selectors
+        self._maps = maps
+        self._loaded: dict[Hashable, int] = {}
         self._opened = contextlib.ExitStack()
 
-    def ingress(self, link_header: int) -> int:
+    def ingress(self, link_header: int, *, other_hosts: bool = False) -> int:
         """Return the descriptor of what takes packets, on links with a header of 14 bytes, or of any other (0).
 
-        Raises OSError. The descriptor is closed here.
+        With `other_hosts`, it is for ports of a bridge. Raises OSError. The descriptor is closed here.
         """
-        return self._program("ingress", link_header, _passing)
+        return self._program(
+            ("ingress", link_header, other_hosts),
+            lambda: ingress.write(self._selectors, self._maps, link_header, other_hosts=other_hosts),
+        )
 
     def egress(self, link_header: int) -> int:
         """Return the descriptor of what remembers handshakes; see `ingress`."""
-        return self._program("egress", link_header, _passing)
+        port = port_of(self._selectors)
+        return self._program(("egress", link_header), lambda: egress.write(port, self._maps, link_header))
 
     def close(self) -> None:
         """Close the descriptors: what is attached goes on. Calling it again is no error."""
         self._loaded.clear()
         self._opened.close()
 
-    def _program(self, kind: str, link_header: int, write: Callable[[int], Assembler]) -> int:
-        key = (kind, link_header)
+    def _program(self, key: Hashable, write: Callable[[], Code]) -> int:
         if key not in self._loaded:
-            descriptor = system.load_program(write(link_header).assemble(), "standalone_nfq")
+            descriptor = system.load_program(write().assemble(), NAME)
             self._opened.callback(os.close, descriptor)
             self._loaded[key] = descriptor
         return self._loaded[key]
-
-
-def _passing(_: int) -> Assembler:
-    code = Assembler()
-    code.set(R0, TCX_NEXT)
-    code.exit()
-    return code

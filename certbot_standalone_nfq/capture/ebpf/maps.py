@@ -1,0 +1,44 @@
+"""The maps that a capture's programs share with it."""
+
+from __future__ import annotations
+
+import contextlib
+
+from certbot_standalone_nfq.capture.ebpf import layout
+from certbot_standalone_nfq.capture.ebpf.system import Map, MapType
+
+MAX_PENDING = 4096
+MAX_TAKEN = 8192
+MAX_WATCHED = 4096
+MAX_HANDSHAKES = 4096
+RING_BYTES = 1 << 22
+NAME_BYTES = 64
+"""Of a pending key; shorter ones are filled up with zeros."""
+
+
+class Maps:
+    """Maps, until `close`."""
+
+    def __init__(self) -> None:
+        """Make them. Raises OSError, with nothing left."""
+        with contextlib.ExitStack() as opened:
+
+            def made(kind: MapType, key: int, value: int, entries: int) -> Map:
+                map_ = Map(kind, key, value, entries)
+                opened.callback(map_.close)
+                return map_
+
+            connection = layout.CONNECTION_BYTES
+            self.pending = made(MapType.HASH, NAME_BYTES, layout.PENDING.size, MAX_PENDING)
+            self.taken = made(MapType.HASH, connection, 8, MAX_TAKEN)
+            """Not LRU: requests of strangers must not displace a connection that we have to go on with."""
+            self.watched = made(MapType.LRU_HASH, connection, layout.WATCHED.size, MAX_WATCHED)
+            self.handshakes = made(MapType.LRU_HASH, connection, layout.HANDSHAKE.size, MAX_HANDSHAKES)
+            self.control = made(MapType.ARRAY, 4, layout.CONTROL.size, 1)
+            self.scanned = made(MapType.PERCPU_ARRAY, 4, layout.SCANNED_BYTES, 1)
+            self.ring = made(MapType.RINGBUF, 0, 0, RING_BYTES)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Close our descriptors; the maps go with the last program that uses them."""
+        self._opened.close()

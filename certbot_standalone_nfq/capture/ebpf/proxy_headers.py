@@ -1,0 +1,108 @@
+"""The PROXY protocol's header ahead of a request: see wire/proxy_protocol.py, whose limits are the same here."""
+
+from __future__ import annotations
+
+import sys
+
+from certbot_standalone_nfq.capture.ebpf.assembler import (
+    BYTE,
+    DOUBLE,
+    HALF,
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R8,
+    R9,
+    R10,
+    WORD,
+)
+from certbot_standalone_nfq.capture.ebpf.code import Code
+from certbot_standalone_nfq.capture.ebpf.layout import SCANNED_BYTES, Frame
+from certbot_standalone_nfq.capture.ebpf.maps import Maps
+from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
+
+_FIXED = 16
+_LONGEST_BINARY = 4096
+_FIRST_END, _LAST_END = len(b"PROXY UNKNOWN"), 107 - len(b"\r\n")
+"""Where the CR of a header in text can be."""
+_CR, _LF = b"\r\n"
+_FOUND_AT = SCANNED_BYTES - 2
+
+
+def leave_if_there(code: Code) -> None:
+    """Go on at "PROXY header" if the start in the frame begins with the first four bytes of one."""
+    code.load(WORD, R2, R10, Frame.START)
+    for beginning in (TEXT_BEGINNING, BINARY_SIGNATURE):
+        code.jump_if(R2, "==", _number(beginning[:4], signed=True), "PROXY header", bits=32)
+
+
+def skip(code: Code, maps: Maps) -> None:
+    """Move r9 and r8 behind the header; without a whole one, or anything behind it, go on at "pass"."""
+    code.label("PROXY header")
+    code.jump_if(R8, "<=", _FIXED - 1, "pass")
+    code.copy(R9, Frame.REST, _FIXED)
+    code.load(WORD, R2, R10, Frame.REST)
+    code.jump_if(R2, "==", _number(TEXT_BEGINNING[:4], signed=True), "in text", bits=32)
+    for offset in (4, 8):
+        code.load(WORD, R2, R10, Frame.REST + offset)
+        expected = _number(BINARY_SIGNATURE[offset : offset + 4], signed=True)
+        code.jump_if(R2, "!=", expected, "pass", bits=32)
+    code.load(HALF, R5, R10, Frame.REST + _FIXED - 2)
+    code.swap(R5, 16)
+    code.do(R5, "+=", _FIXED)
+    code.jump_if(R5, ">", _LONGEST_BINARY, "pass")
+    code.jump("skip")
+    code.label("in text")
+    code.load(HALF, R2, R10, Frame.REST + 4)
+    code.jump_if(R2, "!=", _number(TEXT_BEGINNING[4:6]), "pass")
+    _find_end_of_text(code, maps)
+    code.label("skip")
+    code.do(R9, "+=", R5)
+    code.do(R8, "-=", R5)
+    code.jump_if(R8, "s<=", 0, "pass")
+
+
+def _find_end_of_text(code: Code, maps: Maps) -> None:
+    """Leave the header's length in r5."""
+    code.store(WORD, R10, Frame.REST, 0)
+    code.look_up(maps.scanned, Frame.REST)
+    code.jump_if(R0, "==", 0, "pass")
+    code.store_double(Frame.NAME, R0)
+    code.set(R4, R8)
+    code.jump_if(R4, "<=", _LAST_END + 2, "scanned fits")
+    code.set(R4, _LAST_END + 2)
+    code.label("scanned fits")
+    code.jump_if(R4, "<", _FIXED, "pass")
+    code.set(R2, R9)
+    code.set(R3, R0)
+    code.store_double(Frame.NAME + 8, R4)
+    code.copy_to_r3()
+    code.load(DOUBLE, R5, R10, Frame.NAME)
+    code.load(DOUBLE, R4, R10, Frame.NAME + 8)
+    code.do(R4, "-=", 1)
+    code.set(R3, _FIRST_END)
+    code.label("scan")
+    code.jump_if(R3, ">=", R4, "pass")
+    code.jump_if(R3, ">", _LAST_END, "pass")
+    code.set(R2, R5)
+    code.do(R2, "+=", R3)
+    code.do(R3, "+=", 1)
+    code.load(BYTE, R1, R2, 0)
+    code.jump_if(R1, "!=", _CR, "scan")
+    code.load(BYTE, R1, R2, 1)
+    code.jump_if(R1, "!=", _LF, "scan")
+    # By way of the map, so that the verifier does not look at the rest of the program for each place once more.
+    code.do(R3, "+=", 1)
+    code.store(HALF, R5, _FOUND_AT, R3)
+    code.load(HALF, R3, R5, _FOUND_AT)
+    code.set(R2, 0)
+    code.set(R4, 0)
+    code.set(R1, 0)
+    code.set(R5, R3)
+
+
+def _number(beginning: bytes, *, signed: bool = False) -> int:
+    return int.from_bytes(beginning, sys.byteorder, signed=signed)

@@ -1,0 +1,192 @@
+"""Selectors, compiled: how a payload begins, and whether the key that it names is pending.
+
+A payload that is long enough is compared in words, a shorter one byte by byte as long as it lasts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from certbot_standalone_nfq.capture.ebpf.assembler import (
+    BYTE,
+    DOUBLE,
+    HALF,
+    R0,
+    R2,
+    R3,
+    R4,
+    R8,
+    R9,
+    R10,
+    WORD,
+    Size,
+)
+from certbot_standalone_nfq.capture.ebpf.code import Code
+from certbot_standalone_nfq.capture.ebpf.layout import REST_BYTES, START_BYTES, WATCHED, Frame, Kind
+from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES, Maps
+from certbot_standalone_nfq.engine.protocols import Field, Key, Selector
+
+_SIZES = ((DOUBLE, 8), (WORD, 4), (HALF, 2), (BYTE, 1))
+
+
+class CannotCompile(ValueError):
+    """A selector that the program has no room for: a fault of ours, not of the user."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One way in which a payload may begin."""
+
+    fields: tuple[Field, ...]
+    key: Key | None
+    after_proxy_header: bool
+
+    @property
+    def length(self) -> int:
+        """Bytes of a payload that decide."""
+        ends = [field.offset + len(field.value) for field in self.fields]
+        return max([1, *ends, self.key.offset + self.key.length if self.key else 0])
+
+
+def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
+    """Return all ways in which a payload may begin. Raises CannotCompile."""
+    found = [
+        Alternative(fields, selector.key, selector.after_proxy_header)
+        for selector in selectors
+        for fields in selector.any_of
+    ]
+    if any(each.length > START_BYTES for each in found):
+        raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
+    if any(each.key and each.key.length > NAME_BYTES for each in found):
+        raise CannotCompile(f"a key is longer than {NAME_BYTES} bytes")
+    return found
+
+
+def compare(code: Code, alternatives: Sequence[Alternative], maps: Maps, name: str) -> None:
+    """Compare the start of r8 bytes in the frame; r9 is where the payload begins, if it is not in pieces.
+
+    Goes on at "found" if it is whole and what it names is pending, at "begun" if it may become so, else at "pass".
+    """
+    for number, each in enumerate(alternatives):
+        here = f"{name} {number}"
+        code.jump_if(R8, "<", each.length, f"{here} short")
+        _compare_words(code, each, f"{here} other")
+        _look_up(code, each, maps, here)
+        code.label(f"{here} short")
+        _compare_bytes(code, each, f"{here} other")
+        code.jump("begun")
+        code.label(f"{here} other")
+    code.jump("pass")
+
+
+def _compare_words(code: Code, alternative: Alternative, otherwise: str) -> None:
+    for field in alternative.fields:
+        for offset, size, bytes_, value, mask in _words(field):
+            whole = (1 << 8 * bytes_) - 1
+            bits = 64 if bytes_ == 8 else 32
+            if not mask:
+                continue
+            code.load(size, R2, R10, Frame.START + offset)
+            if mask != whole:
+                code.set_wide(R3, mask)
+                code.do(R2, "&=", R3)
+            code.set_wide(R3, value & mask)
+            code.jump_if(R2, "!=", R3, otherwise, bits)
+
+
+def _words(field: Field) -> Iterator[tuple[int, Size, int, int, int]]:
+    """Yield a field's pieces, aligned as the frame is: offset, size, bytes, value, mask."""
+    begin, mask = 0, field.mask or b"\xff" * len(field.value)
+    while begin < len(field.value):
+        offset = field.offset + begin
+        size, bytes_ = next(
+            (size, bytes_) for size, bytes_ in _SIZES if not offset % bytes_ and len(field.value) - begin >= bytes_
+        )
+        part = slice(begin, begin + bytes_)
+        value, wanted = (int.from_bytes(each[part], sys.byteorder) for each in (field.value, mask))
+        yield offset, size, bytes_, value, wanted
+        begin += bytes_
+
+
+def _compare_bytes(code: Code, alternative: Alternative, otherwise: str) -> None:
+    wanted = sorted(
+        (field.offset + index, value, bits)
+        for field in alternative.fields
+        for index, (value, bits) in enumerate(zip(field.value, field.mask or b"\xff" * len(field.value)))
+        if bits
+    )
+    for offset, value, bits in wanted:
+        code.jump_if(R8, "<=", offset, "begun")
+        code.load(BYTE, R2, R10, Frame.START + offset)
+        if bits != 0xFF:
+            code.do(R2, "&=", bits)
+        code.jump_if(R2, "!=", value & bits, otherwise)
+
+
+def _look_up(code: Code, alternative: Alternative, maps: Maps, here: str) -> None:
+    """Go on at "found" if the key is pending, and what follows it in the packet is as it must be."""
+    key = alternative.key
+    if key is None:
+        code.jump("found")
+        return
+    code.clear(Frame.NAME, NAME_BYTES)
+    for offset in range(0, key.length, 8):
+        _copy_within(code, Frame.START + key.offset + offset, Frame.NAME + offset, min(8, key.length - offset))
+    code.look_up(maps.pending, Frame.NAME)
+    code.jump_if(R0, "==", 0, f"{here} other")
+    code.load(WORD, R2, R0, 0)
+    code.do(R2, "+=", key.offset)
+    code.jump_if(R8, "<", R2, "found")  # a piece that ends before: the first bytes decide
+    _copy_rest(code, key, maps, here)
+    code.look_up(maps.pending, Frame.NAME)
+    code.jump_if(R0, "==", 0, f"{here} other")
+    for offset in range(0, REST_BYTES, 8):
+        code.load(DOUBLE, R2, R10, Frame.REST + offset)
+        code.load(DOUBLE, R3, R0, 8 + offset)
+        code.do(R2, "^=", R3)
+        code.load(DOUBLE, R3, R0, 8 + REST_BYTES + offset)
+        code.do(R2, "&=", R3)
+        code.jump_if(R2, "!=", 0, f"{here} other")
+    code.jump("found")
+
+
+def _copy_rest(code: Code, key: Key, maps: Maps, here: str) -> None:
+    """Copy what begins with the key, from the packet or from the pieces."""
+    code.clear(Frame.REST, REST_BYTES)
+    code.load(DOUBLE, R2, R10, Frame.KIND)
+    code.jump_if(R2, "==", Kind.TAKEN_IN_PIECES, f"{here} pieces")
+    code.set(R4, R8)
+    code.do(R4, "-=", key.offset)
+    code.jump_if(R4, "<=", REST_BYTES, f"{here} fits")
+    code.set(R4, REST_BYTES)
+    code.label(f"{here} fits")
+    code.jump_if(R4, "<", 1, "pass")
+    code.set(R2, R9)
+    code.do(R2, "+=", key.offset)
+    code.point(R3, Frame.REST)
+    code.copy_to_r3()
+    code.jump(f"{here} rest")
+    code.label(f"{here} pieces")
+    code.look_up(maps.watched, Frame.CONNECTION)
+    code.jump_if(R0, "==", 0, "pass")
+    first = WATCHED.size - 2 * START_BYTES + key.offset
+    for offset in range(0, REST_BYTES, 8):
+        code.load(DOUBLE, R2, R0, first + offset)
+        code.store_double(Frame.REST + offset, R2)
+    code.label(f"{here} rest")
+
+
+def _copy_within(code: Code, source: int, target: int, length: int) -> None:
+    """Copy at most eight bytes within the frame, as both places are aligned."""
+    done = 0
+    while done < length:
+        size, bytes_ = next(
+            (size, bytes_)
+            for size, bytes_ in _SIZES
+            if not (source + done) % bytes_ and not (target + done) % bytes_ and length - done >= bytes_
+        )
+        code.load(size, R2, R10, source + done)
+        code.store(size, R10, target + done, R2)
+        done += bytes_
