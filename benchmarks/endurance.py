@@ -60,7 +60,7 @@ def cycles(count: int) -> Iterator[Row]:
 
 def _cycle(times: int) -> None:
     for cycle in range(times):
-        settings = Settings(80, capture=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")
+        settings = Settings(capture=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")
         open_capture(settings, Http01Solver.selectors(80), take_snapshot()).close()
 
 

@@ -11,7 +11,7 @@ Options, hardly ever needed:
 ``--standalone-nfq-capture auto|iptables|iptables-nft|iptables-legacy|nftables``
     Way to capture packets: the program that adds the firewall rules (default: the first of these that works)
 ``--standalone-nfq-queue-num NUMBER``
-    NFQUEUE number to use (default: the first free one of 28080 to 28083)
+    NFQUEUE number to use, and the next one if challenges are on two ports (default: free ones of 28080 to 28083)
 ``--standalone-nfq-mark MASK``
     Two bits of the packet and connection mark (default: 0x30000000, or others if a rule uses these)
 ``--standalone-nfq-queue-client auto|netlink|fnfqueue``

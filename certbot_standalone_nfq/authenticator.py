@@ -21,6 +21,7 @@ from certbot_standalone_nfq.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from certbot_standalone_nfq.diagnosis.report import Failure
+    from certbot_standalone_nfq.engine.protocols import ChallengeId
     from certbot_standalone_nfq.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -93,14 +94,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         """Answer the challenges from now until `cleanup`; all of them or none. Raises Certbot's PluginError."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.cleanup, achalls)
-            session = self._open()
-            responses = []
+            session = self._open({achall.chall.typ for achall in achalls})
             for achall in achalls:
-                response, key_authorization = achall.response_and_validation()
-                session.add(achall.chall.typ, _token(achall), _name(achall), key_authorization)
-                responses.append(response)
+                session.add(_challenge(achall), _name(achall), _response(achall).key_authorization)
             undo.pop_all()
-        return responses
+        return list(map(_response, achalls))
 
     def cleanup(self, achalls: list[achallenges.AnnotatedChallenge]) -> None:
         """Leave further requests to the web server, and release everything after the last challenge."""
@@ -109,7 +107,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         with contextlib.ExitStack() as steps:  # the last one comes first; each is taken even if another fails
             steps.callback(self._close_if_idle)
             for achall in achalls:
-                steps.callback(self._session.remove, achall.chall.typ, _token(achall))
+                steps.callback(self._session.remove, _challenge(achall), _response(achall).key_authorization)
 
     def auth_hint(self, failed_achalls: list[achallenges.AnnotatedChallenge]) -> str:
         """Say what did and did not arrive here of each failed challenge."""
@@ -121,11 +119,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             logger.debug("The failure could not be explained: %s", error, exc_info=True)
             return "The failure could not be analysed; see Certbot's log."
 
-    def _open(self) -> Session:
-        """Return the open session, a new one if need be."""
+    def _open(self, typs: set[str]) -> Session:
+        """Return the session, open for types of challenge; a new one if need be."""
         if not (self._session and self._session.is_open):
             self._session = self._new_session()
-            self._session.open()
+        self._session.open(typs)
         return self._session
 
     def _new_session(self) -> Session:
@@ -145,8 +143,17 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         return Settings.chosen(self.config.http01_port, self.config.http01_address, self.conf)
 
 
-def _token(achall: achallenges.AnnotatedChallenge) -> str:
-    return str(achall.chall.encode("token"))
+def _challenge(achall: achallenges.AnnotatedChallenge) -> ChallengeId:
+    from certbot_standalone_nfq.challenges import registry
+    from certbot_standalone_nfq.engine.protocols import ChallengeId
+
+    typ = achall.chall.typ
+    return ChallengeId(typ, registry.solver(typ).key(_name(achall), str(achall.chall.encode("token"))))
+
+
+def _response(achall: achallenges.AnnotatedChallenge) -> challenges.KeyAuthorizationChallengeResponse:
+    response: challenges.KeyAuthorizationChallengeResponse = achall.response(achall.account_key)
+    return response
 
 
 def _name(achall: achallenges.AnnotatedChallenge) -> str:
@@ -161,4 +168,4 @@ def _failure(achall: achallenges.AnnotatedChallenge) -> Failure:
 
     error = getattr(achall.challb, "error", None)
     problem = Problem(str(error.typ or "").rpartition(":")[2], str(error.detail or "")) if error else Problem()
-    return Failure(_name(achall), _token(achall), problem)
+    return Failure(_name(achall), _challenge(achall), problem)

@@ -5,15 +5,16 @@ Certbot's parser, the check of values and the list of options in the package's d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from certbot_standalone_nfq import errors
 
-DEFAULT_PORT = 80
-"""The TCP port that http-01 validators connect to (RFC 8555, 8.3)."""
+HTTP_01 = "http-01"
+DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80}
+"""The port that validators connect to, for each type of challenge: RFC 8555, 8.3."""
 AUTO = "auto"
 CAPTURES = ("iptables", "iptables-nft", "iptables-legacy", "nftables")
 """In the order in which they are tried: the administrator's own choice of iptables first. Each is named like its folder
@@ -61,7 +62,19 @@ class Option:
             raise errors.invalid_option(self.name, self.show(value), self.wanted)
 
 
+def _port_option(typ: str) -> Option:
+    return Option(
+        f"{typ}-port",
+        f"Port that clients address, on which {typ} is validated (default: {DEFAULT_PORTS[typ]})",
+        metavar="PORT",
+        type=number,
+        allows=lambda port: 0 < port <= 0xFFFF,
+        wanted="a number from 1 to 65535",
+    )
+
+
 OPTIONS = (
+    *(_port_option(typ) for typ in DEFAULT_PORTS if typ != HTTP_01),  # Certbot has an option for that one itself
     Option(
         "capture",
         "Way to capture packets: the program that adds the firewall rules (default: the first of these that works)",
@@ -69,7 +82,7 @@ OPTIONS = (
     ),
     Option(
         "queue-num",
-        "NFQUEUE number to use (default: the first free one of 28080 to 28083)",
+        "NFQUEUE number to use, and the next one if challenges are on two ports (default: free ones of 28080 to 28083)",
         metavar="NUMBER",
         type=number,
         allows=lambda queue: 0 <= queue <= 0xFFFF,
@@ -108,11 +121,12 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose; everything but the port finds itself."""
+    """What the user chose; everything but the ports finds itself."""
 
-    port: int = DEFAULT_PORT
+    ports: Mapping[str, int] = field(default_factory=lambda: DEFAULT_PORTS)
+    """For each type of challenge."""
     address: str = ""
-    """The only address to listen at where nothing else does; empty for all."""
+    """The only address to listen at for http-01 where nothing else does; empty for all."""
     queue: int | None = None
     mark: int | None = None
     """A mask of two bits."""
@@ -133,8 +147,9 @@ class Settings:
         values = {option.name: value_of(option.name) for option in OPTIONS}
         for option in OPTIONS:
             option.check(values[option.name])
+        chosen = {typ: value_of(f"{typ}-port") or number for typ, number in DEFAULT_PORTS.items() if typ != HTTP_01}
         return cls(
-            port=port,
+            ports={HTTP_01: port, **chosen},
             address=address or "",
             queue=values["queue-num"],
             mark=values["mark"],

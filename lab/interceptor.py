@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.challenges.registry import ChallengePort
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
@@ -26,28 +28,40 @@ IPTABLES = ["iptables-nft", "iptables-legacy"]
 _ONLY = os.environ.get("NFQ_CAPTURE", "")
 VARIANTS = [_ONLY] if _ONLY else [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
 KINDS = [_ONLY] if _ONLY else [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
-_DEFAULTS = {"port": 80, "capture": _ONLY or AUTO}
+_DEFAULTS = {"capture": _ONLY or AUTO}
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 
 
+HTTP01_PORT = ChallengePort(80, (Http01Solver,))
+
+
+def challenge(token: str = TOKEN) -> ChallengeId:
+    """Return the challenge of http-01 that has a token."""
+    return ChallengeId(Http01Solver.typ, token)
+
+
 @contextlib.contextmanager
 def intercepting(
-    host: Host, answers: Mapping[str, str] | None = None, **settings: Any
+    host: Host, answers: Mapping[str, str] | None = None, port: int = 80, **settings: Any
 ) -> Iterator[tuple[Interception, list[Answered]]]:
     """Intercept on a host, in this process, for one token or those given."""
     answered: list[Answered] = []
     with host.inside():
         interception = Interception(
-            Settings(**{**_DEFAULTS, **settings}), take_snapshot(), lambda event: _keep(event, answered)
+            ChallengePort(port, (Http01Solver,)),
+            Settings(**{**_DEFAULTS, **settings}),
+            take_snapshot(),
+            lambda event: _keep(event, answered),
         )
-    for token, key_authorization in (answers or {TOKEN: KEY_AUTHORIZATION}).items():
-        interception.answer(Http01Solver.typ, token, key_authorization)
+    pending = answers or {TOKEN: KEY_AUTHORIZATION}
+    for token, key_authorization in pending.items():
+        interception.answer(challenge(token), key_authorization)
     try:
         yield interception, answered
     finally:
-        for token in answers or [TOKEN]:
-            interception.withdraw(Http01Solver.typ, token)
+        for token, key_authorization in pending.items():
+            interception.withdraw(challenge(token), key_authorization)
         with host.inside():
             interception.stop()
 
@@ -80,14 +94,15 @@ def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Pope
 
 
 def _main() -> None:
-    settings = {**_DEFAULTS, "others": 0, **json.loads(sys.argv[1])}
+    settings = {**_DEFAULTS, "port": 80, "others": 0, **json.loads(sys.argv[1])}
     others = settings.pop("others")
-    witness = Witness(settings["port"])
+    port = ChallengePort(settings.pop("port"), (Http01Solver,))
+    witness = Witness(port)
     witness.start()
-    interception = Interception(Settings(**settings), take_snapshot(), witness.tell)
-    interception.answer(Http01Solver.typ, TOKEN, KEY_AUTHORIZATION)
+    interception = Interception(port, Settings(**settings), take_snapshot(), witness.tell)
+    interception.answer(challenge(), KEY_AUTHORIZATION)
     for _ in range(others):
-        interception.answer(Http01Solver.typ, secrets.token_urlsafe(32), KEY_AUTHORIZATION)
+        interception.answer(challenge(secrets.token_urlsafe(32)), KEY_AUTHORIZATION)
     print("ready", flush=True)
     sys.stdin.read()
     interception.stop()

@@ -9,6 +9,7 @@ import sys
 from certbot import errors
 
 from certbot_standalone_nfq.authenticator import Authenticator
+from lab.achalls import achall
 from lab.hosts import Host
 from lab.processes import UNMEASURED
 
@@ -31,8 +32,8 @@ def _main() -> None:
     authenticator = Authenticator(parser.parse_args(), "standalone-nfq")
     try:
         authenticator.prepare()
-        authenticator.perform([])
-        authenticator.cleanup([])
+        authenticator.perform([achall(1)])
+        authenticator.cleanup([achall(1)])
     except errors.PluginError as error:
         print(f"{type(error.__cause__).__name__}: {error}")
     else:

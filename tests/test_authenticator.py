@@ -16,20 +16,17 @@ from typing import Any
 
 import pytest
 from acme import challenges, messages
-from certbot import achallenges, interfaces
 from certbot import errors as certbot_errors
-from cryptography.hazmat.primitives.asymmetric import rsa
-from josepy.jwk import JWKRSA
+from certbot import interfaces
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.capture import choice
+from lab.achalls import KEY, achall
 from lab.hosts import Host
 from lab.http import ask, request
 from lab.plugin import WORKS
 from lab.processes import wait_until
-
-KEY = JWKRSA(key=rsa.generate_private_key(65537, 2048))
 
 
 def config(*arguments: str, **options: Any) -> argparse.Namespace:
@@ -39,25 +36,6 @@ def config(*arguments: str, **options: Any) -> argparse.Namespace:
     parser.add_argument("--http-01-address", dest="http01_address", default="")
     Authenticator.inject_parser_options(parser, "standalone-nfq")
     return parser.parse_args([*arguments, *(f"--{name.replace('_', '-')}={value}" for name, value in options.items())])
-
-
-def achall(
-    number: int, name: str = "example.com", problem: messages.Error | None = None
-) -> achallenges.AnnotatedChallenge:
-    challb = messages.ChallengeBody(
-        chall=challenges.HTTP01(token=bytes([number]) * 32),
-        uri="https://ca.test/1",
-        status=messages.STATUS_PENDING,
-        error=problem,
-    )
-    return achallenges.KeyAuthorizationAnnotatedChallenge(challb=challb, account_key=KEY, **identifier(name))
-
-
-def identifier(name: str) -> dict[str, Any]:
-    """Return what names an authorization in the Certbot at hand: `identifier` since 5.3, `domain` before."""
-    if "identifier" in achallenges.KeyAuthorizationAnnotatedChallenge.__slots__:
-        return {"identifier": messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name)}
-    return {"domain": name}
 
 
 @pytest.fixture

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
-from certbot_standalone_nfq.engine.protocols import Selector, StreamSolver
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Selector, StreamSolver
 
 SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver,)
-"""Asked in this order what a stream is."""
+"""The types that Certbot prefers come first. Those on one port are asked in this order what a stream is."""
 
 
-def selectors(port: int) -> list[Selector]:
-    """Return what to capture on a port for all types."""
-    return [selector for solver in SOLVERS for selector in solver.selectors(port)]
+def solver(typ: str) -> type[StreamSolver]:
+    """Return the solver of a type. Raises KeyError if there is none."""
+    return {each.typ: each for each in SOLVERS}[typ]
 
 
-def refusal() -> bytes:
-    """Return what to send to a client that asks for something else, in the words of the first type that has any."""
-    return next((solver.refusal for solver in SOLVERS if solver.refusal), b"")
+@dataclass(frozen=True)
+class ChallengePort:
+    """A port, and the types of challenge that CAs validate there."""
+
+    number: int
+    solvers: tuple[type[StreamSolver], ...]
+
+    @property
+    def typs(self) -> frozenset[str]:
+        """The names of the types."""
+        return frozenset(solver.typ for solver in self.solvers)
+
+    def selectors(self) -> list[Selector]:
+        """Return what to capture for all types."""
+        return [selector for solver in self.solvers for selector in solver.selectors(self.number)]
+
+    def refusal(self) -> bytes:
+        """Return what to send to a client that asks for something else, in the words of the first type with any."""
+        return next((solver.refusal for solver in self.solvers if solver.refusal), b"")
+
+    def challenge_in(self, start: bytes) -> ChallengeId | None:
+        """Return the challenge, of whichever type, that a stream asks for, or None if it asks for none."""
+        found = (solver.challenge_in(start) for solver in self.solvers)
+        return next((challenge for challenge in found if challenge is not None), None)
+
+    def is_altered(self, start: bytes) -> bool:
+        """Whether a request for a challenge was changed on its way, so that it is not to be answered."""
+        return any(solver.is_altered(start) for solver in self.solvers)
 
 
-def challenge_in(start: bytes) -> str | None:
-    """Return the key of the challenge, of whichever type, that a stream asks for, or None if it asks for none."""
-    keys = (solver.challenge_in(start) for solver in SOLVERS)
-    return next((key for key in keys if key is not None), None)
-
-
-def is_altered(start: bytes) -> bool:
-    """Whether a request for a challenge was changed on its way, so that it is not to be answered."""
-    return any(solver.is_altered(start) for solver in SOLVERS)
+def by_port(ports: Mapping[str, int], solvers: Sequence[type[StreamSolver]] = SOLVERS) -> list[ChallengePort]:
+    """Return all ports of the types, given each one's; types may share a port."""
+    numbers = dict.fromkeys(ports[solver.typ] for solver in solvers)
+    return [
+        ChallengePort(number, tuple(solver for solver in solvers if ports[solver.typ] == number)) for number in numbers
+    ]

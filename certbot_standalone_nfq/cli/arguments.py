@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from certbot_standalone_nfq.settings import DEFAULT_PORT
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, HTTP_01
 
 
 def port(text: str) -> int:
@@ -17,4 +17,4 @@ def port(text: str) -> int:
 
 def add_port(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the option `--port`, described by what it is."""
-    parser.add_argument("--port", type=port, default=DEFAULT_PORT, help=f"{what} (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=DEFAULT_PORTS[HTTP_01], help=f"{what} (default: %(default)s)")

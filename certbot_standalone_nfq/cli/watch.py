@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
 from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
 from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.processes import socket_owners
 from certbot_standalone_nfq.host.sockets import listeners
+from certbot_standalone_nfq.settings import HTTP_01
 from certbot_standalone_nfq.wire.addresses import version_of
 from certbot_standalone_nfq.wire.tcp import Connection
 
@@ -78,19 +81,21 @@ class _Waiting:
 class Watch:
     """Describes what tapped segments mean, line by line."""
 
-    def __init__(self, names: set[str], tell: Print, listeners: Listeners) -> None:
+    def __init__(self, port: ChallengePort, names: set[str], tell: Print, listeners: Listeners) -> None:
+        self._port = port
         self._names = names
         self._tell = tell
         self._listeners = listeners
         self._waiting: OrderedDict[Connection, _Waiting] = OrderedDict()
         self._sources: OrderedDict[str, Source] = OrderedDict()
-        self._attempts = Attempts(registry.challenge_in, outgoing_seen=True, keep_packets=True)
+        self._attempts = Attempts(port.challenge_in, outgoing_seen=True, keep_packets=True)
 
     def observe(self, seen: TappedSegment) -> None:
         """Take a segment into account."""
         self._attempts.observe(seen)
-        if not seen.outgoing and registry.challenge_in(seen.payload) is not None:
-            self._request(seen)
+        challenge = None if seen.outgoing else self._port.challenge_in(seen.payload)
+        if challenge:
+            self._request(seen, challenge)
         elif seen.outgoing and seen.payload and seen.connection in self._waiting:
             self._answer(seen)
 
@@ -121,7 +126,7 @@ class Watch:
         for (address, trouble), count in troubles.most_common(MAX_WAITING):
             yield f"{address:40} {count:8}  connections: {trouble}"
 
-    def _request(self, seen: TappedSegment) -> None:
+    def _request(self, seen: TappedSegment, challenge: ChallengeId) -> None:
         found = _HOST.search(seen.payload)
         host = printable(found.group(1)) if found else "(no host)"
         if self._names and _PORT.sub("", host).lower() not in self._names:
@@ -138,7 +143,7 @@ class Watch:
             self._waiting.popitem(last=False)
         self._tell(
             f"{_clock(seen.time)}  {address} over IPv{version_of(address)} to {seen.connection.local} "
-            f"({self._listeners(seen.connection.local)}) asks {host} for {registry.challenge_in(seen.payload)}"
+            f"({self._listeners(seen.connection.local)}) asks {host} for {challenge.key}"
         )
 
     def _answer(self, seen: TappedSegment) -> None:
@@ -168,18 +173,18 @@ def run(options: argparse.Namespace) -> int:
     """Watch until interrupted; return the exit status."""
     from certbot_standalone_nfq.session.pcap import Recording  # scapy comes with it
 
-    port: int = options.port
+    port = ChallengePort(options.port, (registry.solver(HTTP_01),))
     try:
         recording = Recording(options.pcap) if options.pcap else None
-        tap = Tap(registry.selectors(port), replies=True)
+        tap = Tap(port.selectors(), replies=True)
     except errors.Error as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
         return _complain(options.pcap, error)
-    watch = Watch({name.lower() for name in options.names}, _say, _ListenerNames(port))
+    watch = Watch(port, {name.lower() for name in options.names}, _say, _ListenerNames(port.number))
     try:
-        _show(tap, watch, port)
+        _show(tap, watch, port.number)
     except BrokenPipeError:
         _save(recording, watch, options.pcap)  # nobody reads the lines any more, but somebody wants the file
         raise

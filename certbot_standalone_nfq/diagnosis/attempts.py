@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Optional
 
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.wire.sequence import distance
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
@@ -22,8 +23,8 @@ MAX_PACKETS = 8
 _MAX_ADDRESSES = 256
 """Destinations to count connections of; a router has many more that are not its own."""
 
-ChallengeIn = Callable[[bytes], Optional[str]]
-"""Returns the key of the challenge that a payload asks for, or None if it asks for none."""
+ChallengeIn = Callable[[bytes], Optional[ChallengeId]]
+"""Returns the challenge that a payload asks for, or None if it asks for none."""
 
 IsAltered = Callable[[bytes], bool]
 """Returns whether such a payload has something added that no CA adds."""
@@ -75,8 +76,8 @@ class Attempt:
     """A reset left instead."""
     sent: int | None = None
     """Bytes that the client had sent when it closed the connection."""
-    challenge: str | None = None
-    """The key of the challenge that it asked for, if it did."""
+    challenge: ChallengeId | None = None
+    """The one that it asked for, if it did."""
     altered: bool = False
     """Whether it asked with something added that no CA adds, and so got no answer."""
     packets: list[Kept] = field(default_factory=list)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, IsAltered, Kept, TappedSegment
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection
 
@@ -45,7 +46,7 @@ class Evidence:
         self, challenge_in: ChallengeIn, is_altered: IsAltered = lambda _: False, *, capture: bool = False
     ) -> None:
         """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[ChallengeId, Seen] = {}
         self._requests: dict[Connection, Request] = {}
         self._attempts = Attempts(challenge_in, is_altered, outgoing_seen=capture, keep_packets=capture)
 
@@ -72,8 +73,8 @@ class Evidence:
         """Take note that all that goes out from now on will be seen."""
         self._attempts.outgoing_seen = True
 
-    def seen(self, challenge: str) -> Seen:
-        """Return what there is for a challenge, given its key."""
+    def seen(self, challenge: ChallengeId) -> Seen:
+        """Return what there is for a challenge."""
         seen = copy.deepcopy(self._seen.get(challenge, Seen()))
         answered = {_client(request.connection) for request in seen.requests}
         seen.unanswered = [

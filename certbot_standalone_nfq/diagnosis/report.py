@@ -10,15 +10,16 @@ from typing import NamedTuple
 from certbot_standalone_nfq.diagnosis.evidence import Evidence, Seen
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.rules import Case, Diagnosis, HostFacts, diagnose
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.wire.addresses import version_of
 
 
 class Failure(NamedTuple):
-    """A challenge that failed, its key, and what the CA says about it."""
+    """A challenge that failed, the name it is for, and what the CA says about it."""
 
     name: str
-    challenge: str
+    challenge: ChallengeId
     problem: Problem
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol, Union
+from typing import ClassVar, Final, NamedTuple, Protocol, Union
 
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
@@ -66,12 +66,20 @@ class Selector:
         return bool(rest) and any(all(field.agrees_with(rest) for field in fields) for fields in self.any_of)
 
 
+class ChallengeId(NamedTuple):
+    """What tells challenges apart."""
+
+    typ: str
+    """The type's name in ACME, such as http-01."""
+    key: str
+    """What a request of the CA names it by: for http-01, its token."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a conversation answered."""
 
-    challenge: str
-    """The key of the challenge: for http-01, its token."""
+    challenge: ChallengeId
     forwarded_by: tuple[str, ...] = ()
     """What in the request only a proxy adds, in words, such as the names of headers."""
 
@@ -119,10 +127,14 @@ class StreamSolver(Protocol):
     def selectors(port: int) -> Sequence[Selector]:
         """Return what to capture on a port."""
 
-    def add(self, challenge: str, answer: str) -> None:
+    @staticmethod
+    def key(name: str, token: str) -> str:
+        """Return the key of a challenge, given the name or address to be certified, and the CA's token."""
+
+    def add(self, key: str, key_authorization: str) -> None:
         """Answer a challenge from now on, given its key and its key authorization. Raises ValueError for a bad key."""
 
-    def remove(self, challenge: str) -> None:
+    def remove(self, key: str, key_authorization: str) -> None:
         """Stop answering; a challenge that is not there is no error. Conversations under way go on."""
 
     def pending_keys(self) -> Collection[bytes]:
@@ -135,8 +147,8 @@ class StreamSolver(Protocol):
         """
 
     @staticmethod
-    def challenge_in(start: bytes) -> str | None:
-        """Return the key of the challenge that a stream asks for, pending or not, or None if it is not one."""
+    def challenge_in(start: bytes) -> ChallengeId | None:
+        """Return the challenge that a stream asks for, pending or not, or None if it is not one."""
 
     @staticmethod
     def is_altered(start: bytes) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # scapy comes with it, and captures, which are loaded when Certbot lists plugins, need verdicts alone
+    from certbot_standalone_nfq.engine.protocols import ChallengeId
     from certbot_standalone_nfq.wire.tcp import Connection, Segment
 
 
@@ -27,8 +28,7 @@ class Verdict(enum.Enum):
 class Answered:
     """A challenge was asked for, and its answer is on the way."""
 
-    challenge: str
-    """Its key: for http-01, the token."""
+    challenge: ChallengeId
     connection: Connection
     forwarded_by: tuple[str, ...] = ()
     """What in the request only a proxy adds, in words."""

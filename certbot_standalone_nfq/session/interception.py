@@ -1,4 +1,4 @@
-"""One interception: a capture, the engine with a solver for each type of challenge, and the loop between them."""
+"""One interception: a capture of a port, the engine with a solver for each of its types, and the loop between them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable
 
 from certbot_standalone_nfq.capture import choice
-from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.protocols import Recognition
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Recognition
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.host.connections import Connections
@@ -25,6 +25,7 @@ class Interception:
 
     def __init__(
         self,
+        port: ChallengePort,
         settings: Settings,
         rules: Snapshot,
         tell: Callable[[Answered | Acknowledged], object],
@@ -34,7 +35,7 @@ class Interception:
 
         Raises one of the package's errors, with nothing left behind.
         """
-        self._solvers = {solver.typ: solver() for solver in registry.SOLVERS}
+        self._solvers = {solver.typ: solver() for solver in port.solvers}
         with contextlib.ExitStack() as opened:
             injector = Injector()
             opened.callback(injector.close)
@@ -42,7 +43,7 @@ class Interception:
             opened.callback(sockets.close)
             looked_up = sockets.known and not translates_sources(rules.tables)
             engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
-            capture = choice.open_capture(settings, registry.selectors(settings.port), rules)
+            capture = choice.open_capture(settings, port.selectors(), rules)
             opened.callback(capture.close)
             self._loop = Loop(capture, engine, injector, tell, record)
             opened.callback(self._loop.stop)
@@ -52,15 +53,15 @@ class Interception:
             self._keeper.start()
             self._opened = opened.pop_all()
 
-    def answer(self, typ: str, challenge: str, answer: str) -> None:
-        """Answer a challenge of a type from now on, given its key. Raises ValueError for a bad key."""
+    def answer(self, challenge: ChallengeId, key_authorization: str) -> None:
+        """Answer a challenge from now on. Raises ValueError for a bad key."""
         with self._loop.lock:
-            self._solvers[typ].add(challenge, answer)
+            self._solvers[challenge.typ].add(challenge.key, key_authorization)
 
-    def withdraw(self, typ: str, challenge: str) -> None:
+    def withdraw(self, challenge: ChallengeId, key_authorization: str) -> None:
         """Leave further requests for a challenge to the server; answers under way are completed."""
         with self._loop.lock:
-            self._solvers[typ].remove(challenge)
+            self._solvers[challenge.typ].remove(challenge.key, key_authorization)
 
     def recognise(self, received: bytes) -> Recognition:
         """Return what a stream is that begins with these bytes, for use outside of the loop."""

@@ -1,110 +1,117 @@
-"""One validation: the challenges of a port, answered while they are pending, and explained if they fail."""
+"""One validation: challenges of any type, answered while they are pending, and explained if they fail."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
-from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.diagnosis import hints, report
 from certbot_standalone_nfq.diagnosis.report import Failure
-from certbot_standalone_nfq.host import refusals
+from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.host import refusals, resolver
+from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
-from certbot_standalone_nfq.session.acceptor import Answering
-from certbot_standalone_nfq.session.interception import Interception
-from certbot_standalone_nfq.session.listener import FallbackListener
-from certbot_standalone_nfq.session.witness import Witness
+from certbot_standalone_nfq.session.pcap import Recording
+from certbot_standalone_nfq.session.port_session import Pending, PortSession
 from certbot_standalone_nfq.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_LOOK_UP_SECONDS = 3.0
 
 
 class Session:
     """Owns all that a validation holds, from `open` to `close`. For one thread; an exception may interrupt any method.
 
-    Whatever was interrupted, `close` releases everything. It may be called at any time, and again.
+    Each port whose challenges are pending has a capture of its own. Whatever was interrupted, `close` releases
+    everything. It may be called at any time, and again.
     """
 
     def __init__(self, settings: Settings) -> None:
         """Prepare. This changes nothing."""
         self._settings = settings
-        self._interception: Interception | None = None
-        self._pending: set[tuple[str, str]] = set()
-        self._witness = Witness(settings.port, observe=settings.evidence, capture=settings.pcap)
+        self._ports = [PortSession(port, settings) for port in registry.by_port(settings.ports)]
+        self._recording: Recording | None = None
         self._held = contextlib.ExitStack()
         self.is_open = False
 
     @property
     def is_idle(self) -> bool:
         """Whether no challenge is pending."""
-        return not self._pending
+        return all(port.is_idle for port in self._ports)
 
     @refusals.explained()
-    def open(self) -> None:
-        """Capture requests, and listen where nothing else does. All or nothing: raises one of the package's errors."""
-        self.is_open = True
+    def open(self, typs: Collection[str]) -> None:
+        """Capture requests of types of challenge, and listen where nothing else does; for those that are not open yet.
+
+        All or nothing: raises one of the package's errors, with everything closed.
+        """
         try:
-            self._hold("Watching connections", self._witness.stop)
-            self._witness.start()
-            record = self._witness.record if self._settings.pcap else None
+            self._open_recording()
+            wanted = [port for port in self._ports if not port.is_open and any(map(port.serves, typs))]
             rules = take_snapshot()
-            interception = self._interception = Interception(self._settings, rules, self._witness.tell, record)
-            self._hold("Capturing", functools.partial(_stop, interception))
-            answering = Answering(interception.recognise, registry.refusal())
-            listener = FallbackListener(self._settings.port, self._settings.address, rules, answering)
-            self._hold("Listening", listener.stop)
-            listener.start()
+            for port in wanted:
+                self._held.callback(port.close)
+                port.open(self._settings_of_next(), rules, self._recording)
         except BaseException:
             self.close()
             raise
 
-    @refusals.explained()
-    def add(self, typ: str, challenge: str, name: str, answer: str) -> None:
-        """Answer a challenge of a type from now on, given its key and the name it is for. Raises ValueError."""
-        if not self._interception:
-            raise RuntimeError("the session is not open")
-        self._pending.add((typ, challenge))
-        self._witness.expect(challenge, name)
-        self._interception.answer(typ, challenge, answer)
+    def _open_recording(self) -> None:
+        if self.is_open:
+            return
+        self.is_open = True
+        recording = self._recording = _recording(self._settings.pcap) if self._settings.pcap else None
+        if recording:
+            self._held.callback(_write, recording)
 
-    def remove(self, typ: str, challenge: str) -> None:
+    def _settings_of_next(self) -> Settings:
+        """Return the settings for one more port: a queue belongs to one port, so the next one gets the next number."""
+        if self._settings.queue is None:
+            return self._settings
+        others = sum(port.is_open for port in self._ports)
+        return dataclasses.replace(self._settings, queue=(self._settings.queue + others) % 0x10000)
+
+    @refusals.explained()
+    def add(self, challenge: ChallengeId, name: str, key_authorization: str) -> None:
+        """Answer a challenge from now on, given the name it is for. Raises ValueError for a bad key."""
+        self._port_of(challenge).add(Pending(challenge, key_authorization), name)
+
+    def remove(self, challenge: ChallengeId, key_authorization: str) -> None:
         """Leave further requests for a challenge to the server; answers under way are completed."""
-        self._pending.discard((typ, challenge))
-        if self._interception:
-            self._interception.withdraw(typ, challenge)
+        self._port_of(challenge).remove(Pending(challenge, key_authorization))
 
     def explain(self, failures: Sequence[Failure]) -> str:
         """Return what did and did not arrive of failed challenges, in at most six lines. Also before `open`."""
-        remarks = self._interception.remarks() if self._interception else []
-        return self._witness.explain(failures, remarks)
+        remarks = dict.fromkeys(remark for port in self._ports for remark in port.remarks())
+        found = resolver.look_up(report.names_to_look_up(failures), Deadline(_LOOK_UP_SECONDS))
+        diagnoses = [diagnosis for port in self._ports for diagnosis in port.explain(failures, found)]
+        return hints.hint(diagnoses, list(remarks))
 
     def close(self) -> None:
         """Finish pending answers, then release everything, each step even if another fails."""
         self.is_open = False
         self._held.close()
 
-    def _hold(self, what: str, release: Callable[[], None]) -> None:
-        self._held.callback(_release, what, release)
+    def _port_of(self, challenge: ChallengeId) -> PortSession:
+        return next(port for port in self._ports if port.serves(challenge.typ))
 
 
-def _release(what: str, release: Callable[[], None]) -> None:
-    """Take one step of closing; a failure is logged, so that the next step is taken."""
+def _recording(path: Path) -> Recording | None:
     try:
-        release()
-    except Exception as error:
-        errors.raise_interruption(error)
-        logger.warning("%s did not end properly: %s", what, error)
-        logger.debug("The traceback:", exc_info=True)
+        return Recording(path)
+    except OSError as error:
+        # The option is kept for renewals, which must not fail because a directory is missing.
+        logger.warning("No packets are captured, as %s cannot be written: %s", path, error.strerror or error)
+        return None
 
 
-def _stop(interception: Interception) -> None:
+def _write(recording: Recording) -> None:
     try:
-        interception.stop()
-    except errors.Error as error:
-        logger.warning(
-            "The firewall rules could not be removed. This is tried again when Certbot ends, and by the next run; "
-            "until then they let packets pass. %s",
-            getattr(error, "said", error),
-        )
+        recording.write()
+    except OSError as error:
+        logger.warning("The capture file could not be written: %s", error)

@@ -13,6 +13,6 @@ from certbot_standalone_nfq.settings import Settings
 
 def open_capture(port: int = 80, **settings: Any) -> NfqueueCapture:
     """Capture http-01's requests, in the network namespace that this thread is in."""
-    capture = choice.open_capture(Settings(port, **settings), Http01Solver.selectors(port), take_snapshot())
+    capture = choice.open_capture(Settings(**settings), Http01Solver.selectors(port), take_snapshot())
     assert isinstance(capture, NfqueueCapture)
     return capture

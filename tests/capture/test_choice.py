@@ -34,7 +34,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.anywhere
 def test_the_backends_there_are_are_those_the_user_may_choose_in_the_same_order() -> None:
-    settings = Settings(80, selection="prefilter")
+    settings = Settings(selection="prefilter")
     assert [backend.name for backend in choice.backends(settings, Snapshot())] == list(CAPTURES)
 
 
@@ -175,10 +175,10 @@ def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_any_firewall_program_the_error_says_what_to_install(host: Host, empty_path: Path) -> None:
-    for settings in (Settings(80), Settings(80, selection="port")):
+    for settings in (Settings(), Settings(selection="port")):
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
             choice.require_any(settings)
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
             choice.open_capture(settings, (), Snapshot())
     with pytest.raises(errors.NoFirewallTool, match="no program iptables-legacy"):
-        choice.require_any(Settings(80, capture="iptables-legacy"))
+        choice.require_any(Settings(capture="iptables-legacy"))

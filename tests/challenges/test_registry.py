@@ -3,22 +3,49 @@ from __future__ import annotations
 import pytest
 
 from certbot_standalone_nfq.challenges import registry
-from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
+from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
+from certbot_standalone_nfq.challenges.registry import ChallengePort
+from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.settings import DEFAULT_PORTS
+
+HTTP01 = ChallengePort(8080, (Http01Solver,))
+
+
+class OtherSolver(Http01Solver):
+    typ = "other-01"
+
+
+def test_each_type_has_a_port() -> None:
+    assert [solver.typ for solver in registry.SOLVERS] == list(DEFAULT_PORTS)
+
+
+def test_a_solver_is_found_by_its_type() -> None:
+    assert registry.solver("http-01") is Http01Solver
+    with pytest.raises(KeyError):
+        registry.solver("other-01")
+
+
+@pytest.mark.parametrize("port", [80, 8080])
+def test_types_are_together_if_they_share_a_port(port: int) -> None:
+    ports = registry.by_port({"http-01": 80, "other-01": port}, (Http01Solver, OtherSolver))
+    together = {80: [{"http-01", "other-01"}], 8080: [{"http-01"}, {"other-01"}]}
+    assert [each.typs for each in ports] == together[port]
+    assert [each.number for each in ports] == sorted({80, port})
 
 
 def test_what_begins_like_a_challenge_of_any_type_is_captured() -> None:
-    selectors = registry.selectors(8080)
+    selectors = HTTP01.selectors()
     assert {selector.port for selector in selectors} == {8080}
     assert any(selector.matches(REQUEST_PREFIX + b"token") for selector in selectors)
     assert not any(selector.matches(b"GET / HTTP/1.1") for selector in selectors)
 
 
 def test_who_asks_for_something_else_where_no_server_is_gets_a_refusal() -> None:
-    assert registry.refusal().startswith(b"HTTP/1.1 404 ")
+    assert HTTP01.refusal().startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize(
     ("start", "key"), [(REQUEST_PREFIX + b"token HTTP/1.1", "token"), (b"GET / HTTP/1.1", None), (b"", None)]
 )
 def test_the_challenge_that_a_stream_asks_for_is_named_pending_or_not(start: bytes, key: str | None) -> None:
-    assert registry.challenge_in(start) == key
+    assert HTTP01.challenge_in(start) == (key and ChallengeId("http-01", key))

@@ -19,7 +19,7 @@ from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, request
-from lab.interceptor import TOKEN, intercepting
+from lab.interceptor import HTTP01_PORT, TOKEN, intercepting
 from lab.nginx import OTHER_TOKEN, nginx
 from lab.processes import UNMEASURED, end, running
 
@@ -135,7 +135,7 @@ def seen(payload: bytes, port: int = 4000, *, outgoing: bool = False, time: floa
 
 def test_a_request_without_an_answer_is_told_after_a_while() -> None:
     lines: list[str] = []
-    watch = Watch(set(), lines.append, lambda _: "nobody")
+    watch = Watch(HTTP01_PORT, set(), lines.append, lambda _: "nobody")
     watch.observe(seen(request("t")))
     watch.observe(seen(request("t")))
     watch.expire(104.0)
@@ -147,7 +147,7 @@ def test_a_request_without_an_answer_is_told_after_a_while() -> None:
 
 def test_nothing_that_is_sent_to_us_gets_to_the_terminal_as_it_is() -> None:
     lines: list[str] = []
-    watch = Watch(set(), lines.append, lambda _: "nobody")
+    watch = Watch(HTTP01_PORT, set(), lines.append, lambda _: "nobody")
     watch.observe(seen(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: \x1b[2Jx\xff\r\n\r\n"))
     watch.observe(seen(b"HTTP/1.1 200 \x1b]0;x\x07\r\n\r\n", outgoing=True))
     assert all(line.isascii() and line.isprintable() for line in lines)
@@ -156,7 +156,7 @@ def test_nothing_that_is_sent_to_us_gets_to_the_terminal_as_it_is() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     lines: list[str] = []
-    watch = Watch(set(), lines.append, lambda _: "nobody")
+    watch = Watch(HTTP01_PORT, set(), lines.append, lambda _: "nobody")
     for number in range(MAX_WAITING + 10):
         watch.observe(seen(request("t"), port=number))
     lines.clear()

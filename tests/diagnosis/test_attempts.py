@@ -76,14 +76,14 @@ def test_a_served_connection_is_forgotten_and_counted_as_an_arrival() -> None:
 
 def test_a_challenge_request_is_remembered_even_if_its_connection_is_older_than_we() -> None:
     (attempt,) = after(incoming(ACK, payload=REQUEST), incoming(FIN | ACK, seq=301))
-    assert attempt.challenge == "token"
+    assert attempt.challenge == ("http-01", "token")
 
 
 def test_a_challenge_connection_stays_when_its_client_has_closed_it() -> None:
     attempts = Attempts(Http01Solver.challenge_in)
     for seen in (incoming(SYN), incoming(ACK, 101, REQUEST), incoming(FIN | ACK, 101 + len(REQUEST))):
         attempts.observe(seen)
-    assert [attempt.challenge for attempt in attempts] == ["token"]
+    assert [attempt.challenge for attempt in attempts] == [("http-01", "token")]
     assert attempts.served == {}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.evidence import MAX_REQUESTS, Evidence
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
 SERVER = "192.0.2.80"
+ASKED = ChallengeId("http-01", "a")
 REQUEST = b"GET /.well-known/acme-challenge/a HTTP/1.1\r\n\r\n"
 
 
@@ -23,19 +25,19 @@ def tapped(flags: Flags, port: int, payload: bytes = b"") -> TappedSegment:
 def test_requests_are_kept_by_challenge_and_counted_beyond_what_is_kept() -> None:
     evidence = Evidence(Http01Solver.challenge_in)
     for number in range(MAX_REQUESTS + 5):
-        count = evidence.record(Answered("a", connection(port=number)))
-    assert count == evidence.seen("a").count == MAX_REQUESTS + 5
-    assert len(evidence.seen("a").requests) == MAX_REQUESTS
-    assert evidence.seen("b").requests == []
+        count = evidence.record(Answered(ASKED, connection(port=number)))
+    assert count == evidence.seen(ASKED).count == MAX_REQUESTS + 5
+    assert len(evidence.seen(ASKED).requests) == MAX_REQUESTS
+    assert evidence.seen(ChallengeId("http-01", "b")).requests == []
 
 
 def test_an_answer_is_acknowledged_on_its_own_connection() -> None:
     evidence = Evidence(Http01Solver.challenge_in)
     for port in (1, 2):
-        evidence.record(Answered("a", connection(port=port)))
+        evidence.record(Answered(ASKED, connection(port=port)))
     for port in (2, 3):
         assert evidence.record(Acknowledged(connection(port=port))) == 0
-    assert [request.acknowledged for request in evidence.seen("a").requests] == [False, True]
+    assert [request.acknowledged for request in evidence.seen(ASKED).requests] == [False, True]
 
 
 def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> None:
@@ -44,9 +46,9 @@ def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> No
     for port in (1, 2, 3):
         evidence.observe(tapped(Flags.SYN, port))
         evidence.observe(tapped(Flags.PSH | Flags.ACK, port, REQUEST))
-    evidence.record(Answered("a", Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
-    assert [attempt.connection.peer_port for attempt in evidence.seen("a").unanswered] == [2, 3]
-    assert evidence.seen("b").unanswered == []
+    evidence.record(Answered(ASKED, Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
+    assert [attempt.connection.peer_port for attempt in evidence.seen(ASKED).unanswered] == [2, 3]
+    assert evidence.seen(ChallengeId("http-01", "b")).unanswered == []
     assert [kept.opening for kept in evidence.packets()] == [True, True, False, True, False]
     assert evidence.attempts() == []
 

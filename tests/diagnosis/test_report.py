@@ -17,12 +17,14 @@ from certbot_standalone_nfq.diagnosis.report import (
     summary,
 )
 from certbot_standalone_nfq.diagnosis.rules import Cause
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
 OWN, BEHIND, FOREIGN = "203.0.113.80", "10.0.0.2", "203.0.113.99"
 TOLD = Problem("connection", f"{OWN}: Fetching http://one.example.com/: Connection refused")
-ONE, TWO = Failure("one.example.com", "1", TOLD), Failure("two.example.com", "2", Problem())
+FIRST, SECOND = ChallengeId("http-01", "1"), ChallengeId("http-01", "2")
+ONE, TWO = Failure("one.example.com", FIRST, TOLD), Failure("two.example.com", SECOND, Problem())
 
 
 def machine(**facts: Any) -> Machine:
@@ -79,12 +81,12 @@ def test_addresses_may_be_translated_by_their_ip_version() -> None:
 
 def test_the_log_has_a_line_for_each_answer_and_one_for_all() -> None:
     evidence = Evidence(lambda _: None)
-    first = Answered("1", Connection("2001:db8::1", 1, "2001:db8::80", 80), seconds=0.0012)
-    for event in (first, Answered("1", Connection("192.0.2.1", 1, OWN, 80)), Acknowledged(first.connection)):
+    first = Answered(FIRST, Connection("2001:db8::1", 1, "2001:db8::80", 80), seconds=0.0012)
+    for event in (first, Answered(FIRST, Connection("192.0.2.1", 1, OWN, 80)), Acknowledged(first.connection)):
         evidence.record(event)
     assert answered("example.com", 1, first) == (
         "example.com: challenge request no. 1, from 2001:db8::1 over IPv6, answered in 1.2 ms"
     )
-    assert summary("example.com", evidence.seen("1")) == (
+    assert summary("example.com", evidence.seen(FIRST)) == (
         "example.com: challenge requests answered: 2; sources: 2; answers acknowledged: 1"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from certbot_standalone_nfq.engine.endpoint import LINGER
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, Output, Recognition, Selector
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Output, Recognition, Selector
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
@@ -20,6 +20,7 @@ from tests.wire.proxies import PROXY_HEADERS
 
 PSH_ACK = Flags.PSH | Flags.ACK
 FIN_ACK = Flags.FIN | Flags.ACK
+CHALLENGE = ChallengeId("greeting", "key")
 
 
 class Script:
@@ -49,16 +50,20 @@ class Greeting:
         return ()
 
     @staticmethod
-    def challenge_in(start: bytes) -> str | None:
+    def challenge_in(start: bytes) -> ChallengeId | None:
         return None
 
     @staticmethod
     def is_altered(start: bytes) -> bool:
         return False
 
-    def add(self, challenge: str, answer: str) -> None: ...
+    @staticmethod
+    def key(name: str, token: str) -> str:
+        return token
 
-    def remove(self, challenge: str) -> None: ...
+    def add(self, key: str, key_authorization: str) -> None: ...
+
+    def remove(self, key: str, key_authorization: str) -> None: ...
 
     def pending_keys(self) -> list[bytes]:
         return []
@@ -194,15 +199,15 @@ def test_after_the_close_the_conversation_hears_nothing_more() -> None:
 
 
 def test_an_answer_is_told_when_it_is_given_with_what_a_proxy_added() -> None:
-    exchange = Exchange(Output(b"one"), Output(b"two", answer=Answer("key", ("a proxy's word",))))
+    exchange = Exchange(Output(b"one"), Output(b"two", answer=Answer(CHALLENGE, ("a proxy's word",))))
     connection = exchange.peer.segment().connection
     taken_over, answered = exchange.say(b"HELLO"), exchange.say(b"again")
     assert (taken_over.verdict, taken_over.event) == (Verdict.REPLACE, None)
-    assert (answered.verdict, answered.event) == (Verdict.DROP, Answered("key", connection, ("a proxy's word",)))
+    assert (answered.verdict, answered.event) == (Verdict.DROP, Answered(CHALLENGE, connection, ("a proxy's word",)))
 
 
 def test_that_an_answer_arrived_is_told_once_whatever_is_said_and_closed_later() -> None:
-    exchange = Exchange(Output(b"the answer", answer=Answer("key")), Output(b"more"), Output(close=True))
+    exchange = Exchange(Output(b"the answer", answer=Answer(CHALLENGE)), Output(b"more"), Output(close=True))
     exchange.say(b"HELLO")
     assert not exchange.engine.settled()
     arrived = exchange.say()
@@ -214,7 +219,7 @@ def test_that_an_answer_arrived_is_told_once_whatever_is_said_and_closed_later()
 
 
 def test_a_connection_is_not_settled_before_anything_was_answered() -> None:
-    exchange = Exchange(Output(), Output(b"the answer", answer=Answer("key")))
+    exchange = Exchange(Output(), Output(b"the answer", answer=Answer(CHALLENGE)))
     exchange.say(b"HELLO")
     assert exchange.say().event is None
     assert not exchange.engine.settled()

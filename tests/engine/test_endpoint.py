@@ -54,7 +54,7 @@ def test_a_request_is_answered_in_one_segment_that_also_closes(conversation: Con
     assert answer.seq == 5000
     assert answer.ack == conversation.peer.seq
     assert isinstance(conversation.event, Answered)
-    assert conversation.event.challenge == TOKEN
+    assert conversation.event.challenge == ("http-01", TOKEN)
 
 
 def test_the_server_is_reset_with_the_very_number_it_expects(conversation: Conversation) -> None:

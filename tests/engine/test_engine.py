@@ -136,7 +136,7 @@ def test_a_request_behind_a_proxys_header_is_answered(engine: Engine, header: by
     assert reaction.reset
     assert reaction.reset.seq == begin
     assert isinstance(reaction.event, Answered)
-    assert reaction.event.challenge == TOKEN
+    assert reaction.event.challenge == ("http-01", TOKEN)
     peer.take(*reaction.send)
     assert peer.body == KEY_AUTHORIZATION
 

@@ -10,8 +10,9 @@ import time
 from certbot.errors import SignalExit
 
 from certbot_standalone_nfq.authenticator import Authenticator
+from lab.achalls import achall
 from lab.hosts import Host
-from tests.test_authenticator import achall, config
+from tests.test_authenticator import config
 
 KINDS = {"KeyboardInterrupt": KeyboardInterrupt, "SignalExit": SignalExit}
 MOMENTS = 40

@@ -23,7 +23,7 @@ from certbot_standalone_nfq.session.witness import Witness
 from certbot_standalone_nfq.settings import Settings
 from lab.hosts import Host
 from lab.http import CLOSE, ask, body, request
-from lab.interceptor import KEY_AUTHORIZATION, TOKEN
+from lab.interceptor import KEY_AUTHORIZATION, TOKEN, challenge
 from lab.nginx import nginx
 from lab.processes import UNMEASURED, wait_until
 
@@ -44,7 +44,7 @@ def held(host: Host) -> tuple[str, str, list[str]]:
 
 def opened() -> Session:
     session = Session(Settings())
-    session.open()
+    session.open([HTTP01])
     return session
 
 
@@ -52,9 +52,9 @@ def test_a_challenge_is_answered_from_add_to_remove(host: Host) -> None:
     before = held(host)
     session = opened()
     assert session.is_idle
-    session.add(HTTP01, TOKEN, "example.com", KEY_AUTHORIZATION)
+    session.add(challenge(), "example.com", KEY_AUTHORIZATION)
     assert body(ask(host, "127.0.0.1")) == KEY_AUTHORIZATION
-    session.remove(HTTP01, TOKEN)
+    session.remove(challenge(), KEY_AUTHORIZATION)
     assert session.is_idle
     assert body(ask(host, "127.0.0.1")) == "HTTP/1.1 404 Not Found"
     session.close()
@@ -78,11 +78,11 @@ def test_each_program_shows_its_rules_once(host: Host, monkeypatch: pytest.Monke
 
 
 def test_failures_can_be_explained_before_opening_while_open_and_after_closing(host: Host) -> None:
-    failure = Failure("example.com", TOKEN, Problem("connection", "127.0.0.1: Fetching: Timeout during connect"))
+    failure = Failure("example.com", challenge(), Problem("connection", "127.0.0.1: Fetching: Timeout during connect"))
     session = Session(Settings())
     assert session.explain([failure]).startswith("example.com: no challenge request reached this plugin")
-    session.open()
-    session.add(HTTP01, TOKEN, "example.com", KEY_AUTHORIZATION)
+    session.open([HTTP01])
+    session.add(challenge(), "example.com", KEY_AUTHORIZATION)
     ask(host, "127.0.0.1")
     explained = "example.com: 1 challenge request from 127.0.0.1 arrived"
     for _ in range(2):
@@ -92,11 +92,11 @@ def test_failures_can_be_explained_before_opening_while_open_and_after_closing(h
 
 def test_a_request_with_a_query_behind_the_token_is_told_as_altered(pair: tuple[Host, Host], tmp_path: Path) -> None:
     client, server = pair
-    failure = Failure("example.com", TOKEN, Problem("unauthorized", f"{server.ipv4}: Invalid response: 404"))
+    failure = Failure("example.com", challenge(), Problem("unauthorized", f"{server.ipv4}: Invalid response: 404"))
     with server.inside(), nginx(server, tmp_path / "nginx"):
         session = Session(Settings())
-        session.open()
-        session.add(HTTP01, TOKEN, "example.com", KEY_AUTHORIZATION)
+        session.open([HTTP01])
+        session.add(challenge(), "example.com", KEY_AUTHORIZATION)
         ask(client, server.ipv4, request(f"{TOKEN}?x=1", headers=CLOSE))
         said = f"example.com: 1 challenge request arrived (from {client.ipv4}) with something added behind the token"
         wait_until(lambda: session.explain([failure]).startswith(said), "the request has been seen")
@@ -198,9 +198,9 @@ def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
         if when == "at the beginning":
             (tmp_path / "hang").touch()
             with pytest.raises(errors.Error, match="did not end within"):
-                session.open()
+                session.open([HTTP01])
         else:
-            session.open()
+            session.open([HTTP01])
             (tmp_path / "hang").touch()
             session.close()
             assert "did not end within" in caplog.text

@@ -7,16 +7,17 @@ import pytest
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.session.witness import MAX_LOGGED, Witness
 from certbot_standalone_nfq.wire.tcp import Connection
+from lab.interceptor import HTTP01_PORT, challenge
 
 
 def test_the_log_tells_of_some_answers_one_by_one_and_sums_up_any_number(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "certbot_standalone_nfq")
-    witness = Witness(80, observe=False)
+    witness = Witness(HTTP01_PORT, observe=False)
     witness.start()
-    for challenge in ("one", "other"):
-        witness.expect(challenge, f"{challenge}.example")
+    for token in ("one", "other"):
+        witness.expect(challenge(token), f"{token}.example")
         for port in range(1, 2000):
-            witness.tell(Answered(challenge, Connection("192.0.2.1", port, "192.0.2.80", 80)))
+            witness.tell(Answered(challenge(token), Connection("192.0.2.1", port, "192.0.2.80", 80)))
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2 * MAX_LOGGED
     witness.stop()

@@ -61,9 +61,10 @@ class NfqueueBackend:
     def open(self, selectors: Sequence[Selector]) -> NfqueueCapture:
         """Capture what the selectors select. Raises one of the package's errors, with nothing left."""
         writer = self.make_writer()
-        snapshot = take_snapshot() if _remove_leftovers(writer, self.settings) else self.snapshot
+        port = port_of(selectors)
+        snapshot = take_snapshot() if _remove_leftovers(writer, self.settings, port) else self.snapshot
         with contextlib.ExitStack() as opened:
-            allocation, queue = self._allocate(writer, selectors, using_marks_of(snapshot.tables, port_of(selectors)))
+            allocation, queue = self._allocate(writer, selectors, using_marks_of(snapshot.tables, port))
             opened.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             opened.callback(_dismiss, watchdog, rules)
@@ -130,7 +131,7 @@ def _dismiss(watchdog: Watchdog, rules: Rules) -> None:
         _on_duty.append(watchdog)
 
 
-def _remove_leftovers(writer: RuleWriter, settings: Settings) -> bool:
+def _remove_leftovers(writer: RuleWriter, settings: Settings, port: int) -> bool:
     """Remove the rules of interrupted runs, whose queues have no listener; return whether there were any."""
     found = False
     for run_id in sorted(writer.installed()):
@@ -141,7 +142,7 @@ def _remove_leftovers(writer: RuleWriter, settings: Settings) -> bool:
         found = True
         logger.info("Removing firewall rules that an interrupted run left behind (queue %d).", run_id.queue)
         try:
-            writer.remove(run_id, settings.port)
+            writer.remove(run_id, port)
         except errors.Error as error:
             logger.warning("They are harmless, but could not be removed. %s", getattr(error, "said", error))
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from certbot_standalone_nfq.engine.protocols import Answer, Output
+from certbot_standalone_nfq.engine.protocols import Answer, ChallengeId, Output
 
+TYP = "http-01"
 MAX_HEAD = 16384
 """Bytes of a request's head after which it is answered, whole or not; no more are kept."""
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
@@ -60,7 +61,11 @@ class Http01Conversation:
         challenge = next((each for each in self._challenges if head.startswith(each.request)), None)
         if challenge is None:
             return Output(NOT_FOUND, close=True)
-        return Output(challenge.response, close=True, answer=Answer(challenge.token, forwarded_by(head)))
+        return Output(challenge.response, close=True, answer=_answer(challenge, head))
+
+
+def _answer(challenge: Challenge, head: bytes) -> Answer:
+    return Answer(ChallengeId(TYP, challenge.token), forwarded_by(head))
 
 
 def has_whole_head(received: bytes) -> bool:

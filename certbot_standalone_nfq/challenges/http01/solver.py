@@ -9,8 +9,14 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from certbot_standalone_nfq.challenges.http01.conversation import NOT_FOUND, Challenge, Http01Conversation, response
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Field, Key, Recognition, Selector
+from certbot_standalone_nfq.challenges.http01.conversation import (
+    NOT_FOUND,
+    TYP,
+    Challenge,
+    Http01Conversation,
+    response,
+)
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, ChallengeId, Field, Key, Recognition, Selector
 
 REQUEST_PREFIX = b"GET /.well-known/acme-challenge/"
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]*")
@@ -28,7 +34,7 @@ class Http01Solver:
     If an exception interrupts `add` or `remove`, no other token is affected, and either can be called again.
     """
 
-    typ: ClassVar[str] = "http-01"
+    typ: ClassVar[str] = TYP
     refusal: ClassVar[bytes] = NOT_FOUND
 
     def __init__(self) -> None:
@@ -41,17 +47,22 @@ class Http01Solver:
         """Return what to capture on a port: whatever begins like a challenge request, for any token."""
         return (Selector(port, ((Field(0, REQUEST_PREFIX),),), key=Key(len(REQUEST_PREFIX), ENOUGH)),)
 
-    def add(self, challenge: str, answer: str) -> None:
+    @staticmethod
+    def key(name: str, token: str) -> str:  # noqa: ARG004 - whatever name it is for
+        """Return the token: the CA asks for it."""
+        return token
+
+    def add(self, key: str, key_authorization: str) -> None:
         """Answer for a token with its key authorization. Raises ValueError if it is no base64url text."""
-        name = challenge.encode()
+        name = key.encode()
         if not name or not _TOKEN.fullmatch(name):
-            raise ValueError(f"not a challenge token: {challenge!r}")
-        self._challenges[name] = Challenge(challenge, REQUEST_PREFIX + name + b" ", response(answer.encode()))
+            raise ValueError(f"not a challenge token: {key!r}")
+        self._challenges[name] = Challenge(key, REQUEST_PREFIX + name + b" ", response(key_authorization.encode()))
         self._by_beginning.setdefault(name[:ENOUGH], set()).add(name)
 
-    def remove(self, challenge: str) -> None:
+    def remove(self, key: str, key_authorization: str = "") -> None:  # noqa: ARG002 - a token has but one
         """Stop answering for a token; one that is not there is no error."""
-        name = challenge.encode()
+        name = key.encode()
         alike = self._by_beginning.get(name[:ENOUGH], set())
         alike.discard(name)
         if not alike:
@@ -79,9 +90,9 @@ class Http01Solver:
         return None
 
     @staticmethod
-    def challenge_in(start: bytes) -> str | None:
-        """Return the token that a request asks for, pending or not, or None if it is not a challenge request."""
-        return _token_in(start).decode() if start.startswith(REQUEST_PREFIX) else None
+    def challenge_in(start: bytes) -> ChallengeId | None:
+        """Return the challenge whose token a request asks for, pending or not, or None if it asks for none."""
+        return ChallengeId(TYP, _token_in(start).decode()) if start.startswith(REQUEST_PREFIX) else None
 
     @staticmethod
     def is_altered(start: bytes) -> bool:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.cli.doctor.network_namespace import forbid_loading_modules
+from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.session.interception import Interception
@@ -77,9 +79,10 @@ def _start(port: int, capture: str) -> tuple[Interception, Selection, errors.Err
     """Intercept with the first selection that works; return it, and why not the one before it."""
     lack: errors.KernelSupportMissing | None = None
     for selection in Selection:
-        settings = Settings(port, capture=capture, selection=selection.value)
+        settings = Settings(capture=capture, selection=selection.value)
         try:
-            return Interception(settings, Snapshot(), lambda _: None), selection, lack
+            challenges = ChallengePort(port, (Http01Solver,))
+            return Interception(challenges, settings, Snapshot(), lambda _: None), selection, lack
         except errors.KernelSupportMissing as error:
             lack = error
     raise lack or AssertionError("no selection, and no error either")
@@ -88,14 +91,15 @@ def _start(port: int, capture: str) -> tuple[Interception, Selection, errors.Err
 def _exchange(interception: Interception, version: int, port: int) -> Exchange:
     token = secrets.token_urlsafe(32)
     key_authorization = f"{token}.{secrets.token_urlsafe(32)}"
-    interception.answer(Http01Solver.typ, token, key_authorization)
+    challenge = ChallengeId(Http01Solver.typ, token)
+    interception.answer(challenge, key_authorization)
     begin = time.monotonic()
     try:
         answer = _ask(version, port, token)
     except OSError as error:
         return Exchange(version, 0, f"the request was not answered ({error.strerror or error})")
     finally:
-        interception.withdraw(Http01Solver.typ, token)
+        interception.withdraw(challenge, key_authorization)
     milliseconds = (time.monotonic() - begin) * 1000
     if not answer.endswith(b"\r\n\r\n" + key_authorization.encode()):
         return Exchange(version, milliseconds, "the answer is not the key authorization")

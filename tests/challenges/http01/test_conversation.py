@@ -14,14 +14,15 @@ from certbot_standalone_nfq.challenges.http01.conversation import (
     has_whole_head,
     response,
 )
-from certbot_standalone_nfq.engine.protocols import Answer, Output
+from certbot_standalone_nfq.engine.protocols import Answer, ChallengeId, Output
 from tests.engine.kept import kept_by
 
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 LINE = f"GET /.well-known/acme-challenge/{TOKEN}".encode()
 REQUEST = LINE + b" HTTP/1.1\r\nHost: example.com\r\n\r\n"
 RESPONSE = response(f"{TOKEN}.thumbprint".encode())
-ANSWERED = Output(RESPONSE, close=True, answer=Answer(TOKEN))
+CHALLENGE = ChallengeId("http-01", TOKEN)
+ANSWERED = Output(RESPONSE, close=True, answer=Answer(CHALLENGE))
 NOTHING_YET = Output()
 
 
@@ -87,7 +88,7 @@ def test_a_request_that_turns_out_to_be_for_something_else_is_not_answered_with_
 
 def test_an_answer_says_what_only_a_proxy_adds_to_a_request(conversation: Http01Conversation) -> None:
     output = conversation.receive(REQUEST[:-2] + b"X-Forwarded-For: 192.0.2.9\r\n\r\n", ended=False)
-    assert output.answer == Answer(TOKEN, ("x-forwarded-for",))
+    assert output.answer == Answer(CHALLENGE, ("x-forwarded-for",))
 
 
 def test_the_answer_is_what_validators_accept() -> None:

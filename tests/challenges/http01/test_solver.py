@@ -12,7 +12,7 @@ from certbot_standalone_nfq.challenges.http01.solver import (
     REQUEST_PREFIX,
     Http01Solver,
 )
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, Output, Recognition
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Output, Recognition
 from tests.wire.proxies import PROXY_HEADERS
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -82,7 +82,7 @@ def test_tokens_that_begin_alike_are_told_apart_by_the_whole_request(pending: Ht
         for token in (TOKEN, other):
             output = answered(pending.recognise(alike), token)
             assert output is not None
-            assert output.answer == Answer(token)
+            assert output.answer == Answer(ChallengeId("http-01", token))
 
 
 @given(guess=st.text(ALPHABET, max_size=ENOUGH - 1), right=st.integers(0, ENOUGH - 1))
