@@ -82,6 +82,10 @@ class BadOption(Error):
     """What the user chose by an option cannot be used."""
 
 
+class CaptureUnavailable(Error):
+    """One way to capture cannot work here; another may."""
+
+
 class NoFirewallTool(NotInstalled):
     """There is no program to add rules with."""
 
@@ -106,8 +110,7 @@ class FirewallRefused(Error):
 
     def __init__(self, program: str, reason: str) -> None:
         self.reason = reason
-        self.said = f"{program}: {reason}."
-        """The tool's own words."""
+        self.said = f"{program}: {reason}."  # the tool's own words
         super().__init__(
             f"{program} could not add the rules for the challenge, and nothing was changed: {reason}.",
             _system_cure(reason)
