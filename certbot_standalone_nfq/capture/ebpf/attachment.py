@@ -17,18 +17,15 @@ from typing import Protocol
 
 from certbot_standalone_nfq.capture.ebpf import system
 from certbot_standalone_nfq.capture.ebpf.assembler import R0, R2, R3, Assembler
+from certbot_standalone_nfq.capture.ebpf.code import NEXT
 from certbot_standalone_nfq.capture.ebpf.filters import Filter, Owner, add
+from certbot_standalone_nfq.capture.ebpf.layout import Helper
 
 _BPF_F_BEFORE, _BPF_F_AFTER = 1 << 3, 1 << 4
 _BPF_TCX_INGRESS, _BPF_TCX_EGRESS = 46, 47
-_TC_ACT_UNSPEC = -1
 
 _WITHOUT_TCX = (errno.EINVAL, errno.EOPNOTSUPP)
 """What BPF_LINK_CREATE says to types of links that it does not know."""
-
-
-class _Helper(enum.IntEnum):
-    TAIL_CALL = 12  # BPF_FUNC_tail_call
 
 
 class Direction(enum.Enum):
@@ -92,7 +89,7 @@ def _calling(programs: system.Map) -> Assembler:
     code = Assembler()
     code.set_map(R2, programs.descriptor)
     code.set(R3, 0)
-    code.call(_Helper.TAIL_CALL)
-    code.set(R0, _TC_ACT_UNSPEC)
+    code.call(Helper.TAIL_CALL)
+    code.set(R0, NEXT)
     code.exit()
     return code
