@@ -93,3 +93,9 @@ def may_make_namespaces() -> bool:
     """Whether CAP_SYS_ADMIN is in effect, which is required to make a network namespace."""
     cap_sys_admin = 21  # include/uapi/linux/capability.h
     return bool(_effective_capabilities() >> cap_sys_admin & 1)
+
+
+def may_use_ebpf() -> bool:
+    """Whether CAP_BPF is in effect, or CAP_SYS_ADMIN, which includes it: either is required to load programs."""
+    cap_sys_admin, cap_bpf = 21, 39  # include/uapi/linux/capability.h
+    return bool(_effective_capabilities() & (1 << cap_sys_admin | 1 << cap_bpf))

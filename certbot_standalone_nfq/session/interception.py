@@ -45,6 +45,7 @@ class Interception:
             engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
             capture = choice.open_capture(settings, port.selectors(), rules)
             opened.callback(capture.close)
+            self._capture = capture
             self._loop = Loop(capture, engine, injector, tell, record)
             opened.callback(self._loop.stop)
             self._loop.start()
@@ -57,11 +58,16 @@ class Interception:
         """Answer a challenge from now on. Raises ValueError for a bad key."""
         with self._loop.lock:
             self._solvers[challenge.typ].add(challenge.key, key_authorization)
+            self._expect()
 
     def withdraw(self, challenge: ChallengeId, key_authorization: str) -> None:
         """Leave further requests for a challenge to the server; answers under way are completed."""
         with self._loop.lock:
             self._solvers[challenge.typ].remove(challenge.key, key_authorization)
+            self._expect()
+
+    def _expect(self) -> None:
+        self._capture.expect([key for solver in self._solvers.values() for key in solver.pending_keys()])
 
     def recognise(self, received: bytes) -> Recognition:
         """Return what a stream is that begins with these bytes, for use outside of the loop."""
