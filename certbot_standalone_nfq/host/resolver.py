@@ -62,10 +62,15 @@ def is_translated(version: int) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((target, 9))  # sends nothing
-            source = ipaddress.ip_address(probe.getsockname()[0])
+            return is_private(probe.getsockname()[0])
     except OSError:
         return False
-    return any(source in network for network in _PRIVATE if network.version == source.version)
+
+
+def is_private(address: str) -> bool:
+    """Whether an address means nothing to the rest of the internet."""
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in _PRIVATE if network.version == parsed.version)
 
 
 def look_up(names: Sequence[str], deadline: Deadline) -> dict[str, tuple[str, ...]]:

@@ -33,11 +33,11 @@ class Questions:
     Reading a hostile answer can take minutes more with dnspython before 2.9: use it on a thread that may be left.
     """
 
-    def __init__(self, seconds: float, resolv_conf: str = RESOLV_CONF) -> None:
-        """Read which nameservers to ask. Raises Unreadable."""
+    def __init__(self, seconds: float, resolv_conf: str = RESOLV_CONF, share: float = 1.0) -> None:
+        """Read which nameservers to ask; one question may take this share of the time. Raises Unreadable."""
         self._resolver = _resolver(resolv_conf)
-        self._resolver.timeout = seconds / _TRIES
-        self._deadline = Deadline(seconds)
+        self._resolver.timeout = seconds * share / _TRIES
+        self._deadline = Deadline(seconds, step=seconds * share)
 
     def resolve(self, name: dns.name.Name, kind: str) -> dns.resolver.Answer | None:
         """Return what the system's nameservers say, perhaps without a record, or None if there is no such name.
@@ -46,7 +46,7 @@ class Questions:
         """
         try:
             return self._resolver.resolve(
-                name, kind, raise_on_no_answer=False, search=False, lifetime=self._deadline.remaining()
+                name, kind, raise_on_no_answer=False, search=False, lifetime=self._deadline.for_step()
             )
         except dns.resolver.NXDOMAIN:
             return None
@@ -56,13 +56,18 @@ class Questions:
             reasons = ", ".join(dict.fromkeys(map(_reason, failures)))
             raise Unreadable(f"no usable answer from {servers} ({reasons})") from error
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no time left."""
+        return not self._deadline.remaining()
+
     def want_authentication(self) -> None:
         """Ask the nameservers to say of each answer whether they have authenticated it (RFC 6840, section 5.7)."""
         self._resolver.flags = dns.flags.RD | dns.flags.AD
 
     def ask(self, address: str, name: dns.name.Name, kind: str) -> dns.message.Message | None:
         """Return what a name server at an address says of what it has itself, or None. No cache hears of it."""
-        seconds = min(_DIRECT_SECONDS, self._deadline.remaining())
+        seconds = min(_DIRECT_SECONDS, self._deadline.for_step())
         if not seconds:
             return None
         query = dns.message.make_query(name, kind, use_edns=0, want_dnssec=True, payload=1232)
