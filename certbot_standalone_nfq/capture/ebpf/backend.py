@@ -1,0 +1,68 @@
+"""The way to capture by eBPF, as the choice sees it."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from typing import ClassVar
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.ebpf import refusals, system
+from certbot_standalone_nfq.capture.ebpf.capture import EbpfCapture
+from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.settings import Settings
+
+NAME = "ebpf"
+_LOCKED_BYTES = 16 << 20
+"""What maps and programs take of memory that may be locked, before Linux 5.11; since then, it is not counted so."""
+
+
+class EbpfBackend:
+    """Programs at the interfaces, ahead of netfilter."""
+
+    name: ClassVar[str] = NAME
+    kind: ClassVar[str] = NAME
+    burden: ClassVar[int] = 0
+
+    def unsupported(self) -> errors.Error | None:
+        """Return why it cannot work here, found out by a map that is closed at once, or None."""
+        try:
+            system.Map(system.MapType.RINGBUF, 0, 0, resource.getpagesize()).close()
+        except OSError as error:
+            return refusals.explained(error)
+        return None
+
+    def open(self, selectors: Sequence[Selector]) -> EbpfCapture:
+        """Capture what the selectors select. Raises one of the package's errors, with nothing left."""
+        try:
+            return self._open(selectors)
+        except OSError as error:
+            raise refusals.explained(error) from error
+
+    def _open(self, selectors: Sequence[Selector]) -> EbpfCapture:
+        try:
+            return EbpfCapture(selectors)
+        except PermissionError:
+            if not privileges.may_use_ebpf() or not _may_lock_more():
+                raise
+        return EbpfCapture(selectors)
+
+
+def backends(_: Settings, __: Snapshot) -> list[EbpfBackend]:
+    """Return the one backend there is."""
+    return [EbpfBackend()]
+
+
+def _may_lock_more() -> bool:
+    """Whether this process may lock more memory now than it could before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY or soft >= _LOCKED_BYTES:
+        return False
+    try:
+        enough = hard if hard == resource.RLIM_INFINITY else max(hard, _LOCKED_BYTES)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (_LOCKED_BYTES, enough))
+    except (OSError, ValueError):
+        return False
+    return True
