@@ -82,6 +82,16 @@ class Code(Assembler):
         """Store 64 bits in the frame."""
         self.store(DOUBLE, R10, place, operand)
 
+    def store_index(self, place: int, register: Register) -> None:
+        """Store an array's key. Changes r2.
+
+        As 64 bits, since verifiers refuse to have a part of what may have been an address overwritten.
+        """
+        self.set(R2, register)
+        if self.byteorder == "big":
+            self.do(R2, "<<=", 32)
+        self.store_double(place, R2)
+
 
 def network_order(value: int, size: int) -> int:
     """Return the number that a program loads where a packet has this one, as a comparison takes it."""

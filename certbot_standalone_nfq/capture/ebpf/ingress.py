@@ -96,7 +96,7 @@ def _find_payload(code: Code) -> None:
 
 
 def _go_on_with_pieces(code: Code, maps: Maps) -> None:
-    """If the packet goes on a watched stream in order, put its beginning behind that, and go on at "compare 0"."""
+    """If the packet goes on a watched stream in order, put its beginning behind that, and go on at "pieces"."""
     code.set_value(R1, maps.control.descriptor)
     code.load(WORD, R2, R1, ANY_WATCHED)
     code.jump_if(R2, "==", 0, "first")
@@ -125,8 +125,9 @@ def _go_on_with_pieces(code: Code, maps: Maps) -> None:
     for offset in range(0, START_BYTES, 8):
         code.load(DOUBLE, R2, R9, _BUFFER_AT + offset)
         code.store_double(Frame.START + offset, R2)
+    code.set(R9, 0)
     code.store_double(Frame.KIND, Kind.TAKEN_IN_PIECES)
-    code.jump("compare 0")
+    code.jump("pieces")
 
 
 def _compare_first(code: Code, alternatives: Sequence[Alternative], maps: Maps) -> None:
@@ -136,6 +137,7 @@ def _compare_first(code: Code, alternatives: Sequence[Alternative], maps: Maps) 
     _copy_start(code, max(each.length for each in alternatives), 0)
     if behind_header:
         proxy_headers.leave_if_there(code)
+    code.label("pieces")
     selection.compare(code, alternatives, maps, "alternative")
     if behind_header:
         proxy_headers.skip(code, maps)

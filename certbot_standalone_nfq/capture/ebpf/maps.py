@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 
 from certbot_standalone_nfq.capture.ebpf import layout
 from certbot_standalone_nfq.capture.ebpf.system import Map, MapType
@@ -36,6 +37,10 @@ class Maps:
             self.handshakes = made(MapType.LRU_HASH, connection, layout.HANDSHAKE.size, MAX_HANDSHAKES)
             self.control = made(MapType.ARRAY, 4, layout.CONTROL.size, 1)
             self.scanned = made(MapType.PERCPU_ARRAY, 4, layout.SCANNED_BYTES, 1)
+            self.masks = made(MapType.ARRAY, 4, layout.START_BYTES, layout.START_BYTES)
+            """By a number of bytes: a mask of that many."""
+            for length in range(layout.START_BYTES):
+                self.masks[struct.pack("=I", length)] = (b"\xff" * length).ljust(layout.START_BYTES, b"\0")
             self.ring = made(MapType.RINGBUF, 0, 0, RING_BYTES)
             self._opened = opened.pop_all()
 

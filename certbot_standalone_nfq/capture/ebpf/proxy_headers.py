@@ -67,7 +67,7 @@ def skip(code: Code, maps: Maps) -> None:
 
 def _find_end_of_text(code: Code, maps: Maps) -> None:
     """Leave the header's length in r5."""
-    code.store(WORD, R10, Frame.REST, 0)
+    code.store_double(Frame.REST, 0)
     code.look_up(maps.scanned, Frame.REST)
     code.jump_if(R0, "==", 0, "pass")
     code.store_double(Frame.NAME, R0)
@@ -83,25 +83,24 @@ def _find_end_of_text(code: Code, maps: Maps) -> None:
     code.load(DOUBLE, R5, R10, Frame.NAME)
     code.load(DOUBLE, R4, R10, Frame.NAME + 8)
     code.do(R4, "-=", 1)
+    code.do(R5, "+=", _FIRST_END)
     code.set(R3, _FIRST_END)
     code.label("scan")
     code.jump_if(R3, ">=", R4, "pass")
     code.jump_if(R3, ">", _LAST_END, "pass")
-    code.set(R2, R5)
-    code.do(R2, "+=", R3)
+    code.load(BYTE, R1, R5, 0)
+    code.do(R5, "+=", 1)
     code.do(R3, "+=", 1)
-    code.load(BYTE, R1, R2, 0)
     code.jump_if(R1, "!=", _CR, "scan")
-    code.load(BYTE, R1, R2, 1)
+    code.load(BYTE, R1, R5, 0)
     code.jump_if(R1, "!=", _LF, "scan")
     # By way of the map, so that the verifier does not look at the rest of the program for each place once more.
     code.do(R3, "+=", 1)
-    code.store(HALF, R5, _FOUND_AT, R3)
-    code.load(HALF, R3, R5, _FOUND_AT)
-    code.set(R2, 0)
-    code.set(R4, 0)
-    code.set(R1, 0)
-    code.set(R5, R3)
+    code.load(DOUBLE, R4, R10, Frame.NAME)
+    code.store(HALF, R4, _FOUND_AT, R3)
+    code.load(HALF, R5, R4, _FOUND_AT)
+    for register in (R1, R3, R4):
+        code.set(register, 0)
 
 
 def _number(beginning: bytes, *, signed: bool = False) -> int:

@@ -1,6 +1,6 @@
 """Selectors, compiled: how a payload begins, and whether the key that it names is pending.
 
-A payload that is long enough is compared in words, a shorter one byte by byte as long as it lasts.
+A payload that is long enough is compared in words, a shorter one as long as it lasts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from certbot_standalone_nfq.capture.ebpf.layout import REST_BYTES, START_BYTES, 
 from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES, Maps
 from certbot_standalone_nfq.engine.protocols import Field, Key, Selector
 
+_EVERY_BIT = (1 << 64) - 1
 _SIZES = ((DOUBLE, 8), (WORD, 4), (HALF, 2), (BYTE, 1))
 
 
@@ -75,7 +76,7 @@ def compare(code: Code, alternatives: Sequence[Alternative], maps: Maps, name: s
         _compare_words(code, each, f"{here} other")
         _look_up(code, each, maps, here)
         code.label(f"{here} short")
-        _compare_bytes(code, each, f"{here} other")
+        _compare_as_long_as_it_lasts(code, each, maps, f"{here} other")
         code.jump("begun")
         code.label(f"{here} other")
     code.jump("pass")
@@ -110,19 +111,33 @@ def _words(field: Field) -> Iterator[tuple[int, Size, int, int, int]]:
         begin += bytes_
 
 
-def _compare_bytes(code: Code, alternative: Alternative, otherwise: str) -> None:
-    wanted = sorted(
-        (field.offset + index, value, bits)
-        for field in alternative.fields
-        for index, (value, bits) in enumerate(zip(field.value, field.mask or b"\xff" * len(field.value)))
-        if bits
-    )
-    for offset, value, bits in wanted:
-        code.jump_if(R8, "<=", offset, "begun")
-        code.load(BYTE, R2, R10, Frame.START + offset)
-        if bits != 0xFF:
-            code.do(R2, "&=", bits)
-        code.jump_if(R2, "!=", value & bits, otherwise)
+def _compare_as_long_as_it_lasts(code: Code, alternative: Alternative, maps: Maps, otherwise: str) -> None:
+    """Compare words under a mask of as many bytes as there are: r8, fewer than START_BYTES."""
+    code.store_index(Frame.NAME, R8)
+    code.look_up(maps.masks, Frame.NAME)
+    code.jump_if(R0, "==", 0, "pass")
+    for field in alternative.fields:
+        for offset, value, mask in _doubles(field):
+            code.load(DOUBLE, R2, R10, Frame.START + offset)
+            code.set_wide(R3, value)
+            code.do(R2, "^=", R3)
+            code.load(DOUBLE, R3, R0, offset)
+            code.do(R2, "&=", R3)
+            if mask != _EVERY_BIT:
+                code.set_wide(R3, mask)
+                code.do(R2, "&=", R3)
+            code.jump_if(R2, "!=", 0, otherwise)
+
+
+def _doubles(field: Field) -> Iterator[tuple[int, int, int]]:
+    """Yield a field's parts in aligned words of eight bytes: offset, value, mask."""
+    mask = field.mask or b"\xff" * len(field.value)
+    front = field.offset % 8
+    values, masks = (bytes(front) + each + bytes(-(front + len(each)) % 8) for each in (field.value, mask))
+    for begin in range(0, len(values), 8):
+        part = slice(begin, begin + 8)
+        value, wanted = (int.from_bytes(each[part], sys.byteorder) for each in (values, masks))
+        yield field.offset - front + begin, value, wanted
 
 
 def _look_up(code: Code, alternative: Alternative, maps: Maps, here: str) -> None:
