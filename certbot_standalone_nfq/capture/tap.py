@@ -11,11 +11,11 @@ import ctypes
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble, payload_offset_from_tcp
-from certbot_standalone_nfq.capture.bpf.selector import compare_whole
+from certbot_standalone_nfq.capture.bpf.selector import compare_whole, search
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.engine.protocols import Field, Selector
@@ -136,7 +136,8 @@ def _attach(to: socket.socket, lines: list[Line]) -> None:
 def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
     """Return the filter; the packet begins with its IP header."""
     port = port_of(selectors)
-    beginnings = [alternative for selector in selectors for alternative in selector.any_of]
+    beginnings = [alternative for selector in selectors if not selector.contains for alternative in selector.any_of]
+    searched = [alternative for selector in selectors if selector.contains for alternative in selector.any_of]
     response = [*payload_offset_from_tcp(), *compare_whole([_RESPONSE], _SNAPSHOT)]
     return [
         *_tcp_offset(),
@@ -148,7 +149,7 @@ def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
         Instruction(Code.LDB_IND, 13),
         Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
         *payload_offset_from_tcp(),
-        *compare_whole(beginnings, _SNAPSHOT),
+        *compare_whole(beginnings, _SNAPSHOT, searched),
         "outgoing",
         Instruction(Code.LDH_IND, 0),
         Instruction(Code.JEQ, port, "", "other"),
@@ -159,7 +160,17 @@ def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
         Instruction(Code.RET, _SNAPSHOT),
         "other",
         Instruction(Code.RET, 0),
+        *_searches(selectors),
     ]
+
+
+def _searches(selectors: Sequence[Selector]) -> Iterator[Line]:
+    """Yield the end of a program that searches payloads. Raises ValueError if more than one thing is searched for."""
+    wanted = {selector.contains for selector in selectors if selector.contains}
+    if len(wanted) > 1:
+        raise ValueError("a program can search for one thing only")
+    for each in wanted:
+        yield from search(each, _SNAPSHOT)
 
 
 def _tcp_offset() -> list[Line]:

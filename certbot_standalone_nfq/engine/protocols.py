@@ -13,6 +13,11 @@ from typing import ClassVar, Final, NamedTuple, Protocol, Union
 
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
+SEARCHED = 512
+"""Bytes of a payload in which `Selector.contains` is looked for."""
+LONGEST_HEADER = 512
+"""Bytes of a PROXY header behind which it is looked for; see `wire.proxy_protocol` for how long real ones are."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -59,11 +64,21 @@ class Selector:
     """Whether a load balancer's PROXY header may come first; the fields are behind it then. A header that nothing
     follows is not selected: what follows it is, in a segment of its own."""
     key: Key | None = None
+    contains: bytes = b""
+    """What the payload must have besides, whole, among its first SEARCHED bytes. A piece that ends before it is not
+    selected, so this is for what comes early enough to be in the first segment."""
+    by_server_name: bool = False
+    """Whether the key is the server name in a TLS ClientHello, in lower case (RFC 6066, 3)."""
 
     def matches(self, payload: bytes) -> bool:
         """Whether a segment's payload must be selected."""
         rest = without_header(payload) if self.after_proxy_header else payload
-        return bool(rest) and any(all(field.agrees_with(rest) for field in fields) for fields in self.any_of)
+        if not rest or (self.contains and not self._contains(rest, len(payload) - len(rest))):
+            return False
+        return any(all(field.agrees_with(rest) for field in fields) for fields in self.any_of)
+
+    def _contains(self, rest: bytes, header: int) -> bool:
+        return header <= LONGEST_HEADER and self.contains in rest[:SEARCHED]
 
 
 class ChallengeId(NamedTuple):

@@ -44,6 +44,7 @@ NFQUEUE_TARGET = Feature("NFQUEUE target", "xt_NFQUEUE", "CONFIG_NETFILTER_XT_TA
 MARK = Feature("mark match and target", "xt_mark", "CONFIG_NETFILTER_XT_MARK")
 CONNTRACK = Feature("conntrack match", "xt_conntrack", "CONFIG_NETFILTER_XT_MATCH_CONNTRACK")
 BPF = Feature("bpf match", "xt_bpf", "CONFIG_NETFILTER_XT_MATCH_BPF")
+STRING = Feature("string match", "xt_string", "CONFIG_NETFILTER_XT_MATCH_STRING")
 RECENT = Feature("recent match", "xt_recent", "CONFIG_NETFILTER_XT_MATCH_RECENT")
 CONNMARK = Feature("connmark match and target", "xt_connmark", "CONFIG_NETFILTER_XT_CONNMARK")
 IP_TABLES = Feature("legacy iptables", "ip_tables", "CONFIG_IP_NF_IPTABLES")

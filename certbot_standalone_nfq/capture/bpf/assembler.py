@@ -30,6 +30,8 @@ class Code(enum.IntEnum):
     ADD_X = 0x0C
     SUB_X = 0x1C
     TAX = 0x07
+    JA = 0x05
+    """Jump, however far: its distance is in k."""
     JEQ = 0x15
     JGE = 0x35
     JSET = 0x45
@@ -76,16 +78,18 @@ def assemble(lines: Sequence[Line]) -> list[Assembled]:
         else:
             instructions.append(line)
 
-    def distance(label: str, here: int) -> int:
+    def distance(label: str, here: int, longest: int = _LONGEST_JUMP) -> int:
         found = labels[label] - here - 1 if label else 0
-        if not 0 <= found <= _LONGEST_JUMP:
+        if not 0 <= found <= longest:
             raise ValueError(f"instruction {here} cannot jump by {found} to {label!r}")
         return found
 
-    return [
-        Assembled(int(line.code), distance(line.if_true, here), distance(line.if_false, here), line.k)
-        for here, line in enumerate(instructions)
-    ]
+    def assembled(line: Instruction, here: int) -> Assembled:
+        if line.code is Code.JA:
+            return Assembled(int(line.code), 0, 0, distance(line.if_true, here, len(instructions)))
+        return Assembled(int(line.code), distance(line.if_true, here), distance(line.if_false, here), line.k)
+
+    return [assembled(line, here) for here, line in enumerate(instructions)]
 
 
 def payload_offset_from_tcp() -> list[Line]:

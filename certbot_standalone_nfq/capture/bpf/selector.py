@@ -5,6 +5,8 @@ does matches if its whole words of four bytes are as they must be, or up to thre
 what it has beyond them is left to the engine to compare. A binary PROXY header is skipped. A text one has no length
 that a program without loops could find, so a segment that begins with one matches, whatever follows.
 
+What the selector searches for is not part of that program: iptables has a match for it.
+
 `compare_whole` is for the tap, to which beginnings that are cut say nothing: only whole ones match, without a header.
 
 xt_bpf and packet sockets of type SOCK_DGRAM give a program the packet from its IP header on. A load beyond the
@@ -25,7 +27,7 @@ from certbot_standalone_nfq.capture.bpf.assembler import (
     payload_offset_from_tcp,
     size,
 )
-from certbot_standalone_nfq.engine.protocols import Field, Selector
+from certbot_standalone_nfq.engine.protocols import SEARCHED, Field, Selector
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 MAX_INSTRUCTIONS = 64
@@ -87,20 +89,43 @@ def bytecode(selector: Selector, family: int) -> str:
     return ",".join([str(len(instructions)), *(f"{code} {jt} {jf} {k}" for code, jt, jf, k in instructions)])
 
 
-def compare_whole(alternatives: Iterable[Alternative], accepted: int) -> list[Line]:
+def compare_whole(
+    alternatives: Iterable[Alternative], accepted: int, searched: Iterable[Alternative] = ()
+) -> list[Line]:
     """Return the end of a program that accepts a packet if an alternative agrees with the whole of its payload's start.
 
-    X is to be where the payload begins. `accepted` is what the program returns then; otherwise it goes on at the label
-    "other". A load beyond the end ends the program, so the alternatives that need the fewest bytes come first.
+    X is to be where the payload begins. `accepted` is what the program returns then. If one of `searched` agrees, it
+    goes on at the label "search", and otherwise at "other". A load beyond the end ends the program, so the alternatives
+    that need the fewest bytes come first.
     """
+    found = [(_pieces(each), Instruction(Code.RET, accepted)) for each in alternatives]
+    found += [(_pieces(each), Instruction(Code.JA, if_true="search")) for each in searched]
+    found.sort(key=lambda each: each[0][-1].end if each[0] else 0)
     lines: list[Line] = []
-    by_length = sorted(map(_pieces, alternatives), key=lambda pieces: pieces[-1].end if pieces else 0)
-    for number, pieces in enumerate(by_length):
-        otherwise = f"whole {number + 1}" if number < len(by_length) - 1 else "other"
+    for number, (pieces, then) in enumerate(found):
+        otherwise = f"whole {number + 1}" if number < len(found) - 1 else "other"
         lines += [line for piece in pieces for line in piece.compare(otherwise)]
-        lines.append(Instruction(Code.RET, accepted))
+        lines.append(then)
         lines += [] if otherwise == "other" else [otherwise]
     return lines
+
+
+def search(wanted: bytes, accepted: int) -> Iterator[Line]:
+    """Yield the end of a program that accepts a packet if its payload, at X, most likely has some bytes.
+
+    It loads words at distances at which any occurrence has one of them whole, and compares them with the first ones
+    that an occurrence can have there. No more instructions can follow, as loads may be beyond the packet's end.
+    """
+    size = next(size for size in _LOADS if size <= len(wanted))
+    words = [wanted[begin : begin + size] for begin in range(min(_WORD, len(wanted) - size + 1))]
+    yield "search"
+    for offset in range(0, SEARCHED - size + 1, len(words)):
+        yield Instruction(_LOADS[size], offset)
+        for word in words[:-1]:
+            yield Instruction(Code.JEQ, int.from_bytes(word, "big"), f"found {offset}")
+        yield Instruction(Code.JEQ, int.from_bytes(words[-1], "big"), "", f"not {offset}")
+        yield from (f"found {offset}", Instruction(Code.RET, accepted), f"not {offset}")
+    yield Instruction(Code.RET, _NO_MATCH)
 
 
 def _payload_offset(family: int) -> list[Line]:

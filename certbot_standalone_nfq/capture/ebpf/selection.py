@@ -58,6 +58,8 @@ def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
         for selector in selectors
         for fields in selector.any_of
     ]
+    if any(selector.contains for selector in selectors):
+        raise CannotCompile("a selector has something searched for")
     if any(each.length > START_BYTES for each in found):
         raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
     if any(each.key and each.key.length > NAME_BYTES for each in found):

@@ -13,6 +13,7 @@ MEMORY = "-m recent --rcheck"
 _PROBES = (
     ("-m conntrack --ctdir ORIGINAL", kernel_modules.CONNTRACK),
     ('-m bpf --bytecode "1,6 0 0 0"', kernel_modules.BPF),
+    ("-m string --algo kmp --string x", kernel_modules.STRING),
     ("-m mark --mark 0x1/0x1", kernel_modules.MARK),
     ("-m connmark --mark 0x1/0x1", kernel_modules.CONNMARK),
     (MEMORY, kernel_modules.RECENT),

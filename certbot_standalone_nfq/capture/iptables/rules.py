@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator
 
 from certbot_standalone_nfq.capture.bpf import selector
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
+from certbot_standalone_nfq.engine.protocols import Selector
 
 TABLE = "mangle"
 HOOKS = ("INPUT", "FORWARD")
@@ -72,7 +73,7 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
     clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
     if allocation.selection is not Selection.PREFILTER:
         return [decided_on, (chain, queue), clear_packet]
-    selected = [f'-m bpf --bytecode "{selector.bytecode(each, family)}"' for each in allocation.selectors]
+    selected = [_condition(each, family) for each in allocation.selectors]
     return [
         decided_on,
         *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
@@ -81,6 +82,13 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
         clear_packet,
     ]
+
+
+def _condition(wanted: Selector, family: int) -> str:
+    """Return what matches a payload that must be selected."""
+    begins = f'-m bpf --bytecode "{selector.bytecode(wanted, family)}"'
+    # Not bm: it misses a pattern that lies across two fragments of a packet's memory (lib/ts_bm.c).
+    return f"{begins} -m string --algo kmp --hex-string |{wanted.contains.hex()}|" if wanted.contains else begins
 
 
 def _untracked(chain: str, selected: Iterable[str]) -> Iterator[str]:

@@ -1,7 +1,11 @@
 """Selectors as nft's rules: they send a segment to the chain `found` if its payload begins as one of them says.
 
 Few bystanders' packets get further than the first rules, which compare the payload's first byte. A text or binary
-PROXY header is not skipped: a segment that begins with one is found, whatever follows.
+PROXY header is not skipped: a segment that begins with one is found, whatever follows, or if it contains what all
+selectors search for.
+
+A search loads parts of a payload at distances at which any occurrence has one of them whole, and looks them up in the
+set of parts that an occurrence can have there.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator, Sequence
 
-from certbot_standalone_nfq.engine.protocols import Field, Selector
+from certbot_standalone_nfq.engine.protocols import LONGEST_HEADER, SEARCHED, Field, Selector
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 _WORD = 4
 _MAX_LOAD = 16  # NFT_REG_SIZE, include/uapi/linux/netfilter/nf_tables.h
 _TCP_HEADER_WORDS = range(5, 16)
+_PART = 8
+"""Bytes to look up at once, which hardly any other payload has."""
 
 Alternative = tuple[Field, ...]
 
@@ -32,6 +38,7 @@ class Payload(enum.Enum):
 
 def chains(selectors: Sequence[Selector], payload: Payload) -> Iterator[tuple[str, list[str]]]:
     """Yield the chains that `rules` go to, each before those that go to it."""
+    yield from _search_chains(selectors, payload)
     if payload is Payload.INNER_HEADER:
         yield from _compare_chains(selectors, "ih", 0, "")
         return
@@ -51,8 +58,37 @@ def rules(selectors: Sequence[Selector], payload: Payload) -> list[str]:
 def _compare_chains(
     selectors: Sequence[Selector], header: str, offset: int, name: str
 ) -> Iterator[tuple[str, list[str]]]:
-    for number, alternative in enumerate(_alternatives(selectors)):
-        yield _compare_chain(name, number), _compare(alternative, header, offset)
+    targets = [_target(selectors, selector) for selector in selectors for _ in selector.any_of]
+    for number, (alternative, target) in enumerate(zip(_alternatives(selectors), targets)):
+        yield _compare_chain(name, number), _compare(alternative, header, offset, target)
+
+
+def _searched(selectors: Sequence[Selector]) -> list[bytes]:
+    return list(dict.fromkeys(selector.contains for selector in selectors if selector.contains))
+
+
+def _target(selectors: Sequence[Selector], selector: Selector) -> str:
+    """Return the chain that a payload goes to that begins as a selector says."""
+    return f"search{_searched(selectors).index(selector.contains)}" if selector.contains else "found"
+
+
+def _search_chains(selectors: Sequence[Selector], payload: Payload) -> Iterator[tuple[str, list[str]]]:
+    """Yield the chains that search payloads, and those behind a PROXY header to its end and further."""
+    header, first, last = ("ih", 0, 0) if payload is Payload.INNER_HEADER else ("th", 5 * _WORD, 15 * _WORD)
+    for number, wanted in enumerate(_searched(selectors)):
+        end = last + SEARCHED
+        yield f"search{number}", _search(wanted, header, range(first, end))
+        if any(selector.after_proxy_header for selector in selectors):
+            further = _search(wanted, header, range(end - len(wanted), end + LONGEST_HEADER))
+            yield f"search{number}-proxied", [f"jump search{number}", *further]
+
+
+def _search(wanted: bytes, header: str, within: range) -> list[str]:
+    size = min(_PART, len(wanted))
+    parts = [wanted[begin : begin + size] for begin in range(len(wanted) - size + 1)]
+    listed = ", ".join(dict.fromkeys(f"0x{part.hex()}" for part in parts))
+    offsets = range(within.start, within.stop - size + 1, len(parts))
+    return [f"@{header},{offset * 8},{size * 8} {{ {listed} }} goto found" for offset in offsets]
 
 
 def _alternatives(selectors: Sequence[Selector]) -> list[Alternative]:
@@ -69,14 +105,18 @@ def _begins(selectors: Sequence[Selector], header: str, offset: int, name: str) 
     A chain that is jumped to comes back if it finds nothing, which is needed only if a later rule could still match.
     """
     alternatives = _alternatives(selectors)
-    proxies = _PROXY_HEADERS if any(selector.after_proxy_header for selector in selectors) else ()
+    proxied = [selector for selector in selectors if selector.after_proxy_header]
+    proxies = _PROXY_HEADERS if proxied else ()
     found: list[str] = []
     for number, alternative in enumerate(alternatives):
         later = (*alternatives[number + 1 :], *proxies)
         verb = "goto" if all(_exclude_each_other(alternative, other) for other in later) else "jump"
         condition = _condition(_cut(alternative, 1), header, offset)
         found.append(f"{condition} {verb} {_compare_chain(name, number)}")
-    return [*found, *(f"{_condition(proxy, header, offset)} goto found" for proxy in proxies)]
+    verdicts = ["goto found"]
+    if proxied and all(selector.contains for selector in proxied):
+        verdicts = [f"jump {target}-proxied" for target in dict.fromkeys(_target(selectors, each) for each in proxied)]
+    return [*found, *(f"{_condition(proxy, header, offset)} {verdict}" for proxy in proxies for verdict in verdicts)]
 
 
 def _exclude_each_other(one: Alternative, other: Alternative) -> bool:
@@ -84,7 +124,7 @@ def _exclude_each_other(one: Alternative, other: Alternative) -> bool:
     return any((a.value[0] ^ b.value[0]) & _mask(a)[0] & _mask(b)[0] for a in _cut(one, 1) for b in _cut(other, 1))
 
 
-def _compare(alternative: Alternative, header: str, offset: int) -> list[str]:
+def _compare(alternative: Alternative, header: str, offset: int, target: str) -> list[str]:
     """Return the rules that find a payload that agrees with an alternative, be it cut.
 
     Of one that is cut, whole words are compared, and bytes below one word: the engine compares the rest. A load beyond
@@ -98,7 +138,7 @@ def _compare(alternative: Alternative, header: str, offset: int) -> list[str]:
             continue
         if tried:
             found.append(f"{_has_byte(header, offset + max(map(_end, tried)) - 1)} return")
-        found.append(f"{_condition(cut, header, offset)} goto found")
+        found.append(f"{_condition(cut, header, offset)} goto {target}")
         tried = cut
     return found
 

@@ -39,6 +39,9 @@ def execute(program: Sequence[Assembled], packet: bytes, packet_type: int = 0) -
         if code in _CONDITIONS:
             here += if_true if _CONDITIONS[Code(code)](a, k) else if_false
             continue
+        if code == Code.JA:
+            here += k
+            continue
         loaded = _load(packet, k + (x if code in _RELATIVE else 0), _LOADS.get(Code(code), 0), packet_type)
         if loaded is None:
             return 0, steps

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 Chains = Mapping[str, Sequence[str]]
 
-_LOAD = re.compile(r"@(ih|th),(\d+),(\d+) (?:& (0x[0-9a-f]+) == )?(>= 0|0x[0-9a-f]+) ?")
+_LOAD = re.compile(r"@(ih|th),(\d+),(\d+) (?:& (0x[0-9a-f]+) == )?(>= 0|0x[0-9a-f]+|\{[^}]*\}) ?")
 _BY_HEADER_LENGTH = re.compile(r"tcp doff vmap \{ (.*) \}")
 _FOUND = "found"
 
@@ -49,4 +49,6 @@ def _agrees(segment: bytes, header: str, offset: str, length: str, mask: str | N
     if len(octets) < int(length) // 8:
         return False
     loaded = int.from_bytes(octets, "big") & int(mask or "-1", 0)
+    if expected.startswith("{"):
+        return loaded in [int(element, 0) for element in expected.strip("{ }").split(", ")]
     return expected == ">= 0" or loaded == int(expected, 0)
