@@ -100,7 +100,7 @@ class Connections:
     def _probe(self, kernel: socket.socket) -> None:
         """Close the socket if the kernel lacks the module: it would answer as if there were no connection."""
         try:
-            sock_diag.listening(kernel, 0, (socket.AF_INET,))
+            sock_diag.listening(kernel, 0, families=(socket.AF_INET,))
         except OSError as error:
             logger.debug("The kernel does not tell which connections there are: %s", error)
             self.close()

@@ -1,4 +1,4 @@
-"""The kernel's list of listening TCP sockets, asked for by port: sock_diag(7), include/uapi/linux/inet_diag.h.
+"""The kernel's list of listening sockets, asked for by port: sock_diag(7), include/uapi/linux/inet_diag.h.
 
 Unlike /proc/net/tcp, whose every line has to be printed and read, it costs a few microseconds. Numbers are in the
 machine's byte order, ports and addresses in network order.
@@ -17,7 +17,8 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLM_F_REQUEST_DUMP = 0x301
-_TCP_LISTEN = 1 << 10  # include/net/tcp_states.h
+_LISTENING = {socket.IPPROTO_TCP: 1 << 10, socket.IPPROTO_UDP: 1 << 7}
+"""The states, as bits, of sockets without a peer: TCP_LISTEN and TCP_CLOSE, include/net/tcp_states.h."""
 _SECONDS = 1.0
 _MAX_DATAGRAM = 1 << 16
 
@@ -44,14 +45,20 @@ def connect() -> socket.socket:
 
 
 def listening(
-    kernel: socket.socket, port: int, families: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6)
+    kernel: socket.socket,
+    port: int,
+    protocol: int = socket.IPPROTO_TCP,
+    families: tuple[int, ...] = (socket.AF_INET, socket.AF_INET6),
 ) -> list[DiagnosedSocket]:
-    """Return the sockets that listen to a TCP port. Raises OSError, also if the kernel does not support it."""
-    return [found for family in families for found in _dump(kernel, family, port)]
+    """Return the sockets that listen to a port of TCP or UDP. Raises OSError, also if the kernel does not support it.
+
+    A socket of UDP listens if it has no peer.
+    """
+    return [found for family in families for found in _dump(kernel, family, port, protocol)]
 
 
-def _dump(kernel: socket.socket, family: int, port: int) -> Iterator[DiagnosedSocket]:
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, _TCP_LISTEN, port.to_bytes(2, "big"))
+def _dump(kernel: socket.socket, family: int, port: int, protocol: int) -> Iterator[DiagnosedSocket]:
+    request = _REQUEST.pack(family, protocol, 0, _LISTENING[protocol], port.to_bytes(2, "big"))
     header = _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 0, 0)
     kernel.send(header + request)
     while True:

@@ -1,4 +1,4 @@
-"""Sockets that listen on a TCP port: once, from /proc/net/tcp and tcp6; again and again, from sock_diag."""
+"""Sockets that listen on a port, of TCP or UDP: once, from files in /proc/net; again and again, from sock_diag."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from certbot_standalone_nfq.wire.addresses import version_of
 
 logger = logging.getLogger(__name__)
 
-_LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
-_TABLES = (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6))
+_STATES = {socket.IPPROTO_TCP: "0A", socket.IPPROTO_UDP: "07"}
+"""TCP_LISTEN, and what a socket of UDP is in that has no peer: TCP_CLOSE, include/net/tcp_states.h."""
+_TABLES = {
+    socket.IPPROTO_TCP: (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)),
+    socket.IPPROTO_UDP: (("udp", socket.AF_INET), ("udp6", socket.AF_INET6)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,22 @@ class Listener:
         return ipaddress.ip_address(self.address) == ipaddress.ip_address(address)
 
 
-def listeners(port: int) -> list[Listener]:
+def listeners(port: int, protocol: int = socket.IPPROTO_TCP) -> list[Listener]:
     """Return the sockets that listen on a port in this network namespace. Raises OSError if they cannot be read."""
     found: list[Listener] = []
-    for table, family in _TABLES:
+    for table, family in _TABLES[protocol]:
         path = Path("/proc/thread-self/net") / table
         if family == socket.AF_INET or path.exists():
-            found += _read(path, family, port)
+            found += _read(path, family, port, protocol)
     return found
 
 
 class Lookout:
     """Shows again and again who listens to a port, at little cost. Belongs to the namespace it was made in."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, protocol: int = socket.IPPROTO_TCP) -> None:
         self._port = port
+        self._protocol = protocol
         self._kernel: socket.socket | None = None
         # The kernel loads a module for it if need be; `listeners` never makes it.
         with contextlib.suppress(OSError):
@@ -73,11 +78,11 @@ class Lookout:
         """Return the sockets that listen to the port now. Raises OSError."""
         if self._kernel:
             try:
-                return [_listener(*found) for found in sock_diag.listening(self._kernel, self._port)]
+                return [_listener(*found) for found in sock_diag.listening(self._kernel, self._port, self._protocol)]
             except OSError as error:
                 logger.debug("The kernel does not list sockets by sock_diag: %s", error)
                 self.close()  # and do not ask again: each time, the kernel would look for a module
-        return listeners(self._port)
+        return listeners(self._port, self._protocol)
 
     def close(self) -> None:
         """Close the socket. Calling it again is no error."""
@@ -86,13 +91,15 @@ class Lookout:
             self._kernel = None
 
 
-def _read(path: Path, family: int, port: int) -> Iterator[Listener]:
+def _read(path: Path, family: int, port: int, protocol: int) -> Iterator[Listener]:
     with path.open(encoding="ascii", errors="replace") as lines:
         next(lines, None)
         for line in lines:
             fields = line.split()
-            if fields[3] != _LISTEN:
-                return  # the kernel shows all listeners first (tcp_get_idx); many other sockets may follow
+            if fields[3] != _STATES[protocol]:
+                if protocol == socket.IPPROTO_TCP:
+                    return  # the kernel shows all listeners first (tcp_get_idx); many other sockets may follow
+                continue
             address, _, number = fields[1].partition(":")
             if int(number, 16) == port:
                 yield _listener(family, _address(family, address), int(fields[9]))

@@ -1,4 +1,4 @@
-"""TCP connections that Certbot itself accepts. Requests for pending challenges are answered, all others refused.
+"""What Certbot itself receives: TCP connections and UDP datagrams. Pending challenges are answered, all else refused.
 
 Everything is bounded: the number of connections, and the bytes and the seconds of each. All of it runs on the thread
 that calls `serve`.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.engine.protocols import Conversation, Output, Recognition, Undecided
+from certbot_standalone_nfq.session import datagrams
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,20 @@ class Limits:
     """For a client to close after us. Closing with unread data would reset the connection, and lose our answer."""
 
 
+def _say_nothing(_start: bytes) -> bytes:
+    return b""
+
+
 @dataclass(frozen=True)
 class Answering:
     """What to say to clients."""
 
     recognise: Callable[[bytes], Recognition]
     """Returns what a stream is that begins with these bytes, perhaps with a load balancer's header."""
-    refusal: bytes = b""
-    """What tells a client that its request is not for us."""
+    refuse: Callable[[bytes], bytes] = _say_nothing
+    """Returns what tells the client of such a stream that its request is not for us."""
+    reply: datagrams.Reply | None = None
+    """Returns what to send back for a datagram; none, where no challenge is answered over UDP."""
 
 
 class _Client:
@@ -86,7 +93,7 @@ class _Client:
         if isinstance(found, Undecided) and not ended:
             return Output()
         if found is None or isinstance(found, Undecided):
-            return Output(self._answering.refusal, close=True)
+            return Output(self._answering.refuse(self._start), close=True)
         self._conversation = found
         return found.receive(without_header(self._start), ended=ended)
 
@@ -114,12 +121,12 @@ class Acceptor:
         self._selector.register(self._reading, selectors.EVENT_READ)
 
     def add(self, listener: socket.socket) -> None:
-        """Accept connections of a listening socket from now on."""
+        """Accept connections of a listening socket, or datagrams, from now on."""
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, listener)
 
     def remove(self, listener: socket.socket) -> None:
-        """Accept no more connections of a listening socket, and close it. Connections go on."""
+        """Accept no more of a listening socket, and close it. Connections go on."""
         self._selector.unregister(listener)
         listener.close()
 
@@ -128,6 +135,8 @@ class Acceptor:
         for key, _ in self._selector.select(seconds):
             if isinstance(key.data, _Client):
                 self._receive(key.data)
+            elif key.data and key.data.type == socket.SOCK_DGRAM:
+                datagrams.answer(key.data, self._reply)
             elif key.data:
                 self._accept(key.data)
         self._expire()
@@ -145,6 +154,9 @@ class Acceptor:
         self._writing.close()
         self._selector.close()
         self._clients.clear()
+
+    def _reply(self, message: bytes) -> bytes | None:
+        return self._answering.reply(message) if self._answering.reply else None
 
     def _accept(self, listener: socket.socket) -> None:
         for accepted in range(_ACCEPT_AT_ONCE):

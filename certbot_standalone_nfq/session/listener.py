@@ -1,7 +1,7 @@
-"""Listening where no web server does: without a listener no connection is made, and no request comes.
+"""Listening where no server does: without a listener no connection is made, and no request comes.
 
 It listens at those addresses of the port that no other program has, as long as challenges are pending. Requests for
-pending challenges are taken over before they get to it, as from any web server; it can answer them, too. A server that
+pending challenges are taken over before they get to it, as from any server; it can answer them, too. A server that
 begins meanwhile and is able to share the port (SO_REUSEPORT) gets it.
 """
 
@@ -21,6 +21,7 @@ from certbot_standalone_nfq.host.addresses import own_addresses
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import translations
 from certbot_standalone_nfq.host.sockets import Listener, Lookout
+from certbot_standalone_nfq.session import datagrams
 from certbot_standalone_nfq.session.acceptor import Acceptor, Answering, Limits
 from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
@@ -30,29 +31,41 @@ _ANYWHERE = {4: "0.0.0.0", 6: "::"}
 _SECONDS_BETWEEN_LOOKS = 0.1
 _JOIN_SECONDS = 5.0
 _BACKLOG = 1024
+_KINDS = {socket.IPPROTO_TCP: socket.SOCK_STREAM, socket.IPPROTO_UDP: socket.SOCK_DGRAM}
 _TAKEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class _Place:
     """An address that is listened at."""
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, protocol: int) -> None:
         """Listen, for one IP version alone, and only if no other program does. Raises OSError."""
         self.version = version_of(address)
         self.address = address
-        self.name = f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
-        self.socket = socket.socket(socket.AF_INET6 if self.version == 6 else socket.AF_INET)
+        shown = f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
+        self.name = f"{shown} (UDP)" if protocol == socket.IPPROTO_UDP else shown
+        family = socket.AF_INET6 if self.version == 6 else socket.AF_INET
+        self.socket = socket.socket(family, _KINDS[protocol], protocol)
         try:
             if self.version == 6:
                 self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind((address, port))
-            # Only now: before, it would let us bind where another server listens. From here on, another may join.
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self.socket.listen(_BACKLOG)
+            self._listen(port)
         except BaseException:
             self.socket.close()
             raise
+
+    def _listen(self, port: int) -> None:
+        datagrams_only = self.socket.type == socket.SOCK_DGRAM
+        if not datagrams_only:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind((self.address, port))
+        # Only now: before, it would let us bind where another server listens. From here on, another may join.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if datagrams_only:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            datagrams.tell_destinations(self.socket)
+        else:
+            self.socket.listen(_BACKLOG)
 
     @property
     def inode(self) -> int:
@@ -73,11 +86,19 @@ class _Place:
 class FallbackListener:
     """Listens from `start` to `stop`, at those addresses that no other program has: often at none."""
 
-    def __init__(
-        self, port: int, address: str, rules: Snapshot, answering: Answering, limits: Limits | None = None
+    def __init__(  # noqa: PLR0913 - where to listen, and what to say
+        self,
+        port: int,
+        address: str,
+        rules: Snapshot,
+        answering: Answering,
+        limits: Limits | None = None,
+        *,
+        protocol: int = socket.IPPROTO_TCP,
     ) -> None:
         """Prepare, for one address alone if it is given, and the rules of other programs. This changes nothing."""
         self._port = port
+        self._protocol = protocol
         self._address = address
         self._rules = rules
         self._answering = answering
@@ -95,7 +116,7 @@ class FallbackListener:
         """Listen. Whatever fails is logged, and is no error."""
         self._acceptor = Acceptor(self._answering, self._limits)
         self._held.callback(self._acceptor.close)
-        self._lookout = Lookout(self._port)
+        self._lookout = Lookout(self._port, self._protocol)
         self._held.callback(self._lookout.close)
         try:
             found = self._lookout.look()
@@ -106,8 +127,9 @@ class FallbackListener:
             logger.warning("Cannot determine whether a web server listens on port %d: %s", self._port, error)
         if self._places:
             logger.info(
-                "Nothing else listens at %s, so Certbot accepts connections there until the validation is over.",
+                "Nothing else listens at %s, so Certbot accepts %s there until the validation is over.",
                 ", ".join(place.name for place in self._places),
+                "datagrams" if self._protocol == socket.IPPROTO_UDP else "connections",
             )
             self._thread.start()
 
@@ -140,7 +162,7 @@ class FallbackListener:
     def _listen_at(self, address: str, others: list[Listener]) -> bool:
         """Listen at an address, if the others that listen already leave it to us."""
         try:
-            place = _Place(address, self._port)
+            place = _Place(address, self._port, self._protocol)
         except OSError as error:
             if error.errno not in _TAKEN:
                 logger.warning(

@@ -65,7 +65,8 @@ class PortSession:
         record = witness.record if recording else None
         interception = self._interception = Interception(self._port, settings, rules, witness.tell, record)
         self._hold("Capturing", functools.partial(_stop, interception))
-        answering = Answering(interception.recognise, self._port.refusal())
+        refusal = self._port.refusal()
+        answering = Answering(interception.recognise, lambda _: refusal)
         listener = FallbackListener(self._port.number, self._address, rules, answering)
         self._hold("Listening", listener.stop)
         listener.start()

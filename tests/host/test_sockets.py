@@ -26,9 +26,9 @@ def inode(listener: socket.socket) -> int:
     return os.fstat(listener.fileno()).st_ino
 
 
-def watched(port: int) -> list[Listener]:
+def watched(port: int, protocol: int = socket.IPPROTO_TCP) -> list[Listener]:
     """Return what a lookout sees."""
-    with contextlib.closing(Lookout(port)) as lookout:
+    with contextlib.closing(Lookout(port, protocol)) as lookout:
         assert lookout.look() == lookout.look()
         return lookout.look()
 
@@ -128,3 +128,17 @@ def test_an_address_is_local_if_an_interface_has_it(pair: tuple[Host, Host]) -> 
         server.run("sysctl", "-qw", "net.ipv6.ip_nonlocal_bind=1")
         assert resolver.is_local(client.ipv6) is None
         assert resolver.is_local(client.ipv4) is False
+
+
+@pytest.mark.parametrize("show", [listeners, watched])
+def test_sockets_of_udp_are_found_unless_they_have_a_peer(
+    lonely_host: Host, show: Callable[[int, int], list[Listener]]
+) -> None:
+    with contextlib.ExitStack() as stack, lonely_host.inside():
+        for address, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6), ("127.0.0.2", socket.AF_INET)):
+            opened = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            opened.bind((address, 53))
+        opened.connect(("127.0.0.1", 9))
+        found = show(53, socket.IPPROTO_UDP)
+        assert [(each.version, each.address) for each in found] == [(4, "127.0.0.1"), (6, "::1")]
+        assert show(53, socket.IPPROTO_TCP) == []

@@ -36,7 +36,7 @@ REFUSED = "HTTP/1.1 404 Not Found"
 def standing_in(host: Host, address: str = "") -> Iterator[FallbackListener]:
     solver = Http01Solver()
     solver.add(TOKEN, KEY_AUTHORIZATION)
-    answering = Answering(lambda received: recognise([solver], received), solver.refusal)
+    answering = Answering(lambda received: recognise([solver], received), lambda _: solver.refusal)
     with host.inside():
         fallback_listener = FallbackListener(80, address, take_snapshot(), answering)
         try:

@@ -52,7 +52,7 @@ def recognise(received: bytes) -> Recognition:
 @contextlib.contextmanager
 def accepting(limits: Limits | None = None) -> Iterator[tuple[str, int]]:
     """Accept connections on a thread; the address to connect to."""
-    acceptor = Acceptor(Answering(recognise, REFUSAL), limits)
+    acceptor = Acceptor(Answering(recognise, lambda _: REFUSAL), limits)
     listener = socket.create_server(("127.0.0.1", 0))
     acceptor.add(listener)
     ended = threading.Event()
