@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, NamedTuple, Protocol, Union
+from typing import ClassVar, Final, NamedTuple, Protocol, Union, runtime_checkable
 
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
@@ -17,6 +17,13 @@ SEARCHED = 512
 """Bytes of a payload in which `Selector.contains` is looked for."""
 LONGEST_HEADER = 512
 """Bytes of a PROXY header behind which it is looked for; see `wire.proxy_protocol` for how long real ones are."""
+
+
+class Transport(enum.IntEnum):
+    """What carries a payload; the values are those of the IP header."""
+
+    TCP = 6
+    UDP = 17
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,10 @@ class Field:
         mask = self.mask or b"\xff" * len(self.value)
         return all(byte & bits == wanted & bits for byte, wanted, bits in zip(there, self.value, mask))
 
+    def is_in(self, payload: bytes) -> bool:
+        """Whether a payload has the whole of this field, and it is as it must be."""
+        return len(payload) >= self.offset + len(self.value) and self.agrees_with(payload)
+
 
 @dataclass(frozen=True)
 class Key:
@@ -50,7 +61,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Selector:
-    """Which TCP segments to a port may begin something of ours: the one description that every capture compiles.
+    """Which TCP segments or UDP datagrams to a port may be ours: the one description that every capture compiles.
 
     `matches` is the reference. A compiled selector may select more than it, and never less: what is selected is
     looked at again by the engine, and what is not selected is never seen.
@@ -59,19 +70,27 @@ class Selector:
     port: int
     any_of: tuple[tuple[Field, ...], ...]
     """Alternatives; all fields of one of them must agree. A stream comes in pieces, so a short payload agrees as long
-    as it lasts."""
+    as it lasts. A datagram is whole, and must have all of them."""
     after_proxy_header: bool = True
     """Whether a load balancer's PROXY header may come first; the fields are behind it then. A header that nothing
-    follows is not selected: what follows it is, in a segment of its own."""
+    follows is not selected: what follows it is, in a segment of its own. Only over TCP."""
     key: Key | None = None
     contains: bytes = b""
     """What the payload must have besides, whole, among its first SEARCHED bytes. A piece that ends before it is not
     selected, so this is for what comes early enough to be in the first segment."""
     by_server_name: bool = False
     """Whether the key is the server name in a TLS ClientHello, in lower case (RFC 6066, 3)."""
+    transport: Transport = Transport.TCP
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a PROXY header over UDP."""
+        if self.after_proxy_header and self.transport is Transport.UDP:
+            raise ValueError("a datagram has no PROXY header")
 
     def matches(self, payload: bytes) -> bool:
-        """Whether a segment's payload must be selected."""
+        """Whether a payload must be selected."""
+        if self.transport is Transport.UDP:
+            return any(all(field.is_in(payload) for field in fields) for fields in self.any_of)
         rest = without_header(payload) if self.after_proxy_header else payload
         if not rest or (self.contains and not self._contains(rest, len(payload) - len(rest))):
             return False
@@ -168,3 +187,18 @@ class StreamSolver(Protocol):
     @staticmethod
     def is_altered(start: bytes) -> bool:
         """Whether a stream that asks for a challenge has something added that no CA adds, and so is not answered."""
+
+
+@runtime_checkable
+class DatagramSolver(Protocol):
+    """One type of challenge that is answered over UDP, too: each datagram is a whole question."""
+
+    typ: ClassVar[str]
+    """The type's name in ACME, such as dns-01."""
+
+    def reply(self, message: bytes) -> Output | None:
+        """Return what to send back for a datagram's payload, or None to leave it to the server. Raises nothing."""
+
+    @staticmethod
+    def challenge_in_datagram(message: bytes) -> ChallengeId | None:
+        """Return the challenge that a datagram asks for, pending or not, or None if it asks for none."""
