@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble, payload_offset_from_tcp
-from certbot_standalone_nfq.capture.bpf.selector import compare_whole, search
+from certbot_standalone_nfq.capture.bpf.selector import compare_datagram, compare_whole, search
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
-from certbot_standalone_nfq.engine.protocols import Field, Selector
+from certbot_standalone_nfq.engine.protocols import Field, Selector, Transport
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.tcp import Connection, connection_of, locate, read_control
 
@@ -31,7 +31,6 @@ _PACKET_IGNORE_OUTGOING = 23  # since Linux 4.20
 _SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h, as is the next
 _SO_TIMESTAMPNS = 35
 _SKF_AD_PKTTYPE = 0xFFFFF000 + 4  # include/uapi/linux/filter.h
-_IPPROTO_TCP = 6
 _FRAGMENT_OFFSET = 0x1FFF
 _FIN, _SYN, _RST = 1, 2, 4
 _RECEIVE_BUFFER = 1 << 20
@@ -136,11 +135,24 @@ def _attach(to: socket.socket, lines: list[Line]) -> None:
 def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
     """Return the filter; the packet begins with its IP header."""
     port = port_of(selectors)
+    over_tcp, over_udp = ([each for each in selectors if each.transport is transport] for transport in Transport)
+    return [
+        *(_datagrams(port, over_udp) if over_udp else []),
+        *_segments(port, over_tcp, replies=replies),
+        "seen",
+        Instruction(Code.RET, _SNAPSHOT),
+        "other",
+        Instruction(Code.RET, 0),
+        *_searches(over_tcp),
+    ]
+
+
+def _segments(port: int, selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
     beginnings = [alternative for selector in selectors if not selector.contains for alternative in selector.any_of]
     searched = [alternative for selector in selectors if selector.contains for alternative in selector.any_of]
     response = [*payload_offset_from_tcp(), *compare_whole([_RESPONSE], _SNAPSHOT)]
     return [
-        *_tcp_offset(),
+        *_transport_offset(Transport.TCP, "other"),
         Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),
         Instruction(Code.JEQ, _PACKET_OUTGOING, "outgoing"),
         Instruction(Code.JEQ, _PACKET_OTHERHOST, "other"),
@@ -156,11 +168,6 @@ def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
         Instruction(Code.LDB_IND, 13),
         Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
         *(response if replies else [Instruction(Code.RET, 0)]),
-        "seen",
-        Instruction(Code.RET, _SNAPSHOT),
-        "other",
-        Instruction(Code.RET, 0),
-        *_searches(selectors),
     ]
 
 
@@ -173,22 +180,37 @@ def _searches(selectors: Sequence[Selector]) -> Iterator[Line]:
         yield from search(each, _SNAPSHOT)
 
 
-def _tcp_offset() -> list[Line]:
-    """Leave where the TCP header begins in X."""
+def _datagrams(port: int, selectors: Sequence[Selector]) -> list[Line]:
+    """Return what decides on UDP, incoming only, and goes on behind itself with other protocols."""
+    return [
+        *_transport_offset(Transport.UDP, "no UDP"),
+        Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),
+        Instruction(Code.JEQ, _PACKET_OUTGOING, "other"),
+        Instruction(Code.JEQ, _PACKET_OTHERHOST, "other"),
+        Instruction(Code.LDH_IND, 2),
+        Instruction(Code.JEQ, port, "", "other"),
+        *compare_datagram((alternative for each in selectors for alternative in each.any_of), _SNAPSHOT),
+        "no UDP",
+    ]
+
+
+def _transport_offset(transport: Transport, otherwise: str) -> list[Line]:
+    """Leave where the header of a transport begins in X."""
+    ipv4, found = f"IPv4 {transport.name}", transport.name
     return [
         Instruction(Code.LDB_ABS, 0),
         Instruction(Code.AND, 0xF0),
-        Instruction(Code.JEQ, 0x40, "IPv4"),
+        Instruction(Code.JEQ, 0x40, ipv4),
         Instruction(Code.JEQ, 0x60, "", "other"),
         Instruction(Code.LDB_ABS, 6),
-        Instruction(Code.JEQ, _IPPROTO_TCP, "", "other"),
+        Instruction(Code.JEQ, transport, "", otherwise),
         Instruction(Code.LDX_IMM, 40),
-        Instruction(Code.JEQ, _IPPROTO_TCP, "TCP", "other"),  # always true: A has not changed
-        "IPv4",
+        Instruction(Code.JEQ, transport, found, "other"),  # always true: A has not changed
+        ipv4,
         Instruction(Code.LDB_ABS, 9),
-        Instruction(Code.JEQ, _IPPROTO_TCP, "", "other"),
+        Instruction(Code.JEQ, transport, "", otherwise),
         Instruction(Code.LDH_ABS, 6),
         Instruction(Code.JSET, _FRAGMENT_OFFSET, "other"),
         Instruction(Code.LDX_MSH, 0),
-        "TCP",
+        found,
     ]

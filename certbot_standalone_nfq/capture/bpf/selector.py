@@ -7,7 +7,8 @@ that a program without loops could find, so a segment that begins with one match
 
 What the selector searches for is not part of that program: iptables has a match for it.
 
-`compare_whole` is for the tap, to which beginnings that are cut say nothing: only whole ones match, without a header.
+`compare_whole` is for datagrams, which are never cut, and for the tap, to which beginnings that are cut say nothing:
+only whole ones match, without a header.
 
 xt_bpf and packet sockets of type SOCK_DGRAM give a program the packet from its IP header on. A load beyond the
 packet's end ends a program without a match.
@@ -27,14 +28,15 @@ from certbot_standalone_nfq.capture.bpf.assembler import (
     payload_offset_from_tcp,
     size,
 )
-from certbot_standalone_nfq.engine.protocols import SEARCHED, Field, Selector
+from certbot_standalone_nfq.engine.protocols import SEARCHED, Field, Selector, Transport
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 MAX_INSTRUCTIONS = 64
 """XT_BPF_MAX_NUM_INSTR, include/uapi/linux/netfilter/xt_bpf.h."""
 _WORD = 4
 _BINARY_FIXED = 16
-_IPPROTO_TCP = 6
+UDP_HEADER = 8
+"""Bytes of it: a datagram's payload begins behind."""
 _MATCH, _NO_MATCH = 1, 0
 _LOADS = {4: Code.LD_IND, 2: Code.LDH_IND, 1: Code.LDB_IND}
 
@@ -76,17 +78,39 @@ class _Piece:
 
 def bytecode(selector: Selector, family: int) -> str:
     """Return the program for IP version 4 or 6, in the notation of `-m bpf --bytecode`. Raises CannotCompile."""
-    lines = [*_payload_offset(family), *_payload_length(selector)]
+    lines = _datagram(selector, family) if selector.transport is Transport.UDP else _segment(selector, family)
+    if size(lines) > MAX_INSTRUCTIONS:
+        raise CannotCompile(f"the selector takes {size(lines)} instructions; xt_bpf runs {MAX_INSTRUCTIONS} at most")
+    instructions = assemble(lines)
+    return ",".join([str(len(instructions)), *(f"{code} {jt} {jf} {k}" for code, jt, jf, k in instructions)])
+
+
+def _datagram(selector: Selector, family: int) -> list[Line]:
+    lines = [*_transport_offset(family, Transport.UDP), *compare_datagram(selector.any_of, _MATCH)]
+    return [*lines, "other", Instruction(Code.RET, _NO_MATCH)]
+
+
+def _segment(selector: Selector, family: int) -> list[Line]:
+    lines = [
+        *_transport_offset(family, Transport.TCP),
+        *payload_offset_from_tcp(),
+        *_payload_length(selector),
+    ]
     for number, alternative in enumerate(selector.any_of):
         last = number == len(selector.any_of) - 1
         if number:
             lines += [f"alternative {number}", *_length_of_rest()]
         lines += _compare(alternative, f"{number}", "other" if last else f"alternative {number + 1}")
-    lines += ["match", Instruction(Code.RET, _MATCH), "other", Instruction(Code.RET, _NO_MATCH)]
-    if size(lines) > MAX_INSTRUCTIONS:
-        raise CannotCompile(f"the selector takes {size(lines)} instructions; xt_bpf runs {MAX_INSTRUCTIONS} at most")
-    instructions = assemble(lines)
-    return ",".join([str(len(instructions)), *(f"{code} {jt} {jf} {k}" for code, jt, jf, k in instructions)])
+    return [*lines, "match", Instruction(Code.RET, _MATCH), "other", Instruction(Code.RET, _NO_MATCH)]
+
+
+def compare_datagram(alternatives: Iterable[Alternative], accepted: int) -> list[Line]:
+    """Return the same as `compare_whole`; X is to be where the UDP header begins."""
+    behind = (
+        tuple(Field(UDP_HEADER + field.offset, field.value, field.mask) for field in alternative)
+        for alternative in alternatives
+    )
+    return compare_whole(behind, accepted)
 
 
 def compare_whole(
@@ -128,15 +152,14 @@ def search(wanted: bytes, accepted: int) -> Iterator[Line]:
     yield Instruction(Code.RET, _NO_MATCH)
 
 
-def _payload_offset(family: int) -> list[Line]:
-    """Leave where the payload begins in X."""
+def _transport_offset(family: int, transport: Transport) -> list[Line]:
+    """Leave where the TCP or UDP header begins in X."""
     if family == 4:
-        return [Instruction(Code.LDX_MSH, 0), *payload_offset_from_tcp()]
-    return [  # with extension headers in between, TCP does not begin at byte 40
+        return [Instruction(Code.LDX_MSH, 0)]
+    return [  # with extension headers in between, it does not begin at byte 40
         Instruction(Code.LDB_ABS, 6),
-        Instruction(Code.JEQ, _IPPROTO_TCP, "", "other"),
+        Instruction(Code.JEQ, transport, "", "other"),
         Instruction(Code.LDX_IMM, 40),
-        *payload_offset_from_tcp(),
     ]
 
 

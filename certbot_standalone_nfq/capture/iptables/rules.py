@@ -5,9 +5,11 @@ In the mangle table, after NAT, for packets from the client to the port it addre
     INPUT:   the port -> CHAIN, whatever conntrack thinks of the packet: of a connection older than the rules it may
              have seen the server's side first
     INPUT:   a port that NAT has changed, and conntrack's original port -> CHAIN
-    FORWARD: likewise, of connections whose handshake conntrack has seen to its end (ASSURED): their sockets cannot be
-             looked up here, and nobody else has answered for them
+    FORWARD: likewise, over TCP of connections whose handshake conntrack has seen to its end (ASSURED): their sockets
+             cannot be looked up here, and nobody else has answered for them
     CHAIN:   already decided on -> CHAIN-OUT (first, as the connection may have lost its mark while the packet waited)
+             a datagram, and payload selected -> NFQUEUE
+             another datagram -> go on behind the jump to CHAIN
              payload selected -> set the connection's mark
              connection marked -> NFQUEUE, bypassed while no program listens
              not tracked (NOTRACK), and payload selected -> remember the address it came from, NFQUEUE
@@ -27,7 +29,7 @@ from collections.abc import Iterable, Iterator
 
 from certbot_standalone_nfq.capture.bpf import selector
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
-from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.engine.protocols import Selector, Transport
 
 TABLE = "mangle"
 HOOKS = ("INPUT", "FORWARD")
@@ -47,18 +49,23 @@ def chain_names(run_id: RunId) -> tuple[str, str]:
 
 def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
     """Return the rules that jump to the run's chain, each with the hook's chain that it belongs in."""
-    jumps = _jumps(allocation.run_id, allocation.port)
-    return jumps[:1] if allocation.selection is Selection.STATELESS_PORT else jumps
-
-
-def _jumps(run_id: RunId, port: int) -> list[tuple[str, str]]:
-    """Return the jumps: the one that needs no connection tracking, then the others."""
-    chain = chain_names(run_id)[0]
-    opened = f"--ctdir ORIGINAL --ctorigdstport {port} -j {chain}"
+    kept = slice(1) if allocation.selection is Selection.STATELESS_PORT else slice(None)
     return [
-        ("INPUT", f"-p tcp --dport {port} -j {chain}"),
-        ("INPUT", f"-p tcp ! --dport {port} -m conntrack {opened}"),
-        ("FORWARD", f"-p tcp -m conntrack --ctstatus ASSURED {opened}"),
+        jump
+        for transport in allocation.transports
+        for jump in _jumps(allocation.run_id, allocation.port, transport)[kept]
+    ]
+
+
+def _jumps(run_id: RunId, port: int, transport: Transport) -> list[tuple[str, str]]:
+    """Return the jumps: the one that needs no connection tracking, then the others."""
+    chain, name = chain_names(run_id)[0], transport.name.lower()
+    opened = f"--ctdir ORIGINAL --ctorigdstport {port} -j {chain}"
+    known = "--ctstatus ASSURED " if transport is Transport.TCP else ""
+    return [
+        ("INPUT", f"-p {name} --dport {port} -j {chain}"),
+        ("INPUT", f"-p {name} ! --dport {port} -m conntrack {opened}"),
+        ("FORWARD", f"-p {name} -m conntrack {known}{opened}"),
     ]
 
 
@@ -73,9 +80,10 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
     clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
     if allocation.selection is not Selection.PREFILTER:
         return [decided_on, (chain, queue), clear_packet]
-    selected = [_condition(each, family) for each in allocation.selectors]
+    selected = list(_selected(allocation, Transport.TCP, family))
     return [
         decided_on,
+        *((chain, rule) for rule in _datagrams(allocation, family, queue)),
         *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
         (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
         *((chain, f"{rule} {queue}") for rule in _untracked(chain, selected)),
@@ -89,6 +97,19 @@ def _condition(wanted: Selector, family: int) -> str:
     begins = f'-m bpf --bytecode "{selector.bytecode(wanted, family)}"'
     # Not bm: it misses a pattern that lies across two fragments of a packet's memory (lib/ts_bm.c).
     return f"{begins} -m string --algo kmp --hex-string |{wanted.contains.hex()}|" if wanted.contains else begins
+
+
+def _selected(allocation: Allocation, transport: Transport, family: int) -> Iterator[str]:
+    for each in allocation.selectors_over(transport):
+        yield _condition(each, family)
+
+
+def _datagrams(allocation: Allocation, family: int, queue: str) -> Iterator[str]:
+    """Yield the rules for datagrams: each is looked at by itself, and its flow needs no mark."""
+    for condition in _selected(allocation, Transport.UDP, family):
+        yield f"-p udp {condition} {queue}"
+    if Transport.UDP in allocation.transports:
+        yield "-p udp -j RETURN"
 
 
 def _untracked(chain: str, selected: Iterable[str]) -> Iterator[str]:
@@ -129,14 +150,14 @@ def removal_script(saved: str, run_id: RunId) -> str | None:
 
 
 def jump_check(allocation: Allocation) -> str:
-    """Return iptables' arguments that succeed if the jump is there that does not need connection tracking."""
+    """Return iptables' arguments that succeed if the first jump is there, which does not need connection tracking."""
     hook, rule = jump_rules(allocation)[0]
     return f"-C {hook} {rule}"
 
 
 def removal_steps(run_id: RunId, port: int) -> list[str]:
     """Return iptables' arguments that remove a run's rules of any selection, a jump or a chain's rules at a time."""
-    jumps = [f"-D {hook} {rule}" for hook, rule in _jumps(run_id, port)]
+    jumps = [f"-D {hook} {rule}" for transport in Transport for hook, rule in _jumps(run_id, port, transport)]
     return [*jumps, *(f"-F {chain}" for chain in chain_names(run_id))]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from certbot_standalone_nfq.capture.protocols import port_of
-from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.engine.protocols import Selector, Transport
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Selection(enum.Enum):
     """Which packets are queued, the values being the option's. Each needs less of the kernel than the one before."""
 
     PREFILTER = "prefilter"
-    """What the selectors match, and then its connection: picked in the kernel."""
+    """What the selectors match, and over TCP then its connection: picked in the kernel."""
     PORT = "port"
-    """Every packet of the connections that clients opened to the port."""
+    """Every packet of the connections that clients opened to the port, and every datagram."""
     STATELESS_PORT = "stateless-port"
     """Every packet for this machine that has the port as its destination: this needs no connection tracking."""
 
@@ -89,8 +89,17 @@ class Allocation:
 
     @property
     def port(self) -> int:
-        """The TCP port that clients address."""
+        """The port that clients address."""
         return port_of(self.selectors)
+
+    @property
+    def transports(self) -> tuple[Transport, ...]:
+        """What there are selectors for."""
+        return tuple(transport for transport in Transport if self.selectors_over(transport))
+
+    def selectors_over(self, transport: Transport) -> tuple[Selector, ...]:
+        """Return the selectors for one of them."""
+        return tuple(selector for selector in self.selectors if selector.transport is transport)
 
 
 _FIRST_QUEUE = 28080

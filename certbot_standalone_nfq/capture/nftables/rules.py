@@ -3,11 +3,13 @@
 A run has a table of its own, for both IP versions, whose chains see packets just before those of the mangle priority:
 
     input:    the port, or conntrack's original port -> pick
-    forward:  conntrack's original port, of connections whose handshake it has seen to its end -> pick
+    forward:  conntrack's original port, over TCP of connections whose handshake it has seen to its end -> pick
     pick:     already decided on -> released
               connection of interest -> queued
               payload selected -> found
     found:    remember the connection; -> queued
+    datagram: already decided on -> released
+              payload selected -> queued; over UDP, packets come here instead of to pick
     released: not to be watched -> forget the connection
               clear the packet's mark; go on to the next table
 
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
 from certbot_standalone_nfq.capture.nftables import selector
 from certbot_standalone_nfq.capture.nftables.selector import Payload
+from certbot_standalone_nfq.engine.protocols import Transport
 
 _TABLE_PREFIX = "certbot-nfq-"
 _PRIORITY = -151  # before NF_IP_PRI_MANGLE, include/uapi/linux/netfilter_ipv4.h
@@ -99,14 +102,23 @@ def _connection(protocol: str) -> str:
 
 
 def _hook_rules(allocation: Allocation) -> dict[str, list[str]]:
-    unchanged = f"tcp dport {allocation.port} goto pick"
+    unchanged = [f"{name} dport {allocation.port} goto {chain}" for name, chain in _picking(allocation)]
     if allocation.selection is Selection.STATELESS_PORT:
-        return {"input": [unchanged]}
-    opened = f"ct direction original ct original proto-dst {allocation.port} goto pick"
+        return {"input": unchanged}
+    opened = f"ct direction original ct original proto-dst {allocation.port}"
     return {
-        "input": [unchanged, f"meta l4proto tcp {opened}"],
-        "forward": [f"meta l4proto tcp ct status assured {opened}"],
+        "input": [*unchanged, *(f"meta l4proto {name} {opened} goto {chain}" for name, chain in _picking(allocation))],
+        "forward": [
+            f"meta l4proto {name} {'ct status assured ' if name == 'tcp' else ''}{opened} goto {chain}"
+            for name, chain in _picking(allocation)
+        ],
     }
+
+
+def _picking(allocation: Allocation) -> Iterator[tuple[str, str]]:
+    """Yield each transport there is a selector for, by nft's name, and the chain that its packets go to."""
+    for transport in allocation.transports:
+        yield transport.name.lower(), "pick" if transport is Transport.TCP else "datagram"
 
 
 def _chains(allocation: Allocation, payload: Payload) -> Iterator[tuple[str, list[str]]]:
@@ -116,13 +128,24 @@ def _chains(allocation: Allocation, payload: Payload) -> Iterator[tuple[str, lis
     clear = f"meta mark set meta mark & {both ^ 0xFFFFFFFF:#x}"
     yield "released", [*(forget if _remembers(allocation) else []), clear]
     decided_on = _decided_on(allocation)
+    if Transport.UDP in allocation.transports:
+        yield "datagram", [decided_on, *_pick_datagrams(allocation)]
+    if Transport.TCP not in allocation.transports:
+        return
     if not _remembers(allocation):
         yield "pick", [decided_on, _queue(allocation)]
         return
     yield "found", [*(f"update @{name} {{ {_connection(ip)} }}" for name, ip in _ips()), _queue(allocation)]
     of_interest = [f"{_connection(ip)} @{name} {_queue(allocation)}" for name, ip in _ips()]
-    yield from selector.chains(allocation.selectors, payload)
-    yield "pick", [decided_on, *of_interest, *selector.rules(allocation.selectors, payload)]
+    over_tcp = allocation.selectors_over(Transport.TCP)
+    yield from selector.chains(over_tcp, payload)
+    yield "pick", [decided_on, *of_interest, *selector.rules(over_tcp, payload)]
+
+
+def _pick_datagrams(allocation: Allocation) -> list[str]:
+    if allocation.selection is not Selection.PREFILTER:
+        return [_queue(allocation)]
+    return selector.datagram_rules(allocation.selectors_over(Transport.UDP), _queue(allocation))
 
 
 def _ips() -> Iterator[tuple[str, str]]:

@@ -1,11 +1,11 @@
 """Selectors as nft's rules: they send a segment to the chain `found` if its payload begins as one of them says.
 
-Few bystanders' packets get further than the first rules, which compare the payload's first byte. A text or binary
+Few bystanders' segments get further than the first rules, which compare the payload's first byte. A text or binary
 PROXY header is not skipped: a segment that begins with one is found, whatever follows, or if it contains what all
 selectors search for.
 
 A search loads parts of a payload at distances at which any occurrence has one of them whole, and looks them up in the
-set of parts that an occurrence can have there.
+set of parts that an occurrence can have there. Datagrams are whole, so one rule for each alternative is enough.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BE
 
 _WORD = 4
 _MAX_LOAD = 16  # NFT_REG_SIZE, include/uapi/linux/netfilter/nf_tables.h
+_UDP_HEADER = 8
 _TCP_HEADER_WORDS = range(5, 16)
 _PART = 8
 """Bytes to look up at once, which hardly any other payload has."""
@@ -53,6 +54,11 @@ def rules(selectors: Sequence[Selector], payload: Payload) -> list[str]:
         return _begins(selectors, "ih", 0, "")
     by_length = ", ".join(f"{words} : goto payload{words}" for words in _TCP_HEADER_WORDS)
     return [f"tcp doff vmap {{ {by_length} }}"]
+
+
+def datagram_rules(selectors: Sequence[Selector], verdict: str) -> list[str]:
+    """Return the rules that give a verdict on a datagram whose payload is selected."""
+    return [f"{_condition(alternative, 'th', _UDP_HEADER)} {verdict}" for alternative in _alternatives(selectors)]
 
 
 def _compare_chains(
