@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from certbot_standalone_nfq.engine.allowance import Allowance
+from certbot_standalone_nfq.engine.datagrams import Datagrams
 from certbot_standalone_nfq.engine.endpoint import Endpoint
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, Recognition, StreamSolver
+from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, DatagramSolver, Recognition, StreamSolver
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffer
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.timers import Timers
@@ -53,6 +54,8 @@ class Engine:
 
         With `sockets`, only connections that these have are watched or taken over, except forwarded ones.
         """
+        self.datagrams = Datagrams([solver for solver in solvers if isinstance(solver, DatagramSolver)])
+        """Decides on UDP."""
         self._sockets = sockets
         self._solvers = tuple(solvers)
         self._watched = WatchList()

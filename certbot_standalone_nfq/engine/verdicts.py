@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from certbot_standalone_nfq.engine.protocols import Transport
+
 if TYPE_CHECKING:  # scapy comes with it, and captures, which are loaded when Certbot lists plugins, need verdicts alone
     from certbot_standalone_nfq.engine.protocols import ChallengeId
     from certbot_standalone_nfq.wire.tcp import Connection, Segment
@@ -32,6 +34,7 @@ class Answered:
     connection: Connection
     forwarded_by: tuple[str, ...] = ()
     """What in the request only a proxy adds, in words."""
+    transport: Transport = Transport.TCP
     seconds: float = 0.0
     """From the packet's arrival here to the answer's departure; the interception's clock knows."""
 

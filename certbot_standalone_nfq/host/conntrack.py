@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from certbot_standalone_nfq.wire.addresses import packed, unpacked, version_of
 from certbot_standalone_nfq.wire.tcp import Connection
@@ -56,40 +57,48 @@ class Tracked:
     reply_port: int
 
 
-def find(connection: Connection) -> Tracked | None:
-    """Return what is known of a connection, given as its packets are after DNAT and before SNAT, or None.
+class _Flow(NamedTuple):
+    ends: Connection
+    protocol: int
+
+
+def find(connection: Connection, protocol: int = socket.IPPROTO_TCP) -> Tracked | None:
+    """Return what is known of a connection, or of another protocol's flow between ports, or None if nothing is.
+
+    Its ends are given as its packets are after DNAT and before SNAT.
 
     Raises OSError, TimeoutError included.
     """
     deadline = time.monotonic() + SECONDS
     # Each request has a socket of its own: an answer that was not waited for cannot be taken for the next one.
-    return next(_untranslated(connection, deadline), None) or next(_translated(connection, deadline), None)
+    flow = _Flow(connection, protocol)
+    return next(_untranslated(flow, deadline), None) or next(_translated(flow, deadline), None)
 
 
-def _untranslated(connection: Connection, deadline: float) -> Iterator[Tracked]:
+def _untranslated(flow: _Flow, deadline: float) -> Iterator[Tracked]:
     """Yield the connection if its source is not translated: one look-up in a hash table, some microseconds."""
-    attributes = _tuple(_TUPLE_REPLY, connection.local, connection.local_port, connection[:2])
+    attributes = _tuple(_TUPLE_REPLY, flow.protocol, flow.ends[2:], flow.ends[:2])
     with contextlib.suppress(FileNotFoundError):
-        yield from _ask(_NLM_F_ACK, connection, attributes, deadline)
+        yield from _ask(_NLM_F_ACK, flow, attributes, deadline)
 
 
-def _translated(connection: Connection, deadline: float) -> Iterator[Tracked]:
+def _translated(flow: _Flow, deadline: float) -> Iterator[Tracked]:
     """Yield the connection by its two ends, whatever its source became.
 
     The kernel goes through its whole table: 20 to 100 milliseconds. Before Linux 5.8 it shows all of it.
     """
     flags = struct.pack("=I", _FILTER_SOURCE_PORT)
     attributes = (
-        _tuple(_TUPLE_ORIG, connection.peer, connection.peer_port)
-        + _tuple(_TUPLE_REPLY, connection.local, connection.local_port)
+        _tuple(_TUPLE_ORIG, flow.protocol, flow.ends[:2])
+        + _tuple(_TUPLE_REPLY, flow.protocol, flow.ends[2:])
         + _attribute(_FILTER | _NESTED, _attribute(_FILTER_ORIG_FLAGS, flags) + _attribute(_FILTER_REPLY_FLAGS, flags))
     )
-    yield from _ask(_NLM_F_DUMP, connection, attributes, deadline)
+    yield from _ask(_NLM_F_DUMP, flow, attributes, deadline)
 
 
-def _ask(flags: int, connection: Connection, attributes: bytes, deadline: float) -> Iterator[Tracked]:
+def _ask(flags: int, flow: _Flow, attributes: bytes, deadline: float) -> Iterator[Tracked]:
     """Send a request and yield the connections in its answer that have these two ends."""
-    body = struct.pack("!BBH", _FAMILY[version_of(connection.peer)], 0, 0) + attributes
+    body = struct.pack("!BBH", _FAMILY[version_of(flow.ends.peer)], 0, 0) + attributes
     header = _HEADER.pack(_HEADER.size + len(body), _GET, _NLM_F_REQUEST | flags, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
         kernel.send(header + body)
@@ -97,43 +106,44 @@ def _ask(flags: int, connection: Connection, attributes: bytes, deadline: float)
             kernel.settimeout(max(deadline - time.monotonic(), 0.001))
             for kind, message in _messages(kernel.recv(_MAX_DATAGRAM)):
                 if kind == _NEW:
-                    yield from _read(message, connection)
+                    yield from _read(message, flow)
                 elif kind in (_NLMSG_DONE, _NLMSG_ERROR):
                     _raise_for(message)
                     return
 
 
-def _read(message: bytes, connection: Connection) -> Iterator[Tracked]:
+def _read(message: bytes, flow: _Flow) -> Iterator[Tracked]:
     attributes = dict(_attributes(message[4:]))
     with contextlib.suppress(KeyError, ValueError, struct.error):
-        original, reply = _ends(attributes[_TUPLE_ORIG]), _ends(attributes[_TUPLE_REPLY])
-        if original[0] == connection[:2] and reply[0] == connection[2:]:
+        original = _ends(attributes[_TUPLE_ORIG], flow.protocol)
+        reply = _ends(attributes[_TUPLE_REPLY], flow.protocol)
+        if original[0] == flow.ends[:2] and reply[0] == flow.ends[2:]:
             yield Tracked(*reply[1])
 
 
-def _ends(nested: bytes) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Return the source and the destination of a tuple. Raises KeyError or ValueError if it is none of TCP."""
+def _ends(nested: bytes, protocol: int) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return the source and the destination of a tuple. Raises KeyError or ValueError if it is of another protocol."""
     parts = dict(_attributes(nested))
-    ip, protocol = dict(_attributes(parts[_TUPLE_IP])), dict(_attributes(parts[_TUPLE_PROTO]))
+    ip, transport = dict(_attributes(parts[_TUPLE_IP])), dict(_attributes(parts[_TUPLE_PROTO]))
     version = 4 if _IP_SOURCE[4] in ip else 6
-    if protocol[_PROTO_NUM] != bytes([socket.IPPROTO_TCP]):
+    if transport[_PROTO_NUM] != bytes([protocol]):
         raise ValueError("another protocol")
     return (
-        (unpacked(ip[_IP_SOURCE[version]]), int.from_bytes(protocol[_PROTO_SOURCE_PORT], "big")),
-        (unpacked(ip[_IP_DESTINATION[version]]), int.from_bytes(protocol[_PROTO_DESTINATION_PORT], "big")),
+        (unpacked(ip[_IP_SOURCE[version]]), int.from_bytes(transport[_PROTO_SOURCE_PORT], "big")),
+        (unpacked(ip[_IP_DESTINATION[version]]), int.from_bytes(transport[_PROTO_DESTINATION_PORT], "big")),
     )
 
 
-def _tuple(kind: int, source: str, source_port: int, destination: tuple[str, int] | None = None) -> bytes:
-    version = version_of(source)
-    ip = _attribute(_IP_SOURCE[version], packed(source))
-    protocol = _attribute(_PROTO_NUM, bytes([socket.IPPROTO_TCP]))
-    protocol += _attribute(_PROTO_SOURCE_PORT, source_port.to_bytes(2, "big"))
+def _tuple(kind: int, protocol: int, source: tuple[str, int], destination: tuple[str, int] | None = None) -> bytes:
+    version = version_of(source[0])
+    ip = _attribute(_IP_SOURCE[version], packed(source[0]))
+    transport = _attribute(_PROTO_NUM, bytes([protocol]))
+    transport += _attribute(_PROTO_SOURCE_PORT, source[1].to_bytes(2, "big"))
     if destination:
         ip += _attribute(_IP_DESTINATION[version], packed(destination[0]))
-        protocol += _attribute(_PROTO_DESTINATION_PORT, destination[1].to_bytes(2, "big"))
+        transport += _attribute(_PROTO_DESTINATION_PORT, destination[1].to_bytes(2, "big"))
     return _attribute(
-        kind | _NESTED, _attribute(_TUPLE_IP | _NESTED, ip) + _attribute(_TUPLE_PROTO | _NESTED, protocol)
+        kind | _NESTED, _attribute(_TUPLE_IP | _NESTED, ip) + _attribute(_TUPLE_PROTO | _NESTED, transport)
     )
 
 

@@ -36,18 +36,18 @@ class Hop:
     """Empty if the destination is on the interface's link."""
 
 
-def of_tcp(source: tuple[str, int], destination: tuple[str, int], mark: int) -> Hop | None:
-    """Return the next hop of a TCP packet of this machine's if its ports or protocol matter to its route, else None.
+def by_ports(protocol: int, source: tuple[str, int], destination: tuple[str, int], mark: int) -> Hop | None:
+    """Return the next hop of a packet of this machine's if its ports or protocol matter to its route, else None.
 
     Raises OSError, also where there is no route, and where the source is no address of this machine.
     """
-    tcp = (
-        (_PROTOCOL, bytes([socket.IPPROTO_TCP])),
+    transport = (
+        (_PROTOCOL, bytes([protocol])),
         (_SOURCE_PORT, source[1].to_bytes(2, "big")),
         (_DESTINATION_PORT, destination[1].to_bytes(2, "big")),
     )
     ends = packed(source[0]), packed(destination[0])
-    found, otherwise = _find(*ends, mark, tcp), _find(*ends, mark)
+    found, otherwise = _find(*ends, mark, transport), _find(*ends, mark)
     return found if found != otherwise else None
 
 

@@ -17,8 +17,10 @@ import socket
 import struct
 
 from certbot_standalone_nfq.host import privileges, routes
+from certbot_standalone_nfq.wire import tcp, udp
 from certbot_standalone_nfq.wire.addresses import packed, version_of
-from certbot_standalone_nfq.wire.tcp import Segment, write
+from certbot_standalone_nfq.wire.tcp import Segment
+from certbot_standalone_nfq.wire.udp import Datagram
 
 # include/uapi/linux/in.h and in6.h; the socket module does not name all of them in every version.
 _IP_PKTINFO = 8
@@ -50,12 +52,12 @@ class Injector:
         self._domains: dict[int, int] = {}
         self._marks: dict[int, int] = {}
 
-    def send(self, segment: Segment, mark: int = 0) -> bytes:
-        """Send a segment with a mark; return the packet that it is.
+    def send(self, segment: Segment | Datagram, mark: int = 0) -> bytes:
+        """Send a segment or a datagram with a mark; return the packet that it is.
 
         Raises OSError: EPERM if the firewall forbids it, others if there is no route.
         """
-        packet = write(segment)
+        packet = udp.write(segment) if isinstance(segment, Datagram) else tcp.write(segment)
         source = packed(segment.source)
         domain = self._routing_domain(segment.interface)
         hop = None if domain else _hop(segment, mark)
@@ -93,13 +95,16 @@ class Injector:
             self._ipv6.close()
 
 
-def _hop(segment: Segment, mark: int) -> routes.Hop | None:
+def _hop(segment: Segment | Datagram, mark: int) -> routes.Hop | None:
     """Return where a segment of this machine's goes next, or None if a raw socket sends it there without its ports."""
     if ipaddress.ip_address(segment.destination).is_link_local:
         return None
     try:
-        return routes.of_tcp(
-            (segment.source, segment.source_port), (segment.destination, segment.destination_port), mark
+        return routes.by_ports(
+            socket.IPPROTO_UDP if isinstance(segment, Datagram) else socket.IPPROTO_TCP,
+            (segment.source, segment.source_port),
+            (segment.destination, segment.destination_port),
+            mark,
         )
     except OSError:
         return None

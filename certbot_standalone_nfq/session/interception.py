@@ -41,12 +41,13 @@ class Interception:
             opened.callback(injector.close)
             sockets = Connections()
             opened.callback(sockets.close)
-            looked_up = sockets.known and not translates_sources(rules.tables)
+            translated = translates_sources(rules.tables)
+            looked_up = sockets.known and not translated
             engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
             capture = choice.open_capture(settings, port.selectors(), rules)
             opened.callback(capture.close)
             self._capture = capture
-            self._loop = Loop(capture, engine, injector, tell, record)
+            self._loop = Loop(capture, engine, injector, tell, record, sources_translated=translated)
             opened.callback(self._loop.stop)
             self._loop.start()
             self._keeper = Keeper(capture)

@@ -18,11 +18,14 @@ from typing import Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.protocols import Capture, CapturedPacket
+from certbot_standalone_nfq.engine.datagrams import DatagramReaction
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.return_paths import ReturnPaths
-from certbot_standalone_nfq.wire.tcp import Segment, write
+from certbot_standalone_nfq.wire import tcp, udp
+from certbot_standalone_nfq.wire.tcp import Segment
+from certbot_standalone_nfq.wire.udp import Datagram
 
 logger = logging.getLogger(__name__)
 
@@ -39,18 +42,21 @@ _PASS = Reaction(Verdict.PASS)
 class Loop:
     """Has the engine decide on captured packets, from `start` to `stop`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it stands between
         self,
         capture: Capture[Any],
         engine: Engine,
         injector: Injector,
         tell: Callable[[Answered | Acknowledged], object],
         record: Callable[[bytes], object] | None = None,
+        *,
+        sources_translated: bool = False,
     ) -> None:
         """Prepare. Capture and injector are the caller's to close, after `stop`.
 
         `tell` is called on the thread for every challenge that is answered, and for every answer that has arrived;
-        `record`, if given, for every packet of an answered connection, in either direction.
+        `record`, if given, for every packet of an answered connection, in either direction. With `sources_translated`,
+        there are rules that have packets for this machine come from another address than their sender's.
         """
         self.lock = threading.Condition()
         """Held while the engine handles packets: hold it to change what its solvers answer."""
@@ -59,6 +65,7 @@ class Loop:
         self._injector = injector
         self._tell = tell
         self._record = record
+        self._sources_translated = sources_translated
         self._paths = ReturnPaths()
         self._warned: set[str] = set()
         self._warnings = 0
@@ -126,6 +133,38 @@ class Loop:
         return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
 
     def _handle(self, packet: CapturedPacket) -> None:
+        if udp.is_udp(packet.payload):
+            self._handle_datagram(packet)
+        else:
+            self._handle_segment(packet)
+
+    def _handle_datagram(self, packet: CapturedPacket) -> None:
+        began = time.monotonic()
+        try:
+            reaction = self._engine.datagrams.handle(packet.payload, began, packet.interface, verified=packet.verified)
+        except Exception as error:
+            errors.raise_interruption(error)
+            self._warn_once("handling a datagram failed, and it passes")
+            reaction = DatagramReaction(Verdict.PASS)
+        if reaction.verdict is not Verdict.PASS:
+            self._note(packet, reaction.verdict)
+        # Connection tracking knows the flow only once the packet has gone on; a strict firewall lets replies out then.
+        self._decide(packet, reaction.verdict, reaction.replacement)
+        if reaction.reply:
+            self._reply(reaction.reply, look_up=packet.forwarded or self._sources_translated)
+        if reaction.event:
+            self._tell(dataclasses.replace(reaction.event, seconds=time.monotonic() - began))
+
+    def _reply(self, reply: Datagram, *, look_up: bool) -> None:
+        try:
+            self._injector.send(self._paths.address_reply(reply) if look_up else reply)
+            if self._record:
+                self._record(udp.write(reply))  # as its client gets it
+        except Exception as error:
+            errors.raise_interruption(error)
+            self._warn_once(f"a reply to {reply.destination} could not be sent ({error})")
+
+    def _handle_segment(self, packet: CapturedPacket) -> None:
         began = time.monotonic()
         try:
             reaction = self._engine.handle(
@@ -136,7 +175,7 @@ class Loop:
                 verified=packet.verified,
                 forwarded=packet.forwarded,
             )
-            replacement = write(reaction.reset) if reaction.reset else None
+            replacement = tcp.write(reaction.reset) if reaction.reset else None
             if reaction.reset:
                 self._paths.learn(reaction.reset.connection, packet.mark, forwarded=packet.forwarded)
         except Exception as error:
@@ -165,7 +204,7 @@ class Loop:
             try:
                 self._injector.send(*self._paths.address(segment))
                 if self._record:
-                    self._record(write(segment))  # as its client gets it
+                    self._record(tcp.write(segment))  # as its client gets it
             except Exception as error:
                 errors.raise_interruption(error)
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import conntrack
 from certbot_standalone_nfq.host.conntrack import Tracked
 from certbot_standalone_nfq.wire.tcp import Connection, Segment
+from certbot_standalone_nfq.wire.udp import Datagram
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class _Path(NamedTuple):
 class ReturnPaths:
     """The return path of each connection whose answers must not be sent to its client's own address."""
 
-    def __init__(self, find: Callable[[Connection], Tracked | None] = conntrack.find) -> None:
+    def __init__(self, find: Callable[[Connection, int], Tracked | None] = conntrack.find) -> None:
         self._find = find
         self._paths: OrderedDict[Connection, _Path] = OrderedDict()
 
@@ -45,16 +47,16 @@ class ReturnPaths:
         Its client's packets have the mark; they are `forwarded` if the server's socket is not on this machine.
         """
         inherited = mark if mark and not forwarded and _marks_are_inherited() else 0
-        path = _Path(*(self._translated(connection) or connection[:2]), inherited)
+        path = _Path(*(self._translated(connection, Transport.TCP) or connection[:2]), inherited)
         self._paths.pop(connection, None)
         if path != (*connection[:2], 0):
             self._paths[connection] = path
             if len(self._paths) > MAX_TAKEN_OVER:
                 self._paths.popitem(last=False)
 
-    def _translated(self, connection: Connection) -> tuple[str, int] | None:
+    def _translated(self, connection: Connection, transport: Transport) -> tuple[str, int] | None:
         try:
-            tracked = self._find(connection)
+            tracked = self._find(connection, transport)
         except OSError as error:
             logger.debug("Connection tracking does not show %s: %s", connection, error)
             return None
@@ -68,6 +70,12 @@ class ReturnPaths:
         if path is None:
             return segment, 0
         return dataclasses.replace(segment, destination=path.address, destination_port=path.port), path.mark
+
+    def address_reply(self, reply: Datagram) -> Datagram:
+        """Return the reply to a datagram as it has to be sent, once the kernel knows the datagram's flow."""
+        flow = Connection(reply.destination, reply.destination_port, reply.source, reply.source_port)
+        address, port = self._translated(flow, Transport.UDP) or flow[:2]
+        return dataclasses.replace(reply, destination=address, destination_port=port)
 
 
 def _marks_are_inherited() -> bool:

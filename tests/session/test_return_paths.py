@@ -21,19 +21,19 @@ def sent_to(paths: ReturnPaths) -> tuple[str, int]:
     return segment.destination, segment.destination_port
 
 
-def fails(_: Connection) -> Tracked | None:
+def fails(_: Connection, __: int) -> Tracked | None:
     raise OSError(93, "Protocol not supported")
 
 
-@pytest.mark.parametrize("find", [lambda _: None, lambda _: Tracked(*CLIENT[:2]), fails])
-def test_without_a_translation_the_client_is_answered_itself(find: Callable[[Connection], Tracked | None]) -> None:
+@pytest.mark.parametrize("find", [lambda *_: None, lambda *_: Tracked(*CLIENT[:2]), fails])
+def test_without_a_translation_the_client_is_answered_itself(find: Callable[[Connection, int], Tracked | None]) -> None:
     paths = ReturnPaths(find)
     paths.learn(CLIENT)
     assert paths.address(ANSWER) == (ANSWER, 0)
 
 
 def test_a_translated_client_is_answered_at_the_address_that_the_server_saw() -> None:
-    paths = ReturnPaths(lambda _: Tracked("198.51.101.1", 999))
+    paths = ReturnPaths(lambda *_: Tracked("198.51.101.1", 999))
     assert paths.address(ANSWER) == (ANSWER, 0)
     paths.learn(CLIENT)
     assert sent_to(paths) == ("198.51.101.1", 999)
@@ -41,7 +41,7 @@ def test_a_translated_client_is_answered_at_the_address_that_the_server_saw() ->
 
 def test_a_later_connection_between_the_same_ports_has_a_path_of_its_own() -> None:
     found = [None, Tracked("198.51.101.1", 999)]
-    paths = ReturnPaths(lambda _: found.pop())
+    paths = ReturnPaths(lambda *_: found.pop())
     paths.learn(CLIENT)
     assert sent_to(paths) == ("198.51.101.1", 999)
     paths.learn(CLIENT)
@@ -49,7 +49,7 @@ def test_a_later_connection_between_the_same_ports_has_a_path_of_its_own() -> No
 
 
 def test_as_many_paths_are_kept_as_connections() -> None:
-    paths = ReturnPaths(lambda _: Tracked("198.51.101.1", 999))
+    paths = ReturnPaths(lambda *_: Tracked("198.51.101.1", 999))
     paths.learn(CLIENT)
     for port in range(1, MAX_TAKEN_OVER):
         paths.learn(CLIENT._replace(peer_port=port))
