@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
@@ -28,6 +28,7 @@ from scapy.layers.inet6 import IPv6
 from certbot_standalone_nfq.capture import choice, tap
 from certbot_standalone_nfq.capture.bpf.assembler import Assembled, assemble
 from certbot_standalone_nfq.capture.bpf.selector import CannotCompile, bytecode
+from certbot_standalone_nfq.capture.ebpf.selection import CannotCompile as EbpfCannotCompile
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables import selector as nftables_selector
@@ -40,11 +41,14 @@ from certbot_standalone_nfq.engine.verdicts import Verdict
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.settings import Settings
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
+from certbot_standalone_nfq.wire.tcp import write
+from lab.ebpf import Bench, bench
 from lab.hosts import Host
 from lab.interceptor import VARIANTS
 from tests.capture.bpf.interpreter import KernelFilter, execute, kernel_filter, parse
 from tests.capture.nftables.evaluator import finds
 from tests.capture.nftables.test_backend import PAYLOADS
+from tests.engine.peer import Peer
 from tests.wire.proxies import PROXY_HEADERS
 
 Matches = Callable[[Selector, bytes], bool]
@@ -113,6 +117,16 @@ def by_nft(selector: Selector, payload: Payload, segment_: bytes) -> bool:
 def by_xt_bpf(selector: Selector, payload: bytes, family: int, kernel: KernelFilter) -> bool:
     """Do as the rule does, which has iptables' own match for what a selector searches for."""
     return selector.contains in payload and accepts(parse(bytecode(selector, family)), packet(family, payload), kernel)
+
+
+def by_ebpf(loaded: Bench, payload: bytes, family: int) -> bool:
+    """Whether a payload is taken, or its connection watched, on a connection of its own."""
+    ends = ("2001:db8::1", "2001:db8::2") if family == 6 else ("192.0.2.1", "192.0.2.2")
+    peer = Peer(0, 0, *ends, port=next(loaded.ports))
+    sent = peer.segment(payload)
+    loaded.open_connection(sent)
+    outcome = loaded.send(write(sent))
+    return bool(outcome.taken) or outcome.watched
 
 
 def accepts(program: list[Assembled], packet_: bytes, kernel: KernelFilter) -> bool:
@@ -187,6 +201,18 @@ def test_whatever_matches_is_selected_by_xt_bpf_and_little_else(
 
 
 @pytest.mark.anywhere
+@settings(max_examples=30)  # each loads a program
+@given(data=st.data(), selector=selectors())
+def test_whatever_matches_is_selected_by_ebpf_and_nothing_else(data: st.DataObject, selector: Selector) -> None:
+    try:
+        with bench([selector]) as loaded:
+            for payload in data.draw(st.lists(payloads(selector), min_size=20, max_size=20)):
+                selected = {by_ebpf(loaded, payload, family) for family in (4, 6)}
+                assert selected == {selector.matches(payload)}
+    except EbpfCannotCompile:
+        assume(False)
+
+
 @given(data=st.data(), selector=selectors(), options=st.integers(0, 10))
 def test_whatever_matches_is_selected_by_nft_and_little_else(
     data: st.DataObject, selector: Selector, options: int
@@ -223,6 +249,15 @@ def test_the_samples_are_selected_wherever_they_match(
     selected += [by_nft(selector, way, segment(payload)) for way in Payload]
     assert all(selected) >= selector.matches(payload)
     assert any(selected) <= is_bounded(selector, payload)
+
+
+@pytest.mark.parametrize("name", [name for name, each in SAMPLES.items() if not each.contains])
+def test_the_samples_are_selected_by_ebpf_wherever_they_match(name: str) -> None:
+    selector = dataclasses.replace(SAMPLES[name], key=None)
+    with bench([selector]) as loaded:
+        for payload in tried(selector):
+            selected = {by_ebpf(loaded, payload, family) for family in (4, 6)}
+            assert selected == {selector.matches(payload)}, payload
 
 
 def test_of_http01s_bystanders_nothing_is_selected(kernel: KernelFilter) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.ebpf import refusals, system
 from certbot_standalone_nfq.capture.ebpf.capture import EbpfCapture
+from certbot_standalone_nfq.capture.ebpf.selection import CannotCompile
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
@@ -40,6 +41,8 @@ class EbpfBackend:
             return self._open(selectors)
         except OSError as error:
             raise refusals.explained(error) from error
+        except CannotCompile as error:
+            raise refusals.not_selectable(error) from error
 
     def _open(self, selectors: Sequence[Selector]) -> EbpfCapture:
         try:

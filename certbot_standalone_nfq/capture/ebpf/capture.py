@@ -12,12 +12,13 @@ import select
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from certbot_standalone_nfq.capture.ebpf import records
 from certbot_standalone_nfq.capture.ebpf.interfaces import Interfaces
-from certbot_standalone_nfq.capture.ebpf.layout import CONTROL, PENDING, REST_BYTES, Kind
-from certbot_standalone_nfq.capture.ebpf.maps import MAX_TAKEN, NAME_BYTES, RING_BYTES, Maps
+from certbot_standalone_nfq.capture.ebpf.layout import CONTROL, Kind
+from certbot_standalone_nfq.capture.ebpf.maps import MAX_TAKEN, RING_BYTES, Maps
+from certbot_standalone_nfq.capture.ebpf.pending import Pending
 from certbot_standalone_nfq.capture.ebpf.programs import Programs
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.capture.ebpf.ring import Ring
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 _READ_AT_ONCE = 64
 _ONLY = struct.pack("=I", 0)
 """The key of an array's only value."""
-_NEVER = 0xFFFF
-"""More bytes than a packet has."""
 
 
 class EbpfCapture:
@@ -38,8 +37,6 @@ class EbpfCapture:
 
     def __init__(self, selectors: Sequence[Selector]) -> None:
         """Capture what the selectors select. All or nothing: raises OSError, and errors.CaptureUnavailable."""
-        self._selectors = selectors
-        self._pending: dict[bytes, bytes] = {}
         self._taken: OrderedDict[bytes, None] = OrderedDict()
         self._guard = threading.RLock()
         """Held while interfaces are attached to or left."""
@@ -47,6 +44,7 @@ class EbpfCapture:
         with contextlib.ExitStack() as opened:
             self._maps = Maps()
             opened.callback(self._maps.close)
+            self._pending = Pending(self._maps.pending, selectors)
             self._ring = Ring(self._maps.ring, RING_BYTES)
             opened.callback(self._ring.close)
             self._poll = opened.enter_context(select.epoll())
@@ -90,13 +88,7 @@ class EbpfCapture:
 
     def expect(self, keys: Collection[bytes]) -> None:
         """Take only requests with these keys from now on. Raises OSError."""
-        wanted = _entries(self._selectors, keys)
-        for name in self._pending.keys() - wanted.keys():
-            self._maps.pending.discard(name)
-        for name, value in wanted.items():
-            if self._pending.get(name) != value:
-                self._maps.pending[name] = value
-        self._pending = wanted
+        self._pending.replace(keys)
 
     def restore(self) -> bool:
         """Return that nothing was ended: programs stay as long as their interfaces."""
@@ -128,16 +120,3 @@ class EbpfCapture:
         *_, lost = CONTROL.unpack(self._maps.control.get(_ONLY) or bytes(CONTROL.size))
         if lost:
             logger.info("%d packets of challenge requests found no room, and passed or came again.", lost)
-
-
-def _entries(selectors: Iterable[Selector], keys: Collection[bytes]) -> dict[bytes, bytes]:
-    """Return what the map of pending keys has to hold."""
-    found: dict[bytes, bytes] = {}
-    for length in {selector.key.length for selector in selectors if selector.key}:
-        for key in keys:
-            name = key[:length].ljust(NAME_BYTES, b"\0")
-            rest = key[:REST_BYTES]
-            # Where two keys begin alike, their beginning alone decides.
-            needed = _NEVER if name in found else len(rest)
-            found[name] = PENDING.pack(needed, rest, b"\xff" * len(rest))
-    return found

@@ -43,12 +43,13 @@ def check(code: Code, maps: Maps) -> None:
 
 
 def _compare_with_handshake(code: Code) -> None:
+    """Compare both numbers, or one where the other has been compared with what came before."""
+    code.load(DOUBLE, R2, R10, Frame.EARLIER)
+    code.jump_if(R2, "!=", 0, "compare acknowledgment")
     code.load(WORD, R2, R0, 0)
-    code.swap(R2, 32)
-    _load_number(code, 4)
-    code.load(DOUBLE, R4, R10, Frame.EARLIER)
-    code.do(R3, "-=", R4, bits=32)
+    code.load(WORD, R3, R10, Frame.TCP + 4)
     code.jump_if(R2, "!=", R3, "ask sockets")
+    code.label("compare acknowledgment")
     code.load(WORD, R2, R0, 4)
     code.load(WORD, R3, R10, Frame.TCP + 8)
     code.jump_if(R2, "==", R3, "exists")

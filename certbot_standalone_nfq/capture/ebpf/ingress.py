@@ -134,7 +134,7 @@ def _compare_first(code: Code, alternatives: Sequence[Alternative], maps: Maps) 
     """Compare how the payload begins, or what follows a PROXY header there."""
     code.label("first")
     behind_header = [each for each in alternatives if each.after_proxy_header]
-    _copy_start(code, max(each.length for each in alternatives), 0)
+    _copy_start(code, max(proxy_headers.TELLING_BYTES, *(each.length for each in alternatives)), 0)
     if behind_header:
         proxy_headers.leave_if_there(code)
     code.label("pieces")

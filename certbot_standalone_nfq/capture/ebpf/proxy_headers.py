@@ -24,6 +24,8 @@ from certbot_standalone_nfq.capture.ebpf.layout import SCANNED_BYTES, Frame
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
+TELLING_BYTES = 4
+"""Of a payload, which tell whether it may begin with a header."""
 _FIXED = 16
 _LONGEST_BINARY = 4096
 _FIRST_END, _LAST_END = len(b"PROXY UNKNOWN"), 107 - len(b"\r\n")
@@ -33,10 +35,10 @@ _FOUND_AT = SCANNED_BYTES - 2
 
 
 def leave_if_there(code: Code) -> None:
-    """Go on at "PROXY header" if the start in the frame begins with the first four bytes of one."""
+    """Go on at "PROXY header" if the start in the frame begins with the first TELLING_BYTES of one."""
     code.load(WORD, R2, R10, Frame.START)
     for beginning in (TEXT_BEGINNING, BINARY_SIGNATURE):
-        code.jump_if(R2, "==", _number(beginning[:4], signed=True), "PROXY header", bits=32)
+        code.jump_if(R2, "==", _number(beginning[:TELLING_BYTES], signed=True), "PROXY header", bits=32)
 
 
 def skip(code: Code, maps: Maps) -> None:

@@ -35,6 +35,11 @@ def explained(error: OSError) -> errors.Error:
     return errors.CaptureUnavailable(f"Packets cannot be captured by eBPF: {reason}.", _OTHER_CURE)
 
 
+def not_selectable(reason: ValueError) -> errors.Error:
+    """Return the error for selectors that programs cannot be made of."""
+    return errors.CaptureUnavailable(f"The eBPF program cannot select these challenges: {reason}.", _OTHER_CURE)
+
+
 def _rejected(error: Rejected) -> errors.Error:
     for line in error.log.splitlines()[-_LOG_LINES:]:
         logger.debug("The kernel's verifier: %s", line)

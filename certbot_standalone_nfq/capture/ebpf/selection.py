@@ -26,7 +26,9 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
 from certbot_standalone_nfq.capture.ebpf.code import Code
 from certbot_standalone_nfq.capture.ebpf.layout import REST_BYTES, START_BYTES, WATCHED, Frame, Kind
 from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES, Maps
+from certbot_standalone_nfq.capture.ebpf.proxy_headers import TELLING_BYTES
 from certbot_standalone_nfq.engine.protocols import Field, Key, Selector
+from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 _EVERY_BIT = (1 << 64) - 1
 _SIZES = ((DOUBLE, 8), (WORD, 4), (HALF, 2), (BYTE, 1))
@@ -50,6 +52,10 @@ class Alternative:
         ends = [field.offset + len(field.value) for field in self.fields]
         return max([1, *ends, self.key.offset + self.key.length if self.key else 0])
 
+    def may_begin_like(self, header: bytes) -> bool:
+        """Whether a header that is skipped cannot be told from what is selected by its first four bytes."""
+        return self.after_proxy_header and all(field.agrees_with(header[:TELLING_BYTES]) for field in self.fields)
+
 
 def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
     """Return all ways in which a payload may begin. Raises CannotCompile."""
@@ -62,6 +68,8 @@ def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
         raise CannotCompile("a selector has something searched for")
     if any(each.length > START_BYTES for each in found):
         raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
+    if any(each.may_begin_like(header) for each in found for header in (TEXT_BEGINNING, BINARY_SIGNATURE)):
+        raise CannotCompile("a selector must differ from a PROXY header within the first four bytes")
     if any(each.key and each.key.length > NAME_BYTES for each in found):
         raise CannotCompile(f"a key is longer than {NAME_BYTES} bytes")
     return found

@@ -1,0 +1,114 @@
+"""Running programs for the traffic control hooks on frames of one's own: BPF_PROG_TEST_RUN."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from certbot_standalone_nfq.capture.ebpf import records, system
+from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, WATCHED
+from certbot_standalone_nfq.capture.ebpf.maps import RING_BYTES, Maps
+from certbot_standalone_nfq.capture.ebpf.pending import Pending
+from certbot_standalone_nfq.capture.ebpf.programs import Programs
+from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
+from certbot_standalone_nfq.capture.ebpf.ring import Ring
+from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.wire.tcp import Segment, write
+
+_LONGEST = 1 << 16
+ETHERNET = bytes(12)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program did with a frame."""
+
+    verdict: int
+    frame: bytes
+    nanoseconds: int
+    """On average, where it ran several times."""
+
+
+def run(program: int, frame: bytes, repeat: int = 1) -> Run:
+    """Run a program, given its descriptor."""
+    given = ctypes.create_string_buffer(frame, len(frame))
+    result = ctypes.create_string_buffer(_LONGEST)
+    attributes = ctypes.create_string_buffer(
+        struct.pack(
+            "=4I2Q2I",
+            *(program, 0, len(frame), len(result), system.address(given), system.address(result), repeat, 0),
+        )
+    )
+    system.call_with(system.Command.PROG_TEST_RUN, attributes)
+    _, verdict, _, length, _, _, _, nanoseconds = struct.unpack_from("=Ii2I2Q2I", attributes)
+    return Run(verdict, result.raw[:length], nanoseconds)
+
+
+def framed(packet: bytes) -> bytes:
+    """Return an IP packet behind an Ethernet header."""
+    return ETHERNET + (b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd") + packet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a packet."""
+
+    verdict: int
+    packet: bytes
+    """As it goes on."""
+    taken: list[TakenPacket]
+    """What was handed over."""
+    watched: bool
+    """Whether its connection is watched."""
+
+
+class Bench:
+    """The programs of a capture, and their maps, without interfaces."""
+
+    def __init__(self, selectors: Sequence[Selector]) -> None:
+        self.ports = itertools.count(1024)
+        """For clients, each of which no packet has come from before."""
+        with contextlib.ExitStack() as opened:
+            self.maps = Maps()
+            opened.callback(self.maps.close)
+            self.programs = Programs(selectors, self.maps)
+            opened.callback(self.programs.close)
+            self._ring = Ring(self.maps.ring, RING_BYTES)
+            opened.callback(self._ring.close)
+            self._pending = Pending(self.maps.pending, selectors)
+            self.close = opened.pop_all().close
+
+    def expect(self, *keys: bytes) -> None:
+        """Have keys pending, and no others."""
+        self._pending.replace(keys)
+
+    def open_connection(self, segment: Segment) -> None:
+        """Have a connection exist whose first request this is."""
+        self.maps.handshakes[key_of(write(segment))] = struct.pack("!II", segment.seq, segment.ack)
+        assert HANDSHAKE.size == 8
+
+    def send(self, packet: bytes, link_header: int = 14) -> Outcome:
+        """Have a packet arrive."""
+        ran = run(self.programs.ingress(link_header), framed(packet))
+        taken = [found for record in self._ring.read(16) for found in records.read(record)]
+        watched = self.maps.watched.get(key_of(packet)) if len(packet) >= 40 else None
+        return Outcome(ran.verdict, ran.frame[14:], taken, watched is not None and len(watched) == WATCHED.size)
+
+
+def key_of(packet: bytes) -> bytes:
+    """Return what the maps know a packet's connection by."""
+    if packet[0] >> 4 == 6:
+        return packet[8:44]
+    begin = (packet[0] & 15) * 4
+    return packet[12:20] + bytes(24) + packet[begin : begin + 4]
+
+
+@contextlib.contextmanager
+def bench(selectors: Sequence[Selector]) -> Iterator[Bench]:
+    """Load the programs that capture what selectors select."""
+    with contextlib.closing(Bench(selectors)) as made:
+        yield made
