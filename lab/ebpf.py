@@ -88,8 +88,9 @@ class Bench:
 
     def open_connection(self, segment: Segment) -> None:
         """Have a connection exist whose first request this is."""
-        self.maps.handshakes[key_of(write(segment))] = struct.pack("!II", segment.seq, segment.ack)
-        assert HANDSHAKE.size == 8
+        self.maps.handshakes[key_of(write(segment))] = struct.pack("!II", segment.seq, segment.ack).ljust(
+            HANDSHAKE.size, b"\0"
+        )
 
     def send(self, packet: bytes, link_header: int = 14) -> Outcome:
         """Have a packet arrive."""

@@ -53,6 +53,13 @@ Packet = TypeVar("Packet", bound=CapturedPacket)
 """A capture's own class of packets: it may know more of them."""
 
 
+class WayBack(Protocol):
+    """How the answers of one connection leave."""
+
+    def send(self, packet: bytes) -> None:
+        """Send an answer, from its IP header on. Raises OSError."""
+
+
 class Capture(Protocol[Packet]):
     """Packets of one run, from the opening on.
 
@@ -72,6 +79,12 @@ class Capture(Protocol[Packet]):
         """Be told all keys that are pending, whenever they change: packets with others need not be captured.
 
         Until the first call, none are. Raises OSError.
+        """
+
+    def way_back(self, packet: Packet) -> WayBack | None:
+        """Return how the answers to a packet's connection leave, or None if as packets of this machine do.
+
+        Raises OSError.
         """
 
     def restore(self) -> bool:

@@ -22,7 +22,7 @@ from certbot_standalone_nfq.engine.datagrams import DatagramReaction
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
 from certbot_standalone_nfq.session.injector import Injector
-from certbot_standalone_nfq.session.return_paths import ReturnPaths
+from certbot_standalone_nfq.session.return_paths import Addressed, ReturnPaths
 from certbot_standalone_nfq.wire import tcp, udp
 from certbot_standalone_nfq.wire.tcp import Segment
 from certbot_standalone_nfq.wire.udp import Datagram
@@ -177,7 +177,8 @@ class Loop:
             )
             replacement = tcp.write(reaction.reset) if reaction.reset else None
             if reaction.reset:
-                self._paths.learn(reaction.reset.connection, packet.mark, forwarded=packet.forwarded)
+                way = self._capture.way_back(packet)
+                self._paths.learn(reaction.reset.connection, packet.mark, forwarded=packet.forwarded, way=way)
         except Exception as error:
             errors.raise_interruption(error)
             self._warn_once("handling a packet failed, and it passes")
@@ -202,12 +203,18 @@ class Loop:
     def _send(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
             try:
-                self._injector.send(*self._paths.address(segment))
+                self._send_one(self._paths.address(segment))
                 if self._record:
                     self._record(tcp.write(segment))  # as its client gets it
             except Exception as error:
                 errors.raise_interruption(error)
                 self._warn_once(f"a segment to {segment.destination} could not be sent ({error}); it will be repeated")
+
+    def _send_one(self, addressed: Addressed) -> None:
+        if addressed.way:
+            addressed.way.send(tcp.write(addressed.segment))
+        else:
+            self._injector.send(addressed.segment, addressed.mark)
 
     def _note(self, packet: CapturedPacket, verdict: Verdict) -> None:
         if self._record and verdict is not Verdict.WATCH:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from certbot_standalone_nfq.capture.protocols import WayBack
 from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import conntrack
@@ -32,6 +33,17 @@ class _Path(NamedTuple):
     address: str
     port: int
     mark: int
+    way: WayBack | None
+
+
+class Addressed(NamedTuple):
+    """A segment to be sent."""
+
+    segment: Segment
+    mark: int = 0
+    """The mark that it must have."""
+    way: WayBack | None = None
+    """How it leaves, if the capture knows; else as packets of this machine do."""
 
 
 class ReturnPaths:
@@ -41,15 +53,21 @@ class ReturnPaths:
         self._find = find
         self._paths: OrderedDict[Connection, _Path] = OrderedDict()
 
-    def learn(self, connection: Connection, mark: int = 0, *, forwarded: bool = False) -> None:
+    def learn(
+        self, connection: Connection, mark: int = 0, *, forwarded: bool = False, way: WayBack | None = None
+    ) -> None:
         """Look up the path of a connection that is being taken over, while the kernel still knows it.
 
-        Its client's packets have the mark; they are `forwarded` if the server's socket is not on this machine.
+        Its client's packets have the mark; they are `forwarded` if the server's socket is not on this machine. If the
+        capture knows the way, nothing is left to look up.
         """
-        inherited = mark if mark and not forwarded and _marks_are_inherited() else 0
-        path = _Path(*(self._translated(connection, Transport.TCP) or connection[:2]), inherited)
+        if way:
+            path = _Path(*connection[:2], 0, way)
+        else:
+            inherited = mark if mark and not forwarded and _marks_are_inherited() else 0
+            path = _Path(*(self._translated(connection, Transport.TCP) or connection[:2]), inherited, None)
         self._paths.pop(connection, None)
-        if path != (*connection[:2], 0):
+        if path != (*connection[:2], 0, None):
             self._paths[connection] = path
             if len(self._paths) > MAX_TAKEN_OVER:
                 self._paths.popitem(last=False)
@@ -62,14 +80,15 @@ class ReturnPaths:
             return None
         return (tracked.reply_address, tracked.reply_port) if tracked else None
 
-    def address(self, segment: Segment) -> tuple[Segment, int]:
-        """Return a segment to a client as it has to be sent, and the mark it must have."""
+    def address(self, segment: Segment) -> Addressed:
+        """Return a segment to a client as it has to be sent."""
         path = self._paths.get(
             Connection(segment.destination, segment.destination_port, segment.source, segment.source_port)
         )
         if path is None:
-            return segment, 0
-        return dataclasses.replace(segment, destination=path.address, destination_port=path.port), path.mark
+            return Addressed(segment)
+        sent = dataclasses.replace(segment, destination=path.address, destination_port=path.port)
+        return Addressed(sent, path.mark, path.way)
 
     def address_reply(self, reply: Datagram) -> Datagram:
         """Return the reply to a datagram as it has to be sent, once the kernel knows the datagram's flow."""

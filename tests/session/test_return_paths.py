@@ -8,7 +8,7 @@ import pytest
 
 from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.host.conntrack import Tracked
-from certbot_standalone_nfq.session.return_paths import ReturnPaths
+from certbot_standalone_nfq.session.return_paths import Addressed, ReturnPaths
 from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment
 
 CLIENT = Connection("198.51.100.1", 40000, "198.51.101.2", 8080)
@@ -16,7 +16,7 @@ ANSWER = Segment("198.51.101.2", 8080, "198.51.100.1", 40000, 1, 2, Flags.ACK, 1
 
 
 def sent_to(paths: ReturnPaths) -> tuple[str, int]:
-    segment, _ = paths.address(ANSWER)
+    segment = paths.address(ANSWER).segment
     assert (segment.source, segment.source_port, segment.payload) == ("198.51.101.2", 8080, b"answer")
     return segment.destination, segment.destination_port
 
@@ -29,12 +29,12 @@ def fails(_: Connection, __: int) -> Tracked | None:
 def test_without_a_translation_the_client_is_answered_itself(find: Callable[[Connection, int], Tracked | None]) -> None:
     paths = ReturnPaths(find)
     paths.learn(CLIENT)
-    assert paths.address(ANSWER) == (ANSWER, 0)
+    assert paths.address(ANSWER) == Addressed(ANSWER)
 
 
 def test_a_translated_client_is_answered_at_the_address_that_the_server_saw() -> None:
     paths = ReturnPaths(lambda *_: Tracked("198.51.101.1", 999))
-    assert paths.address(ANSWER) == (ANSWER, 0)
+    assert paths.address(ANSWER) == Addressed(ANSWER)
     paths.learn(CLIENT)
     assert sent_to(paths) == ("198.51.101.1", 999)
 

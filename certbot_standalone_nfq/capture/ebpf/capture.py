@@ -22,6 +22,7 @@ from certbot_standalone_nfq.capture.ebpf.pending import Pending
 from certbot_standalone_nfq.capture.ebpf.programs import Programs
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.capture.ebpf.ring import Ring
+from certbot_standalone_nfq.capture.ebpf.ways_back import WayBack, WaysBack
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.engine.verdicts import Verdict
 
@@ -49,6 +50,8 @@ class EbpfCapture:
             opened.callback(self._ring.close)
             self._poll = opened.enter_context(select.epoll())
             self._poll.register(self._maps.ring.descriptor, select.EPOLLIN)
+            self._ways = WaysBack(self._maps.handshakes)
+            opened.callback(self._ways.close)
             programs = Programs(selectors, self._maps)
             opened.callback(programs.close)
             self._attached = Interfaces(programs)
@@ -68,7 +71,9 @@ class EbpfCapture:
                 self._attached.follow()
         packets = [packet for record in self._ring.read(_READ_AT_ONCE) for packet in records.read(record)]
         for packet in packets:
-            if packet.kind is not Kind.MORE:
+            if packet.kind is Kind.MORE:
+                self._ways.follow(packet)
+            else:
                 self._note_taken(packet.connection)
         return packets
 
@@ -89,6 +94,10 @@ class EbpfCapture:
     def expect(self, keys: Collection[bytes]) -> None:
         """Take only requests with these keys from now on. Raises OSError."""
         self._pending.replace(keys)
+
+    def way_back(self, packet: TakenPacket) -> WayBack | None:
+        """Return how the answers to a packet's connection leave; None if to this machine. Raises OSError."""
+        return self._ways.of(packet)
 
     def restore(self) -> bool:
         """Return that nothing was ended: programs stay as long as their interfaces."""

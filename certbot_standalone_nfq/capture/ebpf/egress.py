@@ -1,16 +1,16 @@
-"""The program at egress: it remembers the numbers of SYN-ACKs that leave from a port.
+"""The program at egress: it remembers the numbers of SYN-ACKs that leave from a port, and how they leave.
 
 So the other program knows which connections exist, whoever their server is: a local socket, one behind DNAT, a SYN
-proxy. A stranger who forges a request knows neither number.
+proxy. A stranger who forges a request knows neither number. And so our answers leave by the server's own way.
 """
 
 from __future__ import annotations
 
 from certbot_standalone_nfq.capture.ebpf import headers
-from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, R2, R10, WORD
+from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, R2, R6, R10, WORD
 from certbot_standalone_nfq.capture.ebpf.code import NEXT, Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, Side
-from certbot_standalone_nfq.capture.ebpf.layout import Frame
+from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, Frame, Packet
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 
 _SYN_ACK = 0x12
@@ -26,13 +26,18 @@ def write(port: int, maps: Maps, link_header: int) -> Code:
     code.load(BYTE, R2, R10, Frame.TCP + 13)
     code.do(R2, "&=", _SYN_ACK)
     code.jump_if(R2, "!=", _SYN_ACK, "pass")
+    code.clear(Frame.HANDSHAKE, HANDSHAKE.size)
     code.load(WORD, R2, R10, Frame.TCP + 8)
-    code.store(WORD, R10, Frame.SCRATCH, R2)
+    code.store(WORD, R10, Frame.HANDSHAKE, R2)
     code.load(WORD, R2, R10, Frame.TCP + 4)
     code.swap(R2, 32)
     code.do(R2, "+=", 1)
     code.swap(R2, 32)
-    code.store(WORD, R10, Frame.SCRATCH + 4, R2)
-    code.put(maps.handshakes, Frame.CONNECTION, Frame.SCRATCH)
+    code.store(WORD, R10, Frame.HANDSHAKE + 4, R2)
+    code.load(WORD, R2, R6, Packet.INTERFACE)
+    code.store(WORD, R10, Frame.HANDSHAKE + 8, R2)
+    if link_header == ETHERNET:
+        code.copy(0, Frame.HANDSHAKE + 12, ETHERNET)
+    code.put(maps.handshakes, Frame.CONNECTION, Frame.HANDSHAKE)
     code.end("pass", NEXT)
     return code

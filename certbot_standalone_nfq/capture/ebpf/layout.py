@@ -81,6 +81,8 @@ class Frame(enum.IntEnum):
     """What stands where the key begins, and behind it."""
     WATCHED = -472
     """A value for the map of watched connections."""
+    HANDSHAKE = -504
+    """A value for the map of handshakes."""
 
 
 CONNECTION_BYTES: Final = 36
@@ -94,8 +96,9 @@ PENDING: Final = struct.Struct(f"=I4x{REST_BYTES}s{REST_BYTES}s")
 """A pending key's value: bytes that must be there for the rest to be compared; the rest, and its mask."""
 WATCHED: Final = struct.Struct(f"=II{2 * START_BYTES}s")
 """A watched connection: the sequence number that comes next, how many bytes there are, and these."""
-HANDSHAKE: Final = struct.Struct("=II")
-"""Numbers of a connection's first request: its sequence number and its acknowledgment, in network byte order."""
+HANDSHAKE: Final = struct.Struct("=III14s6x")
+"""Numbers of a connection's first request: its sequence number and its acknowledgment, in network byte order. Then how
+its SYN-ACK left: by which interface, and behind which Ethernet header; zeros on a link of another kind."""
 CONTROL: Final = struct.Struct("=IIQ")
 """Whether any connection is taken, whether any is watched, and how many packets were lost for want of room."""
 SCANNED_BYTES: Final = 112

@@ -9,6 +9,7 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.capture.nfqueue.queue import PacketQueue
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, State
+from certbot_standalone_nfq.capture.protocols import WayBack
 from certbot_standalone_nfq.engine.verdicts import Verdict
 
 
@@ -48,6 +49,10 @@ class NfqueueCapture:
 
     def expect(self, keys: Collection[bytes]) -> None:
         """Change nothing: rules select by the beginning of requests alone."""
+
+    def way_back(self, packet: QueuedPacket) -> WayBack | None:  # noqa: ARG002 - it is the same for all
+        """Return None: conntrack has to see the answers."""
+        return None
 
     def restore(self) -> bool:
         """Add the rules again if another program removed them; once only. Return whether they were missing."""
