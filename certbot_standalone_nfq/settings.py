@@ -13,6 +13,7 @@ from typing import Any
 from certbot_standalone_nfq import errors
 
 HTTP_01 = "http-01"
+DNS_01 = "dns-01"
 DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80}
 """The port that validators connect to, for each type of challenge: RFC 8555, 8.3."""
 AUTO = "auto"

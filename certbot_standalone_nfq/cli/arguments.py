@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from certbot_standalone_nfq.settings import DEFAULT_PORTS, HTTP_01
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, DNS_01, HTTP_01
 
 
 def port(text: str) -> int:
@@ -18,3 +18,20 @@ def port(text: str) -> int:
 def add_port(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the option `--port`, described by what it is."""
     parser.add_argument("--port", type=port, default=DEFAULT_PORTS[HTTP_01], help=f"{what} (default: %(default)s)")
+
+
+def add_challenge_and_port(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options `--challenge` and `--port`; `chosen` says what they come to."""
+    parser.add_argument(
+        "--challenge",
+        choices=list(DEFAULT_PORTS),
+        help=f"the type of challenge (default: {HTTP_01}, and {DNS_01} for wildcards)",
+    )
+    ports = ", ".join(f"{number} for {typ}" for typ, number in DEFAULT_PORTS.items())
+    parser.add_argument("--port", type=port, help=f"{what} (default: {ports})")
+
+
+def chosen(options: argparse.Namespace) -> tuple[str, int]:
+    """Return the type of challenge that was asked for, if any, and the port."""
+    typ = options.challenge or ""
+    return typ, options.port or DEFAULT_PORTS[typ or HTTP_01]

@@ -30,7 +30,7 @@ _SECONDS_PER_PROGRAM = 1.0
 def add_parser(commands: Any) -> None:
     """Add this subcommand to a program's."""
     parser = commands.add_parser("doctor", help="check what a validation will need", description=__doc__)
-    arguments.add_port(parser, "the TCP port that clients address")
+    arguments.add_challenge_and_port(parser, "the port that clients address")
     parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
     parser.add_argument(
         "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
@@ -41,13 +41,17 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run all checks, print the findings, and return the exit status: 1 if there is a fail, else 0."""
-    findings = list(examine(options.port, options.names, options.load_modules))
+    typ, number = arguments.chosen(options)
+    findings = list(examine(number, options.names, options.load_modules, typ))
     sys.stdout.write(_as_json(findings) if options.json else "".join(map(_as_line, findings)))
     return int(any(finding.status is Status.FAIL for finding in findings))
 
 
-def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Finding]:
-    """Yield what is found about a port and names. A check that fails is a finding as well."""
+def examine(number: int, names: list[str], load_modules: bool, typ: str = "") -> Iterator[Finding]:
+    """Yield what is found about a port and names, for a type of challenge or for the one that Certbot takes by itself.
+
+    A check that fails is a finding as well.
+    """
     deadline, names_deadline = Deadline(_SECONDS, step=_SECONDS_PER_PROGRAM), Deadline(_SECONDS_FOR_NAMES)
     variants = reader.variants(deadline)
     inventory = kernel_modules.inventory()
@@ -56,7 +60,7 @@ def examine(number: int, names: list[str], load_modules: bool) -> Iterator[Findi
         inventory = kernel_modules.inventory()
     # Forks, so it comes before the threads that look names up; their results come last.
     self_test = machine.start_self_test(variants, inventory, load_modules)
-    lookups = Lookups(names)
+    lookups = Lookups(names, typ)
     nf_tables = inventory.presence(kernel_modules.NF_TABLES)
     rules = reader.read_rules(variants, nf_tables, deadline)
     yield from _guarded("privileges", machine.capabilities)

@@ -1,4 +1,4 @@
-"""Whether names point to this machine, and whether their CAA records allow http-01."""
+"""What the DNS says of names: whether they lead to this machine, and whether a CA may issue for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.cli.doctor import caa_records, lead
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.service import Service
+from certbot_standalone_nfq.settings import DNS_01, HTTP_01
 from certbot_standalone_nfq.wire.addresses import is_address, version_of
 
-_DNS_SECONDS = 2.0
 _NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 Answer = Callable[[Service], Iterator[Finding]]
@@ -45,18 +45,17 @@ def understood(given: str) -> str:
 class Lookups:
     """The look-ups of all names, each on its own thread, as a resolver has no time limit."""
 
-    def __init__(self, given: list[str]) -> None:
+    def __init__(self, given: list[str], typ: str = "") -> None:
+        """Begin, for a type of challenge, or for the one that Certbot takes for each name by itself."""
         names = list(dict.fromkeys(map(understood, given)))
         self._answers: queue.SimpleQueue[tuple[str, str, Answer]] = queue.SimpleQueue()
-        self._pending = [
-            (name, check) for name in names for check in ("name", "CAA") if check == "name" or not is_address(name)
-        ]
+        types = {name: typ or (DNS_01 if name.startswith("*.") else HTTP_01) for name in names}
+        self._pending = [(name, check) for name in names for check in _checks(name, types[name])]
         for name, check in self._pending:
-            look_up = _addresses if check == "name" else _caa
-            threading.Thread(target=self._run, args=(name, check, look_up), daemon=True).start()
+            threading.Thread(target=self._run, args=(name, check, types[name]), daemon=True).start()
 
-    def _run(self, name: str, check: str, look_up: Callable[[str], Answer]) -> None:
-        self._answers.put((name, check, look_up(name)))
+    def _run(self, name: str, check: str, typ: str) -> None:
+        self._answers.put((name, check, _LOOK_UPS[check](name, typ)))
 
     def findings(self, served: Service, deadline: Deadline) -> Iterator[Finding]:
         """Yield what was found, in the names' order, and which look-ups did not end in time."""
@@ -76,9 +75,15 @@ class Lookups:
                 )
 
 
-def _addresses(name: str) -> Answer:
+def _checks(name: str, typ: str) -> list[str]:
+    """Return what is looked up of a name."""
+    first = "DNS" if typ == DNS_01 else "name"
+    return [first] if is_address(name) else [first, "CAA"]
+
+
+def _addresses(name: str, typ: str) -> Answer:
     if name.startswith("*."):
-        return _always(failed("name", f"{name}: http-01 cannot validate wildcards.", "Use a plugin for dns-01."))
+        return _always(failed("name", f"{name}: {typ} cannot validate wildcards.", "Use dns-01, as Certbot does."))
     try:
         found = resolver.addresses_of(name)
     except socket.gaierror as error:
@@ -147,37 +152,8 @@ def _loopback(seen: str, named: bool) -> Finding:
     )
 
 
-def _caa(name: str) -> Answer:
-    try:
-        from certbot_standalone_nfq.host import caa
-        from certbot_standalone_nfq.host.dns.questions import Unreadable
-    except ImportError as error:  # pip's --no-deps leaves it out
-        return _always(warned("CAA", f"{name}: dnspython cannot be loaded: {error}.", "Install dnspython."))
-    try:
-        owner, records = caa.caa_records(name[2:] if name.startswith("*.") else name, _DNS_SECONDS)
-    except Unreadable as error:
-        return _always(
-            warned("CAA", f"{name}: could not be read: {error}.", "Check whether the nameserver answers for type CAA.")
-        )
-    except Exception as error:
-        errors.raise_interruption(error)
-        return _always(warned("CAA", f"{name}: could not be read: {error!r}.", "Ask for it with dig."))
-    if not records:
-        return _always(passed("CAA", f"{name} has no CAA records: any CA may issue."))
-    shown = ", ".join(f'{record.tag} "{record.value}"' for record in records)
-    issue = [record.value for record in records if record.tag == "issue"]
-    seen = f"{name}: CAA records of {owner}: {shown}."
-    if not issue or any(allows_http01(value) for value in issue):
-        return _always(passed("CAA", seen))
-    return _always(failed("CAA", f"{seen} None allows http-01.", "Add an issue record for your CA."))
-
-
-def allows_http01(value: str) -> bool:
-    """Whether an issue record's value names a CA, with http-01 among its methods (RFC 8657)."""
-    ca, *parameters = (part.strip() for part in value.split(";"))
-    methods = [
-        part.partition("=")[2].strip()
-        for part in parameters
-        if part.partition("=")[0].strip().lower() == "validationmethods"
-    ]
-    return bool(ca) and all("http-01" in each.split(",") for each in methods)
+_LOOK_UPS: dict[str, Callable[[str, str], Answer]] = {
+    "name": _addresses,
+    "CAA": lambda name, typ: _always(*caa_records.findings(name, typ)),
+    "DNS": lambda name, _typ: _always(*lead.findings(name)),
+}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.cli.doctor.names import allows_http01, understood
+from certbot_standalone_nfq.cli.doctor.caa_records import allows
+from certbot_standalone_nfq.cli.doctor.names import understood
 from lab import doctor
 from lab.dns import Dns, answering
 from lab.doctor import NAME
@@ -49,14 +50,13 @@ def test_a_loopback_address_is_a_warning_about_etc_hosts(server: Host, named: Dn
     assert "/etc/hosts" in doctor.examine(server, NAME).seen("name", "warn")
 
 
-def test_a_name_without_addresses_a_wildcard_and_what_is_no_name_fail(server: Host) -> None:
-    names = ("nowhere.example.com", "*.example.com", f"{'a' * 80}.example.com", "two..dots")
+def test_a_name_without_addresses_and_what_is_no_name_fail(server: Host) -> None:
+    names = ("nowhere.example.com", f"{'a' * 80}.example.com", "two..dots")
     with answering(server, no_such_name):
         report = doctor.examine(server, *names)
     assert "any CA may issue" in report.seen("CAA", "pass")
     for seen in (
         "nowhere.example.com has no address",
-        "cannot validate wildcards",
         "aaa.example.com' cannot",
         "two..dots",
     ):
@@ -146,7 +146,7 @@ def test_without_dnspython_the_check_is_a_warning_that_says_so(
     ],
 )
 def test_an_issue_record_allows_http01_unless_it_names_other_methods_or_nobody(value: str, allowed: bool) -> None:
-    assert allows_http01(value) is allowed
+    assert allows(value, "http-01") is allowed
 
 
 @pytest.mark.anywhere

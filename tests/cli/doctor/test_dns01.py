@@ -1,0 +1,63 @@
+"""What the doctor says of dns-01: by a DNS of the laboratory's own, from its root on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab import doctor
+from lab.doctor import Report
+from lab.hosts import Host
+from lab.zones import zone
+from tests.host.dns.world import AT_MACHINE, AT_PROVIDER, CHALLENGE, MACHINE, NAME, PROVIDER, World
+
+WILDCARD = f"*.{NAME}"
+
+
+@pytest.fixture
+def world(pair: tuple[Host, Host], tmp_path: Path) -> World:
+    return World(*pair, tmp_path)
+
+
+def examine(world: World, *arguments: str) -> Report:
+    with world.running():
+        return doctor.examine(world.machine, *arguments)
+
+
+def serve_here(world: World, more: str = "") -> None:
+    world.delegate(server=f"ns.{NAME}.", glue=MACHINE)
+    world.own.append(zone(NAME, AT_MACHINE + more))
+
+
+def test_a_wildcard_is_looked_at_for_dns01_which_certbot_takes_for_it(world: World) -> None:
+    serve_here(world)
+    report = examine(world, WILDCARD, NAME)
+    assert report.seen("DNS", "pass") == f"{CHALLENGE} is looked up at this machine: ns.{NAME} ({MACHINE})."
+    assert f"{NAME} has A {MACHINE}" in report.seen("name")
+    assert report.status == 0
+
+
+def test_what_certbot_would_refuse_is_found_beforehand(world: World) -> None:
+    world.delegate()
+    world.provider.append(zone(NAME, AT_PROVIDER))
+    report = examine(world, WILDCARD)
+    assert report.seen("DNS", "fail") == (
+        f"{CHALLENGE} is looked up at ns.provider.com ({PROVIDER}), not at this machine, so that its answer would not "
+        f"be found. Add to the zone {NAME}, once: '{CHALLENGE}. 3600 IN NS {NAME}.'"
+    )
+    assert report.status == 1
+
+
+def test_for_a_wildcard_issuewild_counts_if_it_is_there(world: World) -> None:
+    serve_here(world, '@ 60 IN CAA 0 issue "ca.example.net"\n@ 60 IN CAA 0 issuewild ";"\n')
+    report = examine(world, WILDCARD, NAME)
+    failed = report.seen("CAA", "fail")
+    assert failed.startswith(f"{WILDCARD}: CAA records of {NAME}: ")
+    assert failed.endswith(". None allows dns-01. Add an issuewild record for your CA.")
+    assert report.seen("CAA", "pass").startswith(f"{NAME}: CAA records of {NAME}: ")
+
+
+def test_an_issue_record_for_other_methods_fails(world: World) -> None:
+    serve_here(world, '@ 60 IN CAA 0 issue "ca.example.net; validationmethods=http-01"\n')
+    assert "None allows dns-01. Add an issue record" in examine(world, WILDCARD).seen("CAA", "fail")
