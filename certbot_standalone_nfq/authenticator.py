@@ -17,7 +17,7 @@ from certbot import errors as certbot_errors
 from certbot.plugins import common
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.settings import OPTIONS, Settings
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, OPTIONS, Settings
 
 if TYPE_CHECKING:
     from certbot_standalone_nfq.diagnosis.report import Failure
@@ -33,6 +33,28 @@ _CERTBOTS: dict[type[errors.Error], type[certbot_errors.PluginError]] = {
 }
 
 
+def _register_tls_alpn_01() -> None:
+    """Have Certbot know a type that acme has had from 1.21 to 4.2, unless acme or another plugin has registered it."""
+    if "tls-alpn-01" in challenges.Challenge.TYPES:
+        return
+
+    class Response(challenges.KeyAuthorizationChallengeResponse):
+        typ = "tls-alpn-01"
+
+    @challenges.Challenge.register
+    class TLSALPN01(challenges.KeyAuthorizationChallenge):
+        """The challenge (RFC 8737). What answers it is made of the key authorization, by its solver."""
+
+        response_cls = Response
+        typ = "tls-alpn-01"
+
+        def validation(self, account_key: Any, **_: Any) -> str:
+            return str(self.key_authorization(account_key))
+
+
+_register_tls_alpn_01()
+
+
 @contextlib.contextmanager
 def _as_certbots_errors() -> Iterator[None]:
     """Turn the package's errors into those that Certbot takes from a plugin."""
@@ -44,11 +66,11 @@ def _as_certbots_errors() -> Iterator[None]:
 
 
 class Authenticator(common.Plugin, interfaces.Authenticator):
-    """Answers http-01 challenges out of the packet stream, past any web server on the port."""
+    """Answers challenges out of the packet stream, past any server on the port."""
 
     description = (
-        "Answers http-01 challenges from the packet stream while any web server keeps the port. "
-        "HTTP challenge only (wildcards not supported)."
+        "Answers http-01 and tls-alpn-01 challenges from the packet stream while any server keeps the port "
+        "(wildcards not supported)."
     )
 
     def __init__(self, config: Any, name: str) -> None:
@@ -65,9 +87,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     def more_info(self) -> str:
         """Say what the plugin does, for users choosing one."""
         return (
-            "This plugin takes the CA's http-01 requests out of the packet stream and answers them itself, while "
-            f"whatever web server has TCP port {self.config.http01_port} keeps running unchanged. Until the validation "
-            "is over, a few firewall rules direct those requests, and nothing else, to Certbot."
+            "This plugin takes the CA's requests out of the packet stream and answers them itself, while whatever "
+            f"server has the port keeps running unchanged: TCP port {self.config.http01_port} for http-01, or "
+            f"{self.conf('tls-alpn-01-port') or DEFAULT_PORTS['tls-alpn-01']} for tls-alpn-01 (with "
+            "--preferred-challenges tls-alpn-01). Until the validation is over, a few firewall rules direct those "
+            "requests, and nothing else, to Certbot."
         )
 
     @_as_certbots_errors()

@@ -15,7 +15,7 @@ from typing import Any
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.protocols import ChallengeId
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.witness import Witness
@@ -66,7 +66,7 @@ def intercepting(
             interception.stop()
 
 
-def _keep(event: Answered | Acknowledged, answered: list[Answered]) -> None:
+def _keep(event: Event, answered: list[Answered]) -> None:
     if isinstance(event, Answered):
         answered.append(event)
 

@@ -18,7 +18,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 NAMES_A_FILE = re.compile(r"(?!/)[\w./-]+(?:/|\.(?:cfg|ini|md|py|svg|toml|txt))")
 PLACEHOLDER = re.compile(r"\b[A-Z]+/|NNNN")
-OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z-]+)[^|]*\|", re.MULTILINE)
+OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z0-9-]+)[^|]*\|", re.MULTILINE)
 GLOSSARY_ROW = re.compile(r"^\| `(\w+)` \|.*\| `([\w/.]+)` \|$", re.MULTILINE)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import ChallengeId, Selector, StreamSolver
 
-SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver,)
+SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver, TlsAlpn01Solver)
 """The types that Certbot prefers come first. Those on one port are asked in this order what a stream is."""
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, IsAltered, Kept, TappedSegment
 from certbot_standalone_nfq.engine.protocols import ChallengeId
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun
 from certbot_standalone_nfq.wire.tcp import Connection
 
 MAX_REQUESTS = 256
 """Answered requests that are remembered for each challenge; what is beyond is only counted."""
+MAX_BEGUN = 4096
+"""Connections taken over that are remembered."""
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Seen:
     """Of all answered requests."""
     unanswered: list[Attempt] = field(default_factory=list)
     """Connections that asked for the challenge at the edge and not of us."""
+    unfinished: list[Attempt] = field(default_factory=list)
+    """Connections that asked us for it, whose dialogue has not come to its end."""
 
 
 class Evidence:
@@ -48,10 +52,15 @@ class Evidence:
         """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
         self._seen: dict[ChallengeId, Seen] = {}
         self._requests: dict[Connection, Request] = {}
+        self._begun: OrderedDict[tuple[str, int], None] = OrderedDict()
+        """The clients' ends of connections that the interception has taken over."""
         self._attempts = Attempts(challenge_in, is_altered, outgoing_seen=capture, keep_packets=capture)
 
-    def record(self, event: Answered | Acknowledged) -> int:
+    def record(self, event: Answered | Begun | Acknowledged) -> int:
         """Take note of what the interception did; return how many requests for the challenge it has answered."""
+        if isinstance(event, Begun):
+            self._note_begun(event.connection)
+            return 0
         if isinstance(event, Acknowledged):
             if event.connection in self._requests:
                 self._requests[event.connection].acknowledged = True
@@ -63,6 +72,11 @@ class Evidence:
             seen.requests.append(request)
             self._requests[event.connection] = request
         return seen.count
+
+    def _note_begun(self, connection: Connection) -> None:
+        self._begun[_client(connection)] = None
+        if len(self._begun) > MAX_BEGUN:
+            self._begun.popitem(last=False)
 
     def observe(self, sighting: TappedSegment) -> bool:
         """Take note of a segment at the machine's edge; return whether what goes out should be looked at, too."""
@@ -77,11 +91,10 @@ class Evidence:
         """Return what there is for a challenge."""
         seen = copy.deepcopy(self._seen.get(challenge, Seen()))
         answered = {_client(request.connection) for request in seen.requests}
-        seen.unanswered = [
-            attempt
-            for attempt in self._attempts
-            if attempt.challenge == challenge and _client(attempt.connection) not in answered
-        ]
+        for attempt in self._attempts:
+            client = _client(attempt.connection)
+            if attempt.challenge == challenge and client not in answered:
+                (seen.unfinished if client in self._begun else seen.unanswered).append(attempt)
         return seen
 
     def attempts(self) -> list[Attempt]:

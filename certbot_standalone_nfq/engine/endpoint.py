@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from certbot_standalone_nfq.engine.protocols import Conversation
 from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import Piece, SendBuffer
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun, Reaction, Verdict
 from certbot_standalone_nfq.engine.watched import Watched
 from certbot_standalone_nfq.wire.sequence import advance, distance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
@@ -44,7 +44,7 @@ class Endpoint:
         self._outgoing = SendBuffer(segment.ack, segment.window)
         self._conversation = conversation
         self._clock = TimestampClock(segment.timestamps, now) if segment.timestamps else None
-        self._expires_at = now + LIFETIME
+        self._expires_at = now + min(LIFETIME, conversation.seconds)
         self._closed = False
         self._answered = False
         self.settled = False
@@ -52,7 +52,7 @@ class Endpoint:
 
     def open(self, start: bytes, now: float) -> Reaction:
         """React to the beginning of the stream: answer it, or acknowledge it while more of it is needed."""
-        event = self._converse(start)
+        event = self._converse(start) or Begun(self._connection)
         send = self._segments(self._outgoing.advance(now), now) or self._acknowledge(now)
         return Reaction(Verdict.DROP, send, event=event)
 

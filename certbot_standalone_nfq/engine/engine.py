@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from certbot_standalone_nfq.engine.allowance import Allowance
 from certbot_standalone_nfq.engine.datagrams import Datagrams
 from certbot_standalone_nfq.engine.endpoint import Endpoint
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Conversation, DatagramSolver, Recognition, StreamSolver
+from certbot_standalone_nfq.engine.protocols import (
+    UNDECIDED,
+    Conversation,
+    DatagramSolver,
+    Declined,
+    Recognition,
+    StreamSolver,
+)
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffer
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.timers import Timers
@@ -214,6 +221,8 @@ class Engine:
             return _PASS
         if recognition is UNDECIDED:
             return self._watch(stream)
+        if isinstance(recognition, Declined):
+            return Reaction(Verdict.PASS, event=recognition)
         if not self._allowance.take(now):
             return _DROP  # it comes again
         return self._take_over(stream, segment, recognition, now)

@@ -133,6 +133,10 @@ class Output:
 class Conversation(Protocol):
     """Our side of one connection's dialogue: bytes in, bytes out. It has no socket and no clock."""
 
+    @property
+    def seconds(self) -> float:
+        """How long it may take, after which its connection is forgotten."""
+
     def receive(self, data: bytes, *, ended: bool) -> Output:
         """Take the next bytes of the peer's stream; `ended` says that no more will come. Raises nothing."""
 
@@ -145,8 +149,17 @@ class Undecided(enum.Enum):
 
 UNDECIDED: Final = Undecided.UNDECIDED
 
-Recognition = Union[Conversation, Undecided, None]
-"""A conversation to have, or that more is needed, or None: the server's business."""
+
+@dataclass(frozen=True)
+class Declined:
+    """It is a challenge, but the server gets it."""
+
+    reason: str
+    """In words that complete 'There are ...'."""
+
+
+Recognition = Union[Conversation, Undecided, Declined, None]
+"""A conversation to have, or that more is needed, or that there will be none, or None: the server's business."""
 
 
 class StreamSolver(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from certbot_standalone_nfq.engine.protocols import Transport
 
 if TYPE_CHECKING:  # scapy comes with it, and captures, which are loaded when Certbot lists plugins, need verdicts alone
-    from certbot_standalone_nfq.engine.protocols import ChallengeId
+    from certbot_standalone_nfq.engine.protocols import ChallengeId, Declined
     from certbot_standalone_nfq.wire.tcp import Connection, Segment
 
 
@@ -40,10 +40,21 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A dialogue about a challenge has begun, which is not answered yet."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True)
 class Acknowledged:
     """The whole answer has arrived at the peer."""
 
     connection: Connection
+
+
+Event = Union["Answered", "Begun", "Acknowledged", "Declined"]
+"""What is worth telling."""
 
 
 @dataclass(frozen=True)
@@ -54,4 +65,4 @@ class Reaction:
     send: tuple[Segment, ...] = ()
     reset: Segment | None = None
     """With REPLACE, the segment that replaces the packet."""
-    event: Answered | Acknowledged | None = None
+    event: Event | None = None

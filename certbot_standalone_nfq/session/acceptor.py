@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.engine.protocols import Conversation, Output, Recognition, Undecided
+from certbot_standalone_nfq.engine.protocols import Conversation, Declined, Output, Recognition, Undecided
 from certbot_standalone_nfq.session import datagrams
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
@@ -92,7 +92,7 @@ class _Client:
         found = self._answering.recognise(self._start)
         if isinstance(found, Undecided) and not ended:
             return Output()
-        if found is None or isinstance(found, Undecided):
+        if found is None or isinstance(found, (Declined, Undecided)):
             return Output(self._answering.refuse(self._start), close=True)
         self._conversation = found
         return found.receive(without_header(self._start), ended=ended)

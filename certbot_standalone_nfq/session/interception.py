@@ -8,9 +8,9 @@ from collections.abc import Callable
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.protocols import ChallengeId, Recognition
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Declined, Recognition
 from certbot_standalone_nfq.engine.recognition import recognise
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.engine.verdicts import Event
 from certbot_standalone_nfq.host.connections import Connections
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import translates_sources
@@ -28,13 +28,14 @@ class Interception:
         port: ChallengePort,
         settings: Settings,
         rules: Snapshot,
-        tell: Callable[[Answered | Acknowledged], object],
+        tell: Callable[[Event], object],
         record: Callable[[bytes], object] | None = None,
     ) -> None:
         """Open everything, given the rules of other programs. For `tell` and `record`, see Loop.
 
         Raises one of the package's errors, with nothing left behind.
         """
+        self._tell = tell
         self._solvers = {solver.typ: solver() for solver in port.solvers}
         with contextlib.ExitStack() as opened:
             injector = Injector()
@@ -73,7 +74,10 @@ class Interception:
     def recognise(self, received: bytes) -> Recognition:
         """Return what a stream is that begins with these bytes, for use outside of the loop."""
         with self._loop.lock:
-            return recognise(self._solvers.values(), received)
+            found = recognise(self._solvers.values(), received)
+        if isinstance(found, Declined):
+            self._tell(found)
+        return found
 
     def remarks(self) -> list[str]:
         """Return what the user should know if a challenge has failed, as of now."""

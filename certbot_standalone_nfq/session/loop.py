@@ -20,7 +20,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.protocols import Capture, CapturedPacket
 from certbot_standalone_nfq.engine.datagrams import DatagramReaction
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.engine.verdicts import Answered, Event, Reaction, Verdict
 from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.return_paths import Addressed, ReturnPaths
 from certbot_standalone_nfq.wire import tcp, udp
@@ -47,14 +47,14 @@ class Loop:
         capture: Capture[Any],
         engine: Engine,
         injector: Injector,
-        tell: Callable[[Answered | Acknowledged], object],
+        tell: Callable[[Event], object],
         record: Callable[[bytes], object] | None = None,
         *,
         sources_translated: bool = False,
     ) -> None:
         """Prepare. Capture and injector are the caller's to close, after `stop`.
 
-        `tell` is called on the thread for every challenge that is answered, and for every answer that has arrived;
+        `tell` is called on the thread for every event of the engine's;
         `record`, if given, for every packet of an answered connection, in either direction. With `sources_translated`,
         there are rules that have packets for this machine come from another address than their sender's.
         """

@@ -13,8 +13,8 @@ from certbot_standalone_nfq.diagnosis import hints, report
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.diagnosis.report import Failure, Machine
 from certbot_standalone_nfq.diagnosis.rules import Diagnosis
-from certbot_standalone_nfq.engine.protocols import ChallengeId
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Declined
+from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host import resolver
 from certbot_standalone_nfq.host.sockets import Listener, listeners
 from certbot_standalone_nfq.session.observer import Observation
@@ -40,6 +40,7 @@ class Witness:
         self._guard = threading.Lock()
         """Held while the evidence is used: by Certbot's thread, the loop's and the observation's."""
         self._observation: Observation | None = None
+        self._declined: set[Declined] = set()
 
     def start(self) -> None:
         """Begin. A tap that cannot be opened is logged, not raised."""
@@ -57,12 +58,21 @@ class Witness:
         """Note which name a challenge is for."""
         self._names[challenge] = name
 
-    def tell(self, event: Answered | Acknowledged) -> None:
+    def tell(self, event: Event) -> None:
         """Take note of an event, on any thread."""
+        if isinstance(event, Declined):
+            self._warn_of(event)
+            return
         with self._guard:
             count = self._evidence.record(event)
         if isinstance(event, Answered) and count <= MAX_LOGGED:
             logger.info(report.answered(self._names.get(event.challenge, event.challenge.key), count, event))
+
+    def _warn_of(self, declined: Declined) -> None:
+        """Log once why challenges are left to the server."""
+        level = logging.DEBUG if declined in self._declined else logging.WARNING
+        self._declined.add(declined)
+        logger.log(level, "There are %s, so further ones go to the server.", declined.reason)
 
     def record(self, packet: bytes) -> None:
         """Keep a packet for the capture file, on any thread."""

@@ -12,7 +12,7 @@ from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Output, Recognition, Selector
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
 from tests.engine.peer import Peer, engine_for, request
@@ -25,6 +25,8 @@ CHALLENGE = ChallengeId("greeting", "key")
 
 class Script:
     """A conversation that says what it was given to say, one output for each thing that it hears."""
+
+    seconds = 120.0
 
     def __init__(self, *outputs: Output) -> None:
         self._outputs = list(outputs)
@@ -202,7 +204,7 @@ def test_an_answer_is_told_when_it_is_given_with_what_a_proxy_added() -> None:
     exchange = Exchange(Output(b"one"), Output(b"two", answer=Answer(CHALLENGE, ("a proxy's word",))))
     connection = exchange.peer.segment().connection
     taken_over, answered = exchange.say(b"HELLO"), exchange.say(b"again")
-    assert (taken_over.verdict, taken_over.event) == (Verdict.REPLACE, None)
+    assert (taken_over.verdict, taken_over.event) == (Verdict.REPLACE, Begun(connection))
     assert (answered.verdict, answered.event) == (Verdict.DROP, Answered(CHALLENGE, connection, ("a proxy's word",)))
 
 
@@ -227,9 +229,9 @@ def test_a_connection_is_not_settled_before_anything_was_answered() -> None:
     assert exchange.say().event == Acknowledged(exchange.peer.segment().connection)
 
 
-def test_what_was_said_without_an_answer_is_not_told() -> None:
+def test_of_what_was_said_without_an_answer_only_the_beginning_is_told() -> None:
     exchange = Exchange(Output(b"no such thing", close=True))
-    assert exchange.say(b"HELLO").event is None
+    assert exchange.say(b"HELLO").event == Begun(exchange.peer.segment().connection)
     assert exchange.say(flags=FIN_ACK).event is None
     assert exchange.engine.settled()
 

@@ -23,6 +23,8 @@ REFUSAL = b"not here\n"
 class Greeting:
     """A conversation: a line that begins with "hello" is answered, after a second one."""
 
+    seconds = 120.0
+
     def __init__(self) -> None:
         self._received = b""
 
@@ -35,6 +37,8 @@ class Greeting:
 
 class Flood:
     """A conversation that says more than any socket's buffer takes."""
+
+    seconds = 120.0
 
     def receive(self, data: bytes, *, ended: bool) -> Output:
         return Output(bytes(1 << 26), close=True)

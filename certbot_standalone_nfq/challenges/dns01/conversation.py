@@ -38,6 +38,8 @@ class Dns01Conversation:
     longer has the connection. Clients must expect that, and ask again on another one (RFC 7766, 6.2.4).
     """
 
+    seconds = 30.0
+
     def __init__(self, reply: Reply) -> None:
         """Answer what this answers."""
         self._reply = reply

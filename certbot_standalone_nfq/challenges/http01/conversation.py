@@ -42,6 +42,8 @@ class Challenge:
 class Http01Conversation:
     """Answers one request, which was recognised by its beginning and may turn out to be for another token."""
 
+    seconds = 120.0
+
     def __init__(self, *challenges: Challenge) -> None:
         """Begin with those that it may be for."""
         self._challenges = challenges

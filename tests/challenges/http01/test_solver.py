@@ -12,7 +12,15 @@ from certbot_standalone_nfq.challenges.http01.solver import (
     REQUEST_PREFIX,
     Http01Solver,
 )
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Output, Recognition
+from certbot_standalone_nfq.engine.protocols import (
+    UNDECIDED,
+    Answer,
+    ChallengeId,
+    Declined,
+    Output,
+    Recognition,
+    Undecided,
+)
 from tests.wire.proxies import PROXY_HEADERS
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -38,7 +46,7 @@ def finding(recognition: Recognition) -> Finding:
 
 def answered(recognition: Recognition, token: str) -> Output | None:
     """Return what a conversation says to a whole request for a token, if there is a conversation."""
-    if recognition is None or recognition is UNDECIDED:
+    if recognition is None or isinstance(recognition, (Declined, Undecided)):
         return None
     return recognition.receive(f"GET /.well-known/acme-challenge/{token} HTTP/1.1\r\n\r\n".encode(), ended=False)
 
