@@ -1,16 +1,19 @@
-"""Certbot authenticator that answers http-01 and tls-alpn-01 challenges out of the packet stream.
+"""Certbot authenticator that answers challenges out of the packet stream.
 
     certbot certonly -a standalone-nfq -d example.com
     certbot certonly -a standalone-nfq --preferred-challenges tls-alpn-01 -d example.com
+    certbot certonly -a standalone-nfq -d example.com -d '*.example.com'
 
-While Certbot validates, the CA's own requests are taken out of the packet stream with NFQUEUE and answered. The web
-server on the port, whatever it is, is not stopped, not configured, not restarted, and does not see them; every other
-packet reaches it unchanged.
+While Certbot validates, the CA's own requests are taken out of the packet stream with NFQUEUE and answered. The server
+on the port, whatever it is, is not stopped, not configured, not restarted, and does not see them; every other packet
+reaches it unchanged. Names are validated by http-01, wildcards by dns-01 on the zone's own name server.
 
 Options, hardly ever needed:
 
 ``--standalone-nfq-tls-alpn-01-port PORT``
     Port that clients address, on which tls-alpn-01 is validated (default: 443)
+``--standalone-nfq-dns-01-port PORT``
+    Port that clients address, on which dns-01 is validated (default: 53)
 ``--standalone-nfq-capture auto|iptables|iptables-nft|iptables-legacy|nftables``
     Way to capture packets: the program that adds the firewall rules (default: the first of these that works)
 ``--standalone-nfq-queue-num NUMBER``

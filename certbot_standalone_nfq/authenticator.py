@@ -17,7 +17,7 @@ from certbot import errors as certbot_errors
 from certbot.plugins import common
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.settings import DEFAULT_PORTS, OPTIONS, Settings
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, DNS_01, OPTIONS, Settings
 
 if TYPE_CHECKING:
     from certbot_standalone_nfq.diagnosis.report import Failure
@@ -69,8 +69,8 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
     """Answers challenges out of the packet stream, past any server on the port."""
 
     description = (
-        "Answers http-01 and tls-alpn-01 challenges from the packet stream while any server keeps the port "
-        "(wildcards not supported)."
+        "Answers http-01, tls-alpn-01 and dns-01 challenges from the packet stream while any server keeps the port "
+        "(wildcards on the zone's own name server)."
     )
 
     def __init__(self, config: Any, name: str) -> None:
@@ -88,10 +88,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         """Say what the plugin does, for users choosing one."""
         return (
             "This plugin takes the CA's requests out of the packet stream and answers them itself, while whatever "
-            f"server has the port keeps running unchanged: TCP port {self.config.http01_port} for http-01, or "
+            f"server has the port keeps running unchanged: TCP port {self.config.http01_port} for http-01, "
             f"{self.conf('tls-alpn-01-port') or DEFAULT_PORTS['tls-alpn-01']} for tls-alpn-01 (with "
-            "--preferred-challenges tls-alpn-01). Until the validation is over, a few firewall rules direct those "
-            "requests, and nothing else, to Certbot."
+            f"--preferred-challenges tls-alpn-01), and port {self.conf('dns-01-port') or DEFAULT_PORTS[DNS_01]} for "
+            "dns-01. Until the validation is over, a few firewall rules direct those requests, and nothing else, to "
+            "Certbot."
         )
 
     @_as_certbots_errors()
@@ -118,7 +119,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         """Answer the challenges from now until `cleanup`; all of them or none. Raises Certbot's PluginError."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.cleanup, achalls)
-            session = self._open({achall.chall.typ for achall in achalls})
+            session = self._open(list(map(_challenge, achalls)))
             for achall in achalls:
                 session.add(_challenge(achall), _name(achall), _response(achall).key_authorization)
             undo.pop_all()
@@ -143,11 +144,11 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
             logger.debug("The failure could not be explained: %s", error, exc_info=True)
             return "The failure could not be analysed; see Certbot's log."
 
-    def _open(self, typs: set[str]) -> Session:
-        """Return the session, open for types of challenge; a new one if need be."""
+    def _open(self, challenges_: list[ChallengeId]) -> Session:
+        """Return the session, open for challenges; a new one if need be."""
         if not (self._session and self._session.is_open):
             self._session = self._new_session()
-        self._session.open(typs)
+        self._session.open(challenges_)
         return self._session
 
     def _new_session(self) -> Session:

@@ -14,8 +14,8 @@ from certbot_standalone_nfq import errors
 
 HTTP_01 = "http-01"
 DNS_01 = "dns-01"
-DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80, "tls-alpn-01": 443}
-"""The port that validators connect to, for each type of challenge: RFC 8555, 8.3; RFC 8737, 3."""
+DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80, "tls-alpn-01": 443, DNS_01: 53}
+"""The port that validators connect to, for each type of challenge: RFC 8555, 8.3 and 8.4; RFC 8737, 3."""
 AUTO = "auto"
 CAPTURES = ("iptables", "iptables-nft", "iptables-legacy", "nftables")
 """In the order in which they are tried: the administrator's own choice of iptables first. Each is named like its folder

@@ -51,10 +51,11 @@ def host(lonely_host: Host) -> Iterator[Host]:
 
 def test_it_is_what_certbot_expects(authenticator: Authenticator) -> None:
     assert isinstance(authenticator, interfaces.Authenticator)
-    types = [challenges.Challenge.TYPES[typ] for typ in ("http-01", "tls-alpn-01")]
+    types = [challenges.Challenge.TYPES[typ] for typ in ("http-01", "tls-alpn-01", "dns-01")]
     assert authenticator.get_chall_pref("example.com") == types
     assert authenticator.get_chall_pref("192.0.2.1") == types
     assert "port 80" in authenticator.more_info()
+    assert "port 53" in authenticator.more_info()
     assert authenticator.description
 
 

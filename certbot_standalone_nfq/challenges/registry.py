@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import ChallengeId, Selector, StreamSolver
 
-SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver, TlsAlpn01Solver)
+SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver, TlsAlpn01Solver, Dns01Solver)
 """The types that Certbot prefers come first. Those on one port are asked in this order what a stream is."""
 
 
@@ -24,6 +25,8 @@ class ChallengePort:
 
     number: int
     solvers: tuple[type[StreamSolver], ...]
+    expected: tuple[ChallengeId, ...] = ()
+    """Challenges that will be pending there: some keys make a difference to what is captured."""
 
     @property
     def typs(self) -> frozenset[str]:
@@ -32,7 +35,8 @@ class ChallengePort:
 
     def selectors(self) -> list[Selector]:
         """Return what to capture for all types."""
-        return [selector for solver in self.solvers for selector in solver.selectors(self.number)]
+        keys = {each.typ: [key for typ, key in self.expected if typ == each.typ] for each in self.solvers}
+        return [selector for each in self.solvers for selector in each.selectors(self.number, keys[each.typ])]
 
     def refusal(self) -> bytes:
         """Return what to send to a client that asks for something else, in the words of the first type with any."""

@@ -171,8 +171,8 @@ class StreamSolver(Protocol):
     """What to send, where no server does, to a client that asks for something else. May be empty."""
 
     @staticmethod
-    def selectors(port: int) -> Sequence[Selector]:
-        """Return what to capture on a port."""
+    def selectors(port: int, keys: Collection[str] = ()) -> Sequence[Selector]:
+        """Return what to capture on a port, given keys that will be asked for, beside others of the usual form."""
 
     @staticmethod
     def key(name: str, token: str) -> str:

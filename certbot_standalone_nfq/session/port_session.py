@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from certbot_standalone_nfq import errors
@@ -53,17 +54,20 @@ class PortSession:
         """Whether challenges of a type are validated on this port."""
         return typ in self._port.typs
 
-    def open(self, settings: Settings, rules: Snapshot, recording: Recording | None) -> None:
-        """Capture requests, and listen where nothing else does, given the rules of other programs.
+    def open(
+        self, expected: Collection[ChallengeId], settings: Settings, rules: Snapshot, recording: Recording | None
+    ) -> None:
+        """Capture requests for challenges, and listen where nothing else does, given the rules of other programs.
 
         Raises one of the package's errors. Call `close` then.
         """
         self.is_open = True
-        witness = self._witness = Witness(self._port, observe=settings.evidence, recording=recording)
+        port = dataclasses.replace(self._port, expected=tuple(expected))
+        witness = self._witness = Witness(port, observe=settings.evidence, recording=recording)
         self._hold("Watching connections", witness.stop)
         witness.start()
         record = witness.record if recording else None
-        interception = self._interception = Interception(self._port, settings, rules, witness.tell, record)
+        interception = self._interception = Interception(port, settings, rules, witness.tell, record)
         self._hold("Capturing", functools.partial(_stop, interception))
         refusal = self._port.refusal()
         answering = Answering(interception.recognise, lambda _: refusal)

@@ -45,18 +45,19 @@ class Session:
         return all(port.is_idle for port in self._ports)
 
     @refusals.explained()
-    def open(self, typs: Collection[str]) -> None:
-        """Capture requests of types of challenge, and listen where nothing else does; for those that are not open yet.
+    def open(self, challenges: Collection[ChallengeId]) -> None:
+        """Capture requests for challenges, and listen where nothing else does; on ports that are not open yet.
 
         All or nothing: raises one of the package's errors, with everything closed.
         """
         try:
             self._open_recording()
-            wanted = [port for port in self._ports if not port.is_open and any(map(port.serves, typs))]
             rules = take_snapshot()
-            for port in wanted:
-                self._held.callback(port.close)
-                port.open(self._settings_of_next(), rules, self._recording)
+            for port in self._ports:
+                validated = [challenge for challenge in challenges if port.serves(challenge.typ)]
+                if validated and not port.is_open:
+                    self._held.callback(port.close)
+                    port.open(validated, self._settings_of_next(), rules, self._recording)
         except BaseException:
             self.close()
             raise

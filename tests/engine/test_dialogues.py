@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import pytest
@@ -48,7 +48,7 @@ class Greeting:
         self._word = word
 
     @staticmethod
-    def selectors(port: int) -> Sequence[Selector]:
+    def selectors(port: int, keys: Collection[str] = ()) -> Sequence[Selector]:
         return ()
 
     @staticmethod

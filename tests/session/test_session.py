@@ -13,7 +13,6 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import backend
-from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.report import Failure
 from certbot_standalone_nfq.host.command import Result, run
@@ -26,8 +25,6 @@ from lab.http import CLOSE, ask, body, request
 from lab.interceptor import KEY_AUTHORIZATION, TOKEN, challenge
 from lab.nginx import nginx
 from lab.processes import UNMEASURED, wait_until
-
-HTTP01 = Http01Solver.typ
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def held(host: Host) -> tuple[str, str, list[str]]:
 
 def opened() -> Session:
     session = Session(Settings())
-    session.open([HTTP01])
+    session.open([challenge()])
     return session
 
 
@@ -81,7 +78,7 @@ def test_failures_can_be_explained_before_opening_while_open_and_after_closing(h
     failure = Failure("example.com", challenge(), Problem("connection", "127.0.0.1: Fetching: Timeout during connect"))
     session = Session(Settings())
     assert session.explain([failure]).startswith("example.com: no challenge request reached this plugin")
-    session.open([HTTP01])
+    session.open([challenge()])
     session.add(challenge(), "example.com", KEY_AUTHORIZATION)
     ask(host, "127.0.0.1")
     explained = "example.com: 1 challenge request from 127.0.0.1 arrived"
@@ -95,7 +92,7 @@ def test_a_request_with_a_query_behind_the_token_is_told_as_altered(pair: tuple[
     failure = Failure("example.com", challenge(), Problem("unauthorized", f"{server.ipv4}: Invalid response: 404"))
     with server.inside(), nginx(server, tmp_path / "nginx"):
         session = Session(Settings())
-        session.open([HTTP01])
+        session.open([challenge()])
         session.add(challenge(), "example.com", KEY_AUTHORIZATION)
         ask(client, server.ipv4, request(f"{TOKEN}?x=1", headers=CLOSE))
         said = f"example.com: 1 challenge request arrived (from {client.ipv4}) with something added behind the token"
@@ -198,9 +195,9 @@ def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
         if when == "at the beginning":
             (tmp_path / "hang").touch()
             with pytest.raises(errors.Error, match="did not end within"):
-                session.open([HTTP01])
+                session.open([challenge()])
         else:
-            session.open([HTTP01])
+            session.open([challenge()])
             (tmp_path / "hang").touch()
             session.close()
             assert "did not end within" in caplog.text

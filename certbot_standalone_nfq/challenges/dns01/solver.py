@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import ClassVar
 
 from certbot_standalone_nfq.challenges.dns01 import response
@@ -55,9 +55,10 @@ class Dns01Solver:
         self._values: dict[bytes, tuple[bytes, ...]] = {}
 
     @staticmethod
-    def selectors(port: int, targets: Iterable[str] = ()) -> tuple[Selector, ...]:
-        """Return what to capture on a port: queries for any name that begins with the label, and for these names."""
-        names = [_FIRST_LABEL, *map(to_wire, targets)]
+    def selectors(port: int, keys: Collection[str] = ()) -> tuple[Selector, ...]:
+        """Return what to capture on a port: queries for any name that begins with the label, and for other keys."""
+        others = (to_wire(key)[:_MAX_SELECTED] for key in keys if not key.startswith(f"{LABEL}."))
+        names = dict.fromkeys([_FIRST_LABEL, *others])
         return tuple(_selector(port, transport, name) for name in names for transport in Transport)
 
     @staticmethod
@@ -143,10 +144,10 @@ def value(key_authorization: str) -> bytes:
 
 def _selector(port: int, transport: Transport, name: bytes) -> Selector:
     """Return what selects queries (RFC 1035, 4.1.1) with one question, whose name begins with these labels."""
-    mask = bytes(_IGNORING_CASE if chr(byte).isalpha() else 0xFF for byte in name)[:_MAX_SELECTED]
+    mask = bytes(_IGNORING_CASE if chr(byte).isalpha() else 0xFF for byte in name)
     message = LENGTH if transport is Transport.TCP else 0
     header = (Field(message + field.offset, field.value, field.mask) for field in _QUERY)
-    fields = (*header, Field(message + HEADER, name[:_MAX_SELECTED], mask))
+    fields = (*header, Field(message + HEADER, name, mask))
     return Selector(port, (fields,), after_proxy_header=False, transport=transport)
 
 

@@ -7,6 +7,7 @@ any name, from anywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import ClassVar
 
 from certbot_standalone_nfq.challenges.http01.conversation import (
@@ -43,7 +44,7 @@ class Http01Solver:
         """Tokens by their first ENOUGH characters."""
 
     @staticmethod
-    def selectors(port: int) -> tuple[Selector, ...]:
+    def selectors(port: int, keys: Collection[str] = ()) -> tuple[Selector, ...]:  # noqa: ARG004 - any token
         """Return what to capture on a port: whatever begins like a challenge request, for any token."""
         return (Selector(port, ((Field(0, REQUEST_PREFIX),),), key=Key(len(REQUEST_PREFIX), ENOUGH)),)
 

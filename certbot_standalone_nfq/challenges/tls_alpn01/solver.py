@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 from certbot_standalone_nfq.challenges.tls_alpn01.client_hello import (
@@ -55,7 +55,7 @@ class TlsAlpn01Solver:
         """Those that somebody still has."""
 
     @staticmethod
-    def selectors(port: int) -> tuple[Selector, ...]:
+    def selectors(port: int, keys: Collection[str] = ()) -> tuple[Selector, ...]:  # noqa: ARG004 - any name
         """Return what to capture on a port: a ClientHello that asks for the protocol, and no other, for any name."""
         return (Selector(port, (_BEGINNING,), contains=ONLY_PROTOCOL, by_server_name=True),)
 
