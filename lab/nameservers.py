@@ -1,0 +1,196 @@
+"""Name servers of all kinds, each with one zone, as they serve it on a host's port 53."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.hosts import Host
+from lab.processes import running, wait_until
+
+ZONE = "example.com"
+WWW = "203.0.113.80"
+"""The address of `www` in the zone."""
+_ZONE = """\
+$ORIGIN {zone}.
+$TTL 3600
+@   SOA ns.{zone}. admin.{zone}. 1 3600 600 86400 60
+@   NS  ns.{zone}.
+ns  A   {ipv4}
+ns  AAAA {ipv6}
+www A   203.0.113.80
+"""
+_NSD = """\
+server:
+    ip-address: 0.0.0.0@{port}
+    ip-address: ::0@{port}
+    username: ""
+    chroot: ""
+    database: ""
+    zonesdir: "{folder}"
+    pidfile: "{folder}/pid"
+    zonelistfile: "{folder}/list"
+    xfrdfile: "{folder}/xfrd"
+    xfrdir: "{folder}"
+remote-control:
+    control-enable: no
+zone:
+    name: {zone}
+    zonefile: zone
+"""
+_BIND = """\
+options {
+    directory "{folder}";
+    pid-file "{folder}/pid";
+    session-keyfile "{folder}/key";
+    listen-on { any; };
+    listen-on-v6 { any; };
+    recursion no;
+    dnssec-validation no;
+};
+controls { };
+zone "{zone}" { type primary; file "zone"; };
+"""
+_KNOT = """\
+server:
+    rundir: {folder}
+    pidfile: {folder}/pid
+    listen: [0.0.0.0@53, "::@53"]
+database:
+    storage: {folder}/database
+control:
+    listen: {folder}/control
+log:
+  - target: stderr
+    any: warning
+zone:
+  - domain: {zone}
+    file: {folder}/zone
+    zonefile-sync: -1
+    journal-content: none
+"""
+_POWERDNS = """\
+launch=bind
+bind-config={folder}/named.conf
+local-address=0.0.0.0,::
+socket-dir={folder}
+daemon=no
+guardian=no
+security-poll-suffix=
+"""
+_POWERDNS_ZONES = 'zone "{zone}" { type master; file "{folder}/zone"; };\n'
+_DNSMASQ = """\
+pid-file={folder}/pid
+user=root
+no-resolv
+no-hosts
+cache-size=0
+local=/{zone}/
+host-record=www.{zone},203.0.113.80
+host-record=ns.{zone},{ipv4},{ipv6}
+"""
+_UNBOUND = """\
+server:
+    interface: 0.0.0.0
+    interface: ::0
+    interface-automatic: yes
+    access-control: 0.0.0.0/0 allow
+    access-control: ::/0 allow
+    username: ""
+    chroot: ""
+    directory: "{folder}"
+    pidfile: "{folder}/pid"
+    use-syslog: no
+    logfile: ""
+    do-daemonize: no
+    num-threads: 1
+    local-zone: "{zone}." static
+    local-data: "{zone}. SOA ns.{zone}. admin.{zone}. 1 3600 600 86400 60"
+    local-data: "{zone}. NS ns.{zone}."
+    local-data: "ns.{zone}. A {ipv4}"
+    local-data: "ns.{zone}. AAAA {ipv6}"
+    local-data: "www.{zone}. A 203.0.113.80"
+remote-control:
+    control-enable: no
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A program, and the files that configure it."""
+
+    name: str
+    command: tuple[str, ...]
+    files: dict[str, str]
+    package: str = ""
+    """Debian's, if it is not called like it."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("nsd", ("nsd", "-d", "-c", "{folder}/nsd.conf"), {"nsd.conf": _NSD}),
+        Kind("bind", ("named", "-g", "-n", "1", "-c", "{folder}/named.conf"), {"named.conf": _BIND}, "bind9"),
+        Kind("knot", ("knotd", "-c", "{folder}/knot.conf"), {"knot.conf": _KNOT}),
+        Kind(
+            "powerdns",
+            ("pdns_server", "--config-dir={folder}"),
+            {"pdns.conf": _POWERDNS, "named.conf": _POWERDNS_ZONES},
+            "pdns-server pdns-backend-bind",
+        ),
+        Kind("dnsmasq", ("dnsmasq", "-k", "-C", "{folder}/dnsmasq.conf"), {"dnsmasq.conf": _DNSMASQ}, "dnsmasq-base"),
+        Kind("unbound", ("unbound", "-d", "-c", "{folder}/unbound.conf"), {"unbound.conf": _UNBOUND}),
+    )
+}
+
+
+@dataclass
+class NameServer:
+    """A running one."""
+
+    host: Host
+    kind: Kind
+    folder: Path
+    process: int
+    log: Path
+
+    def files(self) -> dict[str, str]:
+        """Return the hash of each file of its configuration, and of its zone."""
+        return {
+            name: hashlib.sha256((self.folder / name).read_bytes()).hexdigest() for name in ("zone", *self.kind.files)
+        }
+
+
+@contextlib.contextmanager
+def name_server(host: Host, folder: Path, kind: str = "nsd", port: int = 53) -> Iterator[NameServer]:
+    """Run a name server on a host. NSD can be at another port."""
+    known = KINDS[kind]
+    folder.mkdir(parents=True)
+    (folder / "database").mkdir()
+
+    def fill(text: str) -> str:
+        values = {"folder": folder, "zone": ZONE, "ipv4": host.ipv4, "ipv6": host.ipv6, "port": port}
+        for name, value in values.items():
+            text = text.replace(f"{{{name}}}", str(value))
+        return text
+
+    for name, content in {"zone": _ZONE, **known.files}.items():
+        (folder / name).write_text(fill(content))
+    log = folder / "log"
+    command = host.command(*map(fill, known.command))
+    with log.open("w") as output, running(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process:
+        for address in ("127.0.0.1", "::1"):
+            wait_until(functools.partial(_answers, host, address, port), f"{kind} answers at {address}")
+        yield NameServer(host, known, folder, process.pid, log)
+
+
+def _answers(host: Host, address: str, port: int) -> bool:
+    try:
+        return WWW in host.run("dig", "+short", "+tries=1", "+time=1", f"@{address}", "-p", str(port), f"www.{ZONE}")
+    except RuntimeError:
+        return False
