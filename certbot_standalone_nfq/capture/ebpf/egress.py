@@ -16,11 +16,14 @@ from certbot_standalone_nfq.capture.ebpf.maps import Maps
 _SYN_ACK = 0x12
 
 
-def write(port: int, maps: Maps, link_header: int) -> Code:
-    """Return the program for links with a header of Ethernet's length, or of any other (0)."""
+def write(port: int, maps: Maps, link_header: int, *, sorts_out: bool = True) -> Code:
+    """Return the program for links with a header of Ethernet's length, or of any other (0).
+
+    `sorts_out` makes it fast for other packets, where the kernel permits that.
+    """
     code = Code()
     headers.begin(code, other_hosts=True)
-    if link_header == ETHERNET:
+    if link_header == ETHERNET and sorts_out:
         headers.sort_out(code, port, Side.SOURCE, all_flags=_SYN_ACK)
     headers.parse(code, link_header, port, Side.SOURCE)
     code.load(BYTE, R2, R10, Frame.TCP + 13)

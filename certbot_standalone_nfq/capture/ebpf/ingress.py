@@ -39,30 +39,38 @@ ANY_TAKEN, ANY_WATCHED, LOST = 0, 4, 8
 assert CONTROL.size == LOST + 8
 
 
-def write(selectors: Sequence[Selector], maps: Maps, link_header: int, *, other_hosts: bool = False) -> Code:
+def write(
+    selectors: Sequence[Selector], maps: Maps, link_header: int, *, other_hosts: bool = False, sorts_out: bool = True
+) -> Code:
     """Return the program for links with a header of Ethernet's length, or of any other (0).
 
-    With `other_hosts`, it is for a port of a bridge, which sees packets for others. Raises selection.CannotCompile.
+    With `other_hosts`, it is for a port of a bridge, which sees packets for others. `sorts_out` makes it fast for
+    other ports, where the kernel permits that. Raises selection.CannotCompile.
     """
     port = port_of(selectors)
     alternatives = selection.alternatives_of(selectors)
     code = Code()
     headers.begin(code, other_hosts=other_hosts)
-    if link_header == ETHERNET:
+    if link_header == ETHERNET and sorts_out:
         headers.sort_out(code, port, Side.DESTINATION)
     headers.parse(code, link_header, port, Side.DESTINATION)
     _leave_to_taken(code, maps)
     _find_payload(code)
-    _go_on_with_pieces(code, maps)
+    comes_in_pieces = any(each.comes_in_pieces for each in alternatives)
+    if comes_in_pieces:
+        _go_on_with_pieces(code, maps)
     _compare_first(code, alternatives, maps)
-    code.label("begun")
-    _note_watching(code)
+    if comes_in_pieces:
+        code.label("begun")
+        code.store_double(Frame.KIND, Kind.WATCHED)
     code.label("found")
     existence.check(code, maps)
-    code.load(DOUBLE, R2, R10, Frame.KIND)
-    code.jump_if(R2, "==", Kind.WATCHED, "watch")
+    if comes_in_pieces:
+        code.load(DOUBLE, R2, R10, Frame.KIND)
+        code.jump_if(R2, "==", Kind.WATCHED, "watch")
     takeover.write(code, maps, link_header)
-    _watch(code, maps)
+    if comes_in_pieces:
+        _watch(code, maps)
     code.end("pass", NEXT)
     code.end("drop", DROP)
     return code
@@ -161,11 +169,6 @@ def _copy_start(code: Code, length: int, number: int) -> None:
     code.jump_if(R4, ">=", length, "pass")
     code.copy(R9, Frame.START, R4)
     code.label(f"compare {number}")
-
-
-def _note_watching(code: Code) -> None:
-    """Have the packet pass, and its connection watched, if it exists."""
-    code.store_double(Frame.KIND, Kind.WATCHED)
 
 
 def _watch(code: Code, maps: Maps) -> None:

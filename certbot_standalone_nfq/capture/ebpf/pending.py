@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from certbot_standalone_nfq.capture.ebpf.layout import PENDING, REST_BYTES
 from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES
+from certbot_standalone_nfq.capture.ebpf.server_names import CASE
 from certbot_standalone_nfq.capture.ebpf.system import Map
 from certbot_standalone_nfq.engine.protocols import Selector
 
@@ -20,6 +21,7 @@ class Pending:
         """Begin with an empty map; the selectors say how many bytes of a key decide."""
         self._map = map_
         self._lengths = {selector.key.length for selector in selectors if selector.key}
+        self._by_server_name = any(selector.by_server_name for selector in selectors)
         self._held: dict[bytes, bytes] = {}
 
     def replace(self, keys: Collection[bytes]) -> None:
@@ -33,12 +35,22 @@ class Pending:
         self._held = wanted
 
     def _entries(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        for length in self._lengths:
-            for key in keys:
-                name = key[:length].ljust(NAME_BYTES, b"\0")
-                rest = key[:REST_BYTES]
+        entries: dict[bytes, bytes] = {}
+        for key in keys:
+            if self._by_server_name:
+                entries[_folded(key)] = PENDING.pack(len(key), b"", b"")
+            for length in self._lengths:
+                name, rest = _name(key[:length]), key[:REST_BYTES]
                 # Where two keys begin alike, their beginning alone decides.
-                needed = _NEVER if name in found else len(rest)
-                found[name] = PENDING.pack(needed, rest, b"\xff" * len(rest))
-        return found
+                needed = _NEVER if name in entries else len(rest)
+                entries[name] = PENDING.pack(needed, rest, b"\xff" * len(rest))
+        return entries
+
+
+def _name(key: bytes) -> bytes:
+    return key[:NAME_BYTES].ljust(NAME_BYTES, b"\0")
+
+
+def _folded(key: bytes) -> bytes:
+    """Return a name as the program looks it up, in whichever case it comes."""
+    return bytes(byte | CASE for byte in _name(key))

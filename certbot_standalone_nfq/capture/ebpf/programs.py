@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 from collections.abc import Callable, Hashable, Sequence
 
@@ -31,24 +33,32 @@ class Programs:
 
         With `other_hosts`, it is for ports of a bridge. Raises OSError. The descriptor is closed here.
         """
-        return self._program(
-            ("ingress", link_header, other_hosts),
-            lambda: ingress.write(self._selectors, self._maps, link_header, other_hosts=other_hosts),
-        )
+        write = functools.partial(ingress.write, self._selectors, self._maps, link_header, other_hosts=other_hosts)
+        return self._program(("ingress", link_header, other_hosts), write)
 
     def egress(self, link_header: int) -> int:
         """Return the descriptor of what remembers handshakes; see `ingress`."""
-        port = port_of(self._selectors)
-        return self._program(("egress", link_header), lambda: egress.write(port, self._maps, link_header))
+        write = functools.partial(egress.write, port_of(self._selectors), self._maps, link_header)
+        return self._program(("egress", link_header), write)
 
     def close(self) -> None:
         """Close the descriptors: what is attached goes on. Calling it again is no error."""
         self._loaded.clear()
         self._opened.close()
 
-    def _program(self, key: Hashable, write: Callable[[], Code]) -> int:
+    def _program(self, key: Hashable, write: Callable[..., Code]) -> int:
         if key not in self._loaded:
-            descriptor = system.load_program(write().assemble(), NAME)
+            descriptor = _load(write)
             self._opened.callback(os.close, descriptor)
             self._loaded[key] = descriptor
         return self._loaded[key]
+
+
+def _load(write: Callable[..., Code]) -> int:
+    """Load a program. Without CAP_PERFMON, verifiers before Linux 6.6 let none look at packets where they are."""
+    try:
+        return system.load_program(write().assemble(), NAME)
+    except system.Rejected as error:
+        if error.errno != errno.EACCES:
+            raise
+    return system.load_program(write(sorts_out=False).assemble(), NAME)

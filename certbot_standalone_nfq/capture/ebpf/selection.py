@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from certbot_standalone_nfq.capture.ebpf import server_names
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -27,7 +28,7 @@ from certbot_standalone_nfq.capture.ebpf.code import Code
 from certbot_standalone_nfq.capture.ebpf.layout import REST_BYTES, START_BYTES, WATCHED, Frame, Kind
 from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES, Maps
 from certbot_standalone_nfq.capture.ebpf.proxy_headers import TELLING_BYTES
-from certbot_standalone_nfq.engine.protocols import Field, Key, Selector
+from certbot_standalone_nfq.engine.protocols import Field, Key, Selector, Transport
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 _EVERY_BIT = (1 << 64) - 1
@@ -45,12 +46,19 @@ class Alternative:
     fields: tuple[Field, ...]
     key: Key | None
     after_proxy_header: bool
+    protocols: bytes
+    """Of a TLS ClientHello whose server name is the key: the length and content of its extension of protocols."""
 
     @property
     def length(self) -> int:
         """Bytes of a payload that decide."""
         ends = [field.offset + len(field.value) for field in self.fields]
         return max([1, *ends, self.key.offset + self.key.length if self.key else 0])
+
+    @property
+    def comes_in_pieces(self) -> bool:
+        """Whether a payload that ends before is watched for what follows it."""
+        return not self.protocols
 
     def may_begin_like(self, header: bytes) -> bool:
         """Whether a header that is skipped cannot be told from what is selected by its first four bytes."""
@@ -60,11 +68,13 @@ class Alternative:
 def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
     """Return all ways in which a payload may begin. Raises CannotCompile."""
     found = [
-        Alternative(fields, selector.key, selector.after_proxy_header)
+        Alternative(fields, selector.key, selector.after_proxy_header, selector.contains)
         for selector in selectors
         for fields in selector.any_of
     ]
-    if any(selector.contains for selector in selectors):
+    if any(selector.transport is not Transport.TCP for selector in selectors):
+        raise CannotCompile("a selector is for datagrams")
+    if any(selector.contains and not selector.by_server_name for selector in selectors):
         raise CannotCompile("a selector has something searched for")
     if any(each.length > START_BYTES for each in found):
         raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
@@ -82,6 +92,12 @@ def compare(code: Code, alternatives: Sequence[Alternative], maps: Maps, name: s
     """
     for number, each in enumerate(alternatives):
         here = f"{name} {number}"
+        if not each.comes_in_pieces:
+            code.jump_if(R8, "<", each.length, f"{here} other")
+            _compare_words(code, each, f"{here} other")
+            server_names.find(code, each.protocols, maps, here)
+            code.label(f"{here} other")
+            continue
         code.jump_if(R8, "<", each.length, f"{here} short")
         _compare_words(code, each, f"{here} other")
         _look_up(code, each, maps, here)
