@@ -45,8 +45,6 @@ MAX_TAKEN_OVER = 4096
 """Connections; beyond it, the one taken over first is forgotten."""
 MAX_ANSWERS_PER_SECOND = 500
 """Connections that are taken over; requests beyond it are dropped, and come again."""
-MAX_KEPT = 32 * 1024
-"""Bytes of memory that a connection takes at most, whatever its peer sends: its data and the objects that hold them."""
 
 _PASS = Reaction(Verdict.PASS)
 _WATCH = Reaction(Verdict.WATCH)
@@ -67,7 +65,7 @@ class Engine:
         self._solvers = tuple(solvers)
         self._watched = WatchList()
         self._replaced: Watched | None = None
-        """The stream that was taken over last, until that is confirmed."""
+        """The stream that was taken over last, as it was before, until that is confirmed."""
         self._allowance = Allowance(MAX_ANSWERS_PER_SECOND)
         self._taken_over: OrderedDict[Connection, Endpoint] = OrderedDict()
         self._timers: Timers[Connection] = Timers()
@@ -150,8 +148,8 @@ class Engine:
             if self._sockets.has_ended(connection, endpoint.interface):
                 return True
         self._forget(connection)
-        if replaced.let_go:
-            self._watch(replaced.without_last())
+        if replaced.incoming.unread:
+            self._watch(replaced)
         return False
 
     def tick(self, now: float) -> tuple[Segment, ...]:
@@ -235,7 +233,7 @@ class Engine:
 
     def _take_over(self, stream: Watched, segment: Segment, conversation: Conversation, now: float) -> Reaction:
         connection = stream.connection
-        self._replaced = stream if stream.has_socket else None
+        self._replaced = stream.without_last() if stream.has_socket else None
         endpoint = Endpoint(stream, segment, conversation, now)
         opened = endpoint.open(without_header(stream.incoming.read()), now)
         self._taken_over[connection] = endpoint

@@ -34,19 +34,19 @@ class Watched:
     """Whether a socket of this machine has it."""
     expected_by_server: int = 0
     """The sequence number after all that was let go to the server."""
-    let_go: bytes = b""
-    """All that was."""
+    let_go: int = 0
+    """How many of the unread bytes were."""
 
     def add(self, segment: Segment) -> None:
         """Take a segment that is let go to the server, or replaced."""
         self.expected_by_server = self.incoming.next_seq
-        self.let_go = self.incoming.unread
+        self.let_go = len(self.incoming.unread)
         self.incoming.add(segment)
 
     def without_last(self) -> Watched:
-        """Return the stream as it was before the last segment."""
+        """Return the stream as it was before the last segment, none of which has been read."""
         incoming = ReceiveBuffer(self.expected_by_server)
-        incoming.unread = self.let_go
+        incoming.unread = self.incoming.unread[: self.let_go]
         return Watched(self.connection, incoming, self.has_socket, self.expected_by_server)
 
 
