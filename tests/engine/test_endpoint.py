@@ -184,6 +184,26 @@ def test_what_acknowledges_only_does_not_begin_the_lingering_anew(conversation: 
     assert conversation.engine.deadline() is None
 
 
+def test_nothing_but_the_peers_fin_begins_the_lingering_anew(conversation: Conversation) -> None:
+    peer = conversation.peer
+    first = peer.segment(request(), PSH_ACK)
+    conversation.ask()
+    conversation.hear(peer.send(flags=FIN_ACK))
+    conversation.wait(LINGER - 1)
+    for segment in (
+        first,
+        peer.segment(seq=advance(peer.seq, -1)),
+        peer.segment(seq=advance(peer.seq, -1), flags=Flags.SYN, ack=0),
+        peer.segment(seq=advance(peer.seq, -1), flags=RST_ACK),
+        peer.segment(seq=advance(peer.seq, -1), flags=Flags.FIN),
+        peer.segment(seq=advance(peer.seq, -1), flags=FIN_ACK, ack=advance(peer.ack, 1)),
+    ):
+        conversation.hear(segment)
+        assert conversation.verdict is Verdict.DROP
+    conversation.wait(1)
+    assert conversation.engine.deadline() is None
+
+
 def test_lingering_begins_when_our_fin_is_acknowledged_too(conversation: Conversation) -> None:
     before = conversation.peer.ack
     conversation.ask()
@@ -214,7 +234,12 @@ def test_a_reset_outside_the_window_does_not(conversation: Conversation, flags: 
 
 
 def test_a_reset_says_that_the_answer_arrived_only_if_it_acknowledges_all_of_it() -> None:
-    for flags, unread, arrived in ((RST_ACK, 0, True), (RST_ACK, 1, False), (Flags.RST, 0, False)):
+    for flags, unread, arrived in (
+        (RST_ACK, 0, True),
+        (RST_ACK, 1, False),
+        (RST_ACK, -1, False),
+        (Flags.RST, 0, False),
+    ):
         conversation = Conversation()
         conversation.ask()
         reset = conversation.peer.segment(flags=flags, ack=advance(conversation.peer.ack, -unread))
@@ -223,12 +248,17 @@ def test_a_reset_says_that_the_answer_arrived_only_if_it_acknowledges_all_of_it(
         assert conversation.engine.deadline() is None
 
 
+@pytest.mark.parametrize("flags", [Flags.RST, RST_ACK], ids=["RST", "RST+ACK"])
 @pytest.mark.parametrize("ahead", [1, 4000, WINDOW - 1, WINDOW])
-def test_a_reset_that_is_near_may_be_forged_and_is_acknowledged(conversation: Conversation, ahead: int) -> None:
+def test_a_reset_that_is_near_may_be_forged_and_is_acknowledged(
+    conversation: Conversation, ahead: int, flags: Flags
+) -> None:
     conversation.ask()
-    reset = conversation.peer.segment(flags=Flags.RST, seq=advance(conversation.peer.seq, ahead))
+    reset = conversation.peer.segment(flags=flags, seq=advance(conversation.peer.seq, ahead))
     sent = conversation.hear(reset)
     assert [(each.flags, each.ack) for each in sent] == [(Flags.ACK, conversation.peer.seq)][: ahead < WINDOW]
+    assert conversation.event is None
+    assert not conversation.engine.settled()
     assert conversation.engine.deadline() is not None
     conversation.hear(conversation.peer.segment(flags=Flags.RST))
     assert conversation.engine.deadline() is None
@@ -293,10 +323,10 @@ def test_a_takeover_that_the_peer_contradicts_was_a_strangers(conversation: Conv
     """Where the server's numbers cannot be proven, as its socket is elsewhere."""
     conversation.ask()
     verdicts = []
-    for ahead in (-5000, 5000):  # not far enough: an old segment, and one after what was lost
+    for ahead in (-(1 << 20), 1 << 20):  # not far enough: an old segment, and one after what was lost
         conversation.hear(conversation.peer.segment(b"x", seq=advance(conversation.peer.seq, ahead)))
         verdicts.append(conversation.verdict)
-    visitor = Peer(seq=advance(conversation.peer.seq, 1 << 24), ack=77, port=conversation.peer.port)
+    visitor = Peer(seq=advance(conversation.peer.seq, (1 << 20) + 1), ack=77, port=conversation.peer.port)
     for forged in (visitor.segment(flags=Flags.RST), visitor.segment(flags=Flags.PSH)):
         conversation.hear(forged)
         verdicts.append(conversation.verdict)
@@ -381,6 +411,24 @@ def test_a_connection_that_never_closes_is_given_up(conversation: Conversation) 
     assert conversation.verdict is Verdict.PASS
 
 
+def test_a_peer_that_goes_on_sending_is_given_up_at_the_same_time(conversation: Conversation) -> None:
+    conversation.ask()
+    for _ in range(int(LIFETIME)):
+        conversation.hear(conversation.peer.send(b"x"))
+        assert conversation.verdict is Verdict.DROP
+        conversation.wait(1)
+    assert conversation.engine.deadline() is None
+
+
+def test_what_lies_behind_the_peers_fin_is_not_taken(conversation: Conversation) -> None:
+    conversation.ask()
+    fin = conversation.peer.send(flags=FIN_ACK)
+    conversation.hear(fin)
+    for flags in (PSH_ACK, FIN_ACK):
+        (acknowledgment,) = conversation.hear(conversation.peer.segment(b"x" * 9, flags, seq=fin.seq))
+        assert acknowledgment.ack == conversation.peer.seq
+
+
 class TestTimestamps:
     @pytest.fixture
     def conversation(self) -> Conversation:
@@ -410,6 +458,36 @@ class TestTimestamps:
         (acknowledgment,) = conversation.hear(early)
         assert acknowledgment.timestamps is not None
         assert acknowledgment.timestamps.echo == 2**32 - 5
+
+    def test_what_comes_again_is_echoed_with_its_later_value(self, conversation: Conversation) -> None:
+        """RFC 7323, 4.3: our acknowledgment of it was lost; that of its repetition says how long the way takes now."""
+        asked = conversation.peer.segment(request(), PSH_ACK, timestamps=Timestamps(8, 0))
+        conversation.ask()
+        (answer,) = conversation.hear(asked)
+        assert answer.timestamps is not None
+        assert answer.timestamps.echo == 8
+
+    @pytest.mark.parametrize(
+        ("flags", "beyond"),
+        [(Flags.SYN, 0), (Flags.PSH, 0), (Flags.RST, 0), (RST_ACK, 0), (Flags.ACK, 1)],
+        ids=["SYN", "no ACK", "RST", "RST+ACK", "acknowledges what was never sent"],
+    )
+    def test_the_time_of_what_is_not_taken_is_not_echoed(
+        self, conversation: Conversation, flags: Flags, beyond: int
+    ) -> None:
+        conversation.ask()
+        peer = conversation.peer
+        seq, ack = advance(peer.seq, -1), advance(peer.ack, beyond)
+        conversation.hear(peer.segment(flags=flags, seq=seq, ack=ack, timestamps=Timestamps(9, 0)))
+        (acknowledgment,) = conversation.hear(peer.send(flags=FIN_ACK))
+        assert acknowledgment.timestamps is not None
+        assert acknowledgment.timestamps.echo == 2**32 - 5
+
+    def test_our_clock_is_not_moved_by_what_the_peer_echoes(self, conversation: Conversation) -> None:
+        conversation.ask()
+        conversation.hear(conversation.peer.send(timestamps=Timestamps(2**32 - 5, 77)))
+        (acknowledgment,) = conversation.hear(conversation.peer.send(flags=FIN_ACK, timestamps=None))
+        assert acknowledgment.timestamps == Timestamps(value=2**32 - 20, echo=2**32 - 5)
 
     def test_a_segment_without_them_changes_nothing(self, conversation: Conversation) -> None:
         conversation.ask()
@@ -442,6 +520,14 @@ class TestWindow:
         conversation.hear(conversation.peer.send(request(), PSH_ACK, window=0))
         (answer,) = conversation.hear(conversation.peer.segment(window=500))
         assert answer.payload
+
+    def test_the_window_of_an_old_segment_does_not_count(self, conversation: Conversation) -> None:
+        (answer,) = conversation.ask()
+        old = conversation.peer.segment(ack=answer.seq, window=0)
+        conversation.hear(conversation.peer.segment(ack=advance(answer.seq, 10)))
+        conversation.hear(old)
+        (again,) = conversation.wait(FIRST_TIMEOUT)
+        assert again.payload == answer.payload[10:]
 
     def test_a_request_that_comes_again_gets_the_same_answer_whatever_its_window(
         self, conversation: Conversation

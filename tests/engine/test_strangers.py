@@ -8,13 +8,15 @@ import pytest
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.allowance import Allowance
+from certbot_standalone_nfq.engine.endpoint import LINGER
 from certbot_standalone_nfq.engine.engine import MAX_ANSWERS_PER_SECOND, MAX_WATCHED, Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Connection, Flags, write
+from certbot_standalone_nfq.wire.tcp import Connection, Flags, Timestamps, write
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK
+FIN_ACK = Flags.FIN | Flags.ACK
 
 
 @dataclass
@@ -120,6 +122,18 @@ def test_a_proven_takeover_is_not_ended_by_far_numbers(engine: Engine, sockets: 
     reaction = engine.handle(write(far), 0.0)
     assert (reaction.verdict, reaction.event) == (Verdict.DROP, None)
     assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
+
+
+def test_numbers_from_far_before_change_nothing_about_a_proven_takeover(engine: Engine, sockets: PlayedSockets) -> None:
+    peer = Peer(timestamps=Timestamps(7, 1))
+    sockets.open.add(peer.segment().connection)
+    peer.take(*engine.handle(write(peer.send(request(), PSH_ACK)), 0.0).send)
+    engine.handle(write(peer.send(flags=FIN_ACK)), 0.0)
+    forged = peer.segment(b"x", FIN_ACK, seq=advance(peer.seq, -(1 << 28)), timestamps=Timestamps(1000, 1))
+    (acknowledgment,) = engine.handle(write(forged), LINGER - 1).send
+    assert (acknowledgment.ack, acknowledgment.timestamps) == (peer.seq, Timestamps(1 + 1000 * (int(LINGER) - 1), 7))
+    engine.tick(LINGER)
+    assert engine.deadline() is None
 
 
 def test_a_later_connection_from_the_same_port_must_be_open_too(engine: Engine, sockets: PlayedSockets) -> None:

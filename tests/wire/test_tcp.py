@@ -187,9 +187,13 @@ def test_a_payload_is_octets_whatever_protocol_the_ports_suggest(port: int) -> N
     assert parse(bytes(BASE / TCP(sport=port, dport=port) / payload)).payload == payload
 
 
-def test_ip_options_are_skipped() -> None:
-    packet = IP(src="192.0.2.1", dst="192.0.2.2", options=b"\x94\x04\x00\x00") / TCP(dport=80) / b"GET /"
-    assert parse(bytes(packet)).payload == b"GET /"
+@pytest.mark.parametrize("length", range(0, 44, 4))
+def test_ip_options_are_skipped(length: int) -> None:
+    options = b"\x01" * length  # each of them: no operation
+    packet = IP(src="192.0.2.1", dst="192.0.2.2", options=options) / TCP(sport=9, dport=80, seq=7) / b"GET /"
+    segment = parse(bytes(packet))
+    assert (segment.connection, segment.seq) == (("192.0.2.1", 9, "192.0.2.2", 80), 7)
+    assert segment.payload == b"GET /"
 
 
 def test_other_options_are_no_timestamps() -> None:

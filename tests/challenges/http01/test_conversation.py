@@ -71,6 +71,12 @@ def test_a_head_without_end_is_answered_at_the_bound(conversation: Http01Convers
     assert conversation.receive(b"x", ended=False) == ANSWERED
 
 
+def test_a_request_is_not_kept_once_it_is_answered(conversation: Http01Conversation) -> None:
+    request = REQUEST[:-2] + b"X: " + b"x" * 5000 + b"\r\n\r\n"
+    assert conversation.receive(request, ended=False) == ANSWERED
+    assert max(map(len, kept_by(conversation, bytes))) < 5000
+
+
 def test_what_follows_the_request_is_ignored(conversation: Http01Conversation) -> None:
     assert conversation.receive(REQUEST + REQUEST, ended=False) == ANSWERED
     for more in (REQUEST, b"\r\n\r\n", b""):
