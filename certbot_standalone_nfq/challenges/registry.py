@@ -38,10 +38,6 @@ class ChallengePort:
         keys = {each.typ: [key for typ, key in self.expected if typ == each.typ] for each in self.solvers}
         return [selector for each in self.solvers for selector in each.selectors(self.number, keys[each.typ])]
 
-    def refusal(self) -> bytes:
-        """Return what to send to a client that asks for something else, in the words of the first type with any."""
-        return next((solver.refusal for solver in self.solvers if solver.refusal), b"")
-
     def challenge_in(self, start: bytes) -> ChallengeId | None:
         """Return the challenge, of whichever type, that a stream asks for, or None if it asks for none."""
         found = (solver.challenge_in(start) for solver in self.solvers)

@@ -212,6 +212,12 @@ class DatagramSolver(Protocol):
     def reply(self, message: bytes) -> Output | None:
         """Return what to send back for a datagram's payload, or None to leave it to the server. Raises nothing."""
 
+    def refuse(self, message: bytes) -> bytes | None:
+        """Return what to send back, where no server does, for a payload that has no reply. Raises nothing."""
+
+    def refuse_stream(self, start: bytes) -> bytes:
+        """Return the same for a stream that is none of ours. Raises nothing."""
+
     @staticmethod
     def challenge_in_datagram(message: bytes) -> ChallengeId | None:
         """Return the challenge that a datagram asks for, pending or not, or None if it asks for none."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.protocols import ChallengeId, Declined, Recognition
+from certbot_standalone_nfq.engine.protocols import ChallengeId, DatagramSolver, Declined, Recognition
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Event
 from certbot_standalone_nfq.host.connections import Connections
@@ -78,6 +78,28 @@ class Interception:
         if isinstance(found, Declined):
             self._tell(found)
         return found
+
+    @property
+    def has_datagrams(self) -> bool:
+        """Whether some challenge is answered over UDP, too."""
+        return any(isinstance(solver, DatagramSolver) for solver in self._solvers.values())
+
+    def reply(self, message: bytes) -> bytes | None:
+        """Return what to send back for a datagram where no server receives any, likewise."""
+        solvers = [solver for solver in self._solvers.values() if isinstance(solver, DatagramSolver)]
+        with self._loop.lock:
+            replies = (solver.reply(message) for solver in solvers)
+            answered = next((each.data for each in replies if each), None)
+            return answered or next((solver.refuse(message) for solver in solvers), None)
+
+    def refuse(self, start: bytes) -> bytes:
+        """Return what to send to the client of a stream that is not recognised where no server is, likewise."""
+        with self._loop.lock:
+            refusals = (
+                solver.refuse_stream(start) if isinstance(solver, DatagramSolver) else solver.refusal
+                for solver in self._solvers.values()
+            )
+            return next(filter(None, refusals), b"")
 
     def remarks(self) -> list[str]:
         """Return what the user should know if a challenge has failed, as of now."""

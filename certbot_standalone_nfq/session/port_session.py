@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -69,11 +70,12 @@ class PortSession:
         record = witness.record if recording else None
         interception = self._interception = Interception(port, settings, rules, witness.tell, record)
         self._hold("Capturing", functools.partial(_stop, interception))
-        refusal = self._port.refusal()
-        answering = Answering(interception.recognise, lambda _: refusal)
-        listener = FallbackListener(self._port.number, self._address, rules, answering)
-        self._hold("Listening", listener.stop)
-        listener.start()
+        answering = Answering(interception.recognise, interception.refuse, interception.reply)
+        protocols = [socket.IPPROTO_TCP] + [socket.IPPROTO_UDP] * interception.has_datagrams
+        for protocol in protocols:
+            listener = FallbackListener(self._port.number, self._address, rules, answering, protocol=protocol)
+            self._hold("Listening", listener.stop)
+            listener.start()
 
     @property
     def _address(self) -> str:

@@ -40,10 +40,6 @@ def test_what_begins_like_a_challenge_of_any_type_is_captured() -> None:
     assert not any(selector.matches(b"GET / HTTP/1.1") for selector in selectors)
 
 
-def test_who_asks_for_something_else_where_no_server_is_gets_a_refusal() -> None:
-    assert HTTP01.refusal().startswith(b"HTTP/1.1 404 ")
-
-
 @pytest.mark.parametrize(
     ("start", "key"), [(REQUEST_PREFIX + b"token HTTP/1.1", "token"), (b"GET / HTTP/1.1", None), (b"", None)]
 )

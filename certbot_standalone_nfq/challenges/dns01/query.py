@@ -97,6 +97,13 @@ def to_text(name: bytes) -> str:
     return ".".join(_label_text(label) for label in _labels(name))
 
 
+def parents(name: bytes) -> Iterator[bytes]:
+    """Yield a name in wire format, and all names above it but the root."""
+    while name and name[0]:
+        yield name
+        name = name[1 + name[0] :]
+
+
 def _labels(name: bytes) -> Iterator[bytes]:
     while name and name[0]:
         yield name[1 : 1 + name[0]]

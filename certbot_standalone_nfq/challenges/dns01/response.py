@@ -13,6 +13,7 @@ _WITHOUT_EDNS = 512  # RFC 1035, 4.2.1
 _OUR_SIZE = 1232
 """Bytes of the longest response over UDP, and what we say that we take: what no network fragments."""
 _QR, _AA, _TC = 0x8000, 0x0400, 0x0200
+_REFUSED = 5
 _COPIED = 0x0110  # recursion desired, checking disabled: RFC 1035, 4.1.1; RFC 4035, 3.2.2
 _NAME_OF_QUESTION = struct.pack("!H", 0xC000 | HEADER)
 _CLASS_IN = 1
@@ -34,9 +35,19 @@ def write(query: Query, values: Sequence[bytes], limit: int) -> bytes:
     A response longer than `limit` is replaced by an empty one that asks for TCP (RFC 2181, 9).
     """
     if query.typ not in (Type.TXT, Type.ANY):
-        return _message(query, 0, authority=_soa())
-    response = _message(query, 0, answers=[_txt(value) for value in values])
-    return response if len(response) <= limit else _message(query, _TC)
+        return without_records(query)
+    response = _message(query, _AA, answers=[_txt(value) for value in values])
+    return response if len(response) <= limit else _message(query, _AA | _TC)
+
+
+def without_records(query: Query) -> bytes:
+    """Return the response that a name exists, and has no record of the type asked for (RFC 2308, 2.2)."""
+    return _message(query, _AA, authority=_soa())
+
+
+def refusal(query: Query) -> bytes:
+    """Return the response that a name is none of ours (RFC 1035, 4.1.1)."""
+    return _message(query, _REFUSED)
 
 
 def has_values(message: bytes) -> bool:
@@ -46,7 +57,7 @@ def has_values(message: bytes) -> bool:
 
 def _message(query: Query, flags: int, answers: Sequence[bytes] = (), authority: bytes = b"") -> bytes:
     opt = _opt(query)
-    flags |= _QR | _AA | query.flags & _COPIED
+    flags |= _QR | query.flags & _COPIED
     header = struct.pack("!6H", query.id, flags, 1, len(answers), bool(authority), bool(opt))
     return header + query.question + b"".join(answers) + authority + opt
 

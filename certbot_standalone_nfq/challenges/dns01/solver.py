@@ -18,9 +18,10 @@ from certbot_standalone_nfq.challenges.dns01.conversation import (
     MAX_MESSAGE,
     Dns01Conversation,
     first_message,
+    framed,
     length_of_first,
 )
-from certbot_standalone_nfq.challenges.dns01.query import HEADER, Query, Type, parse, to_text, to_wire
+from certbot_standalone_nfq.challenges.dns01.query import HEADER, Query, Type, parents, parse, to_text, to_wire
 from certbot_standalone_nfq.engine.protocols import (
     UNDECIDED,
     Answer,
@@ -102,6 +103,23 @@ class Dns01Solver:
         if len(message) < length:
             return UNDECIDED if _may_begin_query(message) else None
         return Dns01Conversation(self._reply_over_tcp) if self._parse(message) else None
+
+    def refuse(self, message: bytes) -> bytes | None:
+        """Return the response to a query that is not answered, where no server does; None if it is no query.
+
+        Names above pending ones exist: a resolver that minimises what it asks must not take them for missing.
+        """
+        query = parse(message)
+        if query is None:
+            return None
+        if any(query.name in parents(name) for name in self._values):
+            return response.without_records(query)
+        return response.refusal(query)
+
+    def refuse_stream(self, start: bytes) -> bytes:
+        """Return the same for a stream that begins with a query."""
+        refused = self.refuse(first_message(start)) if len(start) >= LENGTH else None
+        return framed(refused) if refused else b""
 
     @staticmethod
     def challenge_in(start: bytes) -> ChallengeId | None:
