@@ -15,6 +15,7 @@ from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.host import refusals, resolver
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
+from certbot_standalone_nfq.session.leads import Leads
 from certbot_standalone_nfq.session.pcap import Recording
 from certbot_standalone_nfq.session.port_session import Pending, PortSession
 from certbot_standalone_nfq.settings import Settings
@@ -35,6 +36,7 @@ class Session:
         """Prepare. This changes nothing."""
         self._settings = settings
         self._ports = [PortSession(port, settings) for port in registry.by_port(settings.ports)]
+        self._leads = Leads()
         self._recording: Recording | None = None
         self._held = contextlib.ExitStack()
         self.is_open = False
@@ -51,10 +53,12 @@ class Session:
         All or nothing: raises one of the package's errors, with everything closed.
         """
         try:
+            self._leads.follow(challenges)
+            asked_for = list(map(self._leads.owner, challenges))
             self._open_recording()
             rules = take_snapshot()
             for port in self._ports:
-                validated = [challenge for challenge in challenges if port.serves(challenge.typ)]
+                validated = [challenge for challenge in asked_for if port.serves(challenge.typ)]
                 if validated and not port.is_open:
                     self._held.callback(port.close)
                     port.open(validated, self._settings_of_next(), rules, self._recording)
@@ -80,16 +84,17 @@ class Session:
     @refusals.explained()
     def add(self, challenge: ChallengeId, name: str, key_authorization: str) -> None:
         """Answer a challenge from now on, given the name it is for. Raises ValueError for a bad key."""
-        self._port_of(challenge).add(Pending(challenge, key_authorization), name)
+        self._port_of(challenge).add(Pending(self._leads.owner(challenge), key_authorization), name)
 
     def remove(self, challenge: ChallengeId, key_authorization: str) -> None:
         """Leave further requests for a challenge to the server; answers under way are completed."""
-        self._port_of(challenge).remove(Pending(challenge, key_authorization))
+        self._port_of(challenge).remove(Pending(self._leads.owner(challenge), key_authorization))
 
     def explain(self, failures: Sequence[Failure]) -> str:
         """Return what did and did not arrive of failed challenges, in at most six lines. Also before `open`."""
         remarks = dict.fromkeys(remark for port in self._ports for remark in port.remarks())
         found = resolver.look_up(report.names_to_look_up(failures), Deadline(_LOOK_UP_SECONDS))
+        failures = [failure._replace(challenge=self._leads.owner(failure.challenge)) for failure in failures]
         diagnoses = [diagnosis for port in self._ports for diagnosis in port.explain(failures, found)]
         return hints.hint(diagnoses, list(remarks))
 

@@ -121,9 +121,9 @@ def test_an_interruption_of_opening_leaves_nothing_behind(
     before = held(host)
     original = getattr(*step)
 
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
         if when == "after":
-            original(*arguments)
+            original(*arguments, **options)
         raise interruption
 
     monkeypatch.setattr(*step, interrupted)
