@@ -201,11 +201,11 @@ def put_behind(server: Host, behind: Host) -> None:
     behind.run("ip", "-6", "route", "add", "default", "via", gateway6)
 
 
-def publish(server: Host, behind: Host, port: int) -> None:
-    """Put a host behind a server, and its port in place of the server's port 80, as containers' ports are published."""
+def publish(server: Host, behind: Host, port: int, published: int = 80) -> None:
+    """Put a host behind a server, and its port in place of one of the server's, as containers' ports are published."""
     put_behind(server, behind)
     for program, to in (("iptables", behind.ipv4), ("ip6tables", f"[{behind.ipv6}]")):
-        translate = ("-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", f"{to}:{port}")
+        translate = ("-p", "tcp", "--dport", str(published), "-j", "DNAT", "--to-destination", f"{to}:{port}")
         server.run(program, "-t", "nat", "-A", "PREROUTING", "-i", "eth0", *translate)
         server.run(program, "-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
-from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.engine.protocols import ChallengeId, StreamSolver
 from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
@@ -36,32 +36,36 @@ KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 HTTP01_PORT = ChallengePort(80, (Http01Solver,))
 
 
-def challenge(token: str = TOKEN) -> ChallengeId:
-    """Return the challenge of http-01 that has a token."""
-    return ChallengeId(Http01Solver.typ, token)
+def challenge(key: str = TOKEN, typ: str = Http01Solver.typ) -> ChallengeId:
+    """Return the challenge of a type that has a key."""
+    return ChallengeId(typ, key)
 
 
 @contextlib.contextmanager
 def intercepting(
-    host: Host, answers: Mapping[str, str] | None = None, port: int = 80, **settings: Any
+    host: Host,
+    answers: Mapping[str, str] | None = None,
+    port: int = 80,
+    solver: type[StreamSolver] = Http01Solver,
+    **settings: Any,
 ) -> Iterator[tuple[Interception, list[Answered]]]:
-    """Intercept on a host, in this process, for one token or those given."""
+    """Intercept on a host, in this process, for one token or the keys given, of a type of challenge."""
     answered: list[Answered] = []
     with host.inside():
         interception = Interception(
-            ChallengePort(port, (Http01Solver,)),
+            ChallengePort(port, (solver,)),
             Settings(**{**_DEFAULTS, **settings}),
             take_snapshot(),
             lambda event: _keep(event, answered),
         )
     pending = answers or {TOKEN: KEY_AUTHORIZATION}
-    for token, key_authorization in pending.items():
-        interception.answer(challenge(token), key_authorization)
+    for key, key_authorization in pending.items():
+        interception.answer(challenge(key, solver.typ), key_authorization)
     try:
         yield interception, answered
     finally:
-        for token, key_authorization in pending.items():
-            interception.withdraw(challenge(token), key_authorization)
+        for key, key_authorization in pending.items():
+            interception.withdraw(challenge(key, solver.typ), key_authorization)
         with host.inside():
             interception.stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import ipaddress
 import json
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from lab.dns import Dns, command
 from lab.hosts import Host
 from lab.processes import running, wait_until
+from lab.tls import write_certificate
 
 _ENVIRONMENT = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
 _MANAGEMENT = 8055
@@ -47,7 +45,8 @@ class Pebble:
 def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
     """Run an authority on a host; it validates at the given port."""
     folder.mkdir()
-    certificate, key = _server_certificate(host, folder)
+    address = x509.IPAddress(ipaddress.ip_address(host.ipv4))
+    certificate, key = write_certificate(folder, "the laboratory's Pebble", address)
     configuration = {
         "listenAddress": f"{host.ipv4}:14000",
         "managementListenAddress": f"{host.ipv4}:15000",
@@ -70,24 +69,3 @@ def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
         for port in (8053, _MANAGEMENT, 14000):
             wait_until(functools.partial(host.listens, port), f"port {port} is open")
         yield Pebble(host, certificate, log)
-
-
-def _server_certificate(host: Host, folder: Path) -> tuple[Path, Path]:
-    """Write a certificate and key for the authority's own HTTPS; the certificate is its own root."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "the laboratory's Pebble")])
-    today = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(today - datetime.timedelta(days=1))
-        .not_valid_after(today + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host.ipv4))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths

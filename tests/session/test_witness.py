@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from certbot_standalone_nfq.engine.protocols import Declined
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.session.witness import MAX_LOGGED, Witness
 from certbot_standalone_nfq.wire.tcp import Connection
@@ -25,4 +26,14 @@ def test_the_log_tells_of_some_answers_one_by_one_and_sums_up_any_number(caplog:
     assert [line.partition(";")[0] for line in summaries] == [
         "one.example: challenge requests answered: 1999",
         "other.example: challenge requests answered: 1999",
+    ]
+
+
+def test_the_log_says_once_why_challenges_are_left_to_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "certbot_standalone_nfq")
+    witness = Witness(HTTP01_PORT, observe=False)
+    for _ in range(3):
+        witness.tell(Declined("too many of them"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "There are too many of them, so further ones go to the server."
     ]
