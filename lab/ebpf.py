@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from certbot_standalone_nfq.capture.ebpf import records, system
+from certbot_standalone_nfq.capture.ebpf.attachment import Direction
 from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, WATCHED
 from certbot_standalone_nfq.capture.ebpf.maps import RING_BYTES, Maps
 from certbot_standalone_nfq.capture.ebpf.pending import Pending
@@ -18,6 +20,7 @@ from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.capture.ebpf.ring import Ring
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.wire.tcp import Segment, write
+from lab.hosts import Host
 
 _LONGEST = 1 << 16
 ETHERNET = bytes(12)
@@ -113,3 +116,25 @@ def bench(selectors: Sequence[Selector]) -> Iterator[Bench]:
     """Load the programs that capture what selectors select."""
     with contextlib.closing(Bench(selectors)) as made:
         yield made
+
+
+def attached(host: Host) -> list[str]:
+    """Return what programs there are at the traffic control hooks of a host, whoever attached them."""
+    found = []
+    with host.inside():
+        for index, name in socket.if_nameindex():
+            found += [f"{name} {hook.name}" for hook in Direction for _ in range(_count(index, hook.value[0]))]
+            for hook in Direction:
+                filters = host.run("tc", "filter", "show", "dev", name, hook.name.lower())
+                found += [f"{name} {line}" for line in filters.splitlines() if " bpf " in line]
+    return found
+
+
+def _count(index: int, hook: int) -> int:
+    """Return how many programs are at a hook by links; none, where the kernel knows none."""
+    attributes = ctypes.create_string_buffer(
+        struct.pack("=4IQ2I32x", index, hook, 0, 0, 0, 0, 0)
+    )  # all that it may write to
+    with contextlib.suppress(OSError):
+        system.call_with(system.Command.PROG_QUERY, attributes)
+    return int(struct.unpack_from("=I", attributes, 24)[0])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.ebpf import attached
 from lab.hosts import Host
 from lab.http import request
 from lab.processes import children, run, wait_until
@@ -133,11 +134,16 @@ class Victim:
             wait_until(self._is_clean, "nothing is left", seconds=_SECONDS)
         except TimeoutError:
             watchdogs = self._processes(_WATCHDOG)
-            return f"left: rules {self._server.rules()!r}, queues {self._queues()!r}, watchdogs {watchdogs}"
+            programs = attached(self._server)
+            return (
+                f"left: rules {self._server.rules()!r}, queues {self._queues()!r}, programs {programs}, "
+                f"watchdogs {watchdogs}"
+            )
         return ""
 
     def _is_clean(self) -> bool:
-        return not self._processes(_WATCHDOG) and not self._queues() and self._server.rules() == self._before
+        kept = self._processes(_WATCHDOG) or self._queues() or attached(self._server)
+        return not kept and self._server.rules() == self._before
 
     def _queues(self) -> str:
         return self._server.run("cat", "/proc/net/netfilter/nfnetlink_queue")

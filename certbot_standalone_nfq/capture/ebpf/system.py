@@ -44,6 +44,7 @@ class Command(enum.IntEnum):
     MAP_DELETE_ELEM = 3
     PROG_LOAD = 5
     PROG_TEST_RUN = 10
+    PROG_QUERY = 16
     LINK_CREATE = 28
 
 
