@@ -21,6 +21,8 @@ $ORIGIN {zone}.
 $TTL 3600
 @   SOA ns.{zone}. admin.{zone}. 1 3600 600 86400 60
 @   NS  ns.{zone}.
+@   A   {ipv4}
+@   AAAA {ipv6}
 ns  A   {ipv4}
 ns  AAAA {ipv6}
 www A   203.0.113.80
@@ -37,6 +39,7 @@ server:
     zonelistfile: "{folder}/list"
     xfrdfile: "{folder}/xfrd"
     xfrdir: "{folder}"
+    rrl-ratelimit: 0
 remote-control:
     control-enable: no
 zone:
@@ -92,7 +95,7 @@ no-hosts
 cache-size=0
 local=/{zone}/
 host-record=www.{zone},203.0.113.80
-host-record=ns.{zone},{ipv4},{ipv6}
+host-record={zone},ns.{zone},{ipv4},{ipv6}
 """
 _UNBOUND = """\
 server:
@@ -112,6 +115,8 @@ server:
     local-zone: "{zone}." static
     local-data: "{zone}. SOA ns.{zone}. admin.{zone}. 1 3600 600 86400 60"
     local-data: "{zone}. NS ns.{zone}."
+    local-data: "{zone}. A {ipv4}"
+    local-data: "{zone}. AAAA {ipv6}"
     local-data: "ns.{zone}. A {ipv4}"
     local-data: "ns.{zone}. AAAA {ipv6}"
     local-data: "www.{zone}. A 203.0.113.80"

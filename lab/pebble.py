@@ -42,8 +42,8 @@ class Pebble:
 
 
 @contextlib.contextmanager
-def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
-    """Run an authority on a host; it validates at the given port."""
+def pebble(host: Host, folder: Path, http_port: int = 80, resolver: str = "") -> Iterator[Pebble]:
+    """Run an authority on a host; it validates at the given port, by a DNS of its own or by a resolver that runs."""
     folder.mkdir()
     address = x509.IPAddress(ipaddress.ip_address(host.ipv4))
     certificate, key = write_certificate(folder, "the laboratory's Pebble", address)
@@ -58,14 +58,15 @@ def pebble(host: Host, folder: Path, http_port: int = 80) -> Iterator[Pebble]:
         "externalAccountBindingRequired": False,
     }
     (folder / "pebble.json").write_text(json.dumps({"pebble": configuration}))
-    dns = host.command(*command(host.ipv4, _MANAGEMENT, 8053, 53))
-    authority = host.command("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", f"{host.ipv4}:8053")
+    own = [] if resolver else [host.command(*command(host.ipv4, _MANAGEMENT, 8053, 53))]
+    asked = resolver or f"{host.ipv4}:8053"
+    authority = host.command("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", asked)
     log = folder / "pebble.log"
     with contextlib.ExitStack() as stack, log.open("w") as output:
-        for program in (dns, authority):
+        for program in (*own, authority):
             stack.enter_context(
                 running(program, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | _ENVIRONMENT)
             )
-        for port in (8053, _MANAGEMENT, 14000):
+        for port in (*((8053, _MANAGEMENT) if own else ()), 14000):
             wait_until(functools.partial(host.listens, port), f"port {port} is open")
         yield Pebble(host, certificate, log)

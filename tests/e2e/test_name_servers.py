@@ -1,0 +1,123 @@
+"""The real certbot, a real authority behind a validating resolver, and real name servers, none of which may notice."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab import hosts, queries
+from lab.certbot import Certbot
+from lab.dns import resolving
+from lab.hosts import Host
+from lab.nameservers import KINDS, ZONE, NameServer, name_server
+from lab.pebble import pebble
+from lab.processes import has_ended
+from lab.zones import nsd, signed, unbound, zone
+from tests.e2e.test_certbot import serial_number
+from tests.e2e.test_servers import names
+
+WILDCARD = f"*.{ZONE}"
+NAMES = (ZONE, WILDCARD, f"one.{ZONE}", f"two.{ZONE}")
+BY_DNS = ("--preferred-challenges", "dns")
+DELEGATED = "example.org"
+_AT_ROOT = "127.0.0.3"
+_QUERIES_PER_SECOND = 1500
+
+
+@dataclass
+class Town:
+    """A host that is a zone's name server, and who else is there."""
+
+    client: Host
+    server: Host
+    certbot: Certbot
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """The root, and a further zone, are signed; the zone of the server is not, nor what is delegated to it."""
+    folder = tmp_path_factory.mktemp("town")
+    with hosts.pair() as (client, server), contextlib.ExitStack() as stack:
+        glue = f"ns.{ZONE}. 60 IN A {server.ipv4}\nns.{ZONE}. 60 IN AAAA {server.ipv6}\n"
+        records = f"_acme-challenge 60 IN NS ns.{ZONE}.\n@ 60 IN NS ns.root.\n@ 60 IN A {server.ipv4}\n"
+        further = signed(zone(DELEGATED, records, "ns.root."), folder / "org-keys")
+        records = (
+            f"@ 60 IN NS ns.root.\nns.root. 60 IN A {_AT_ROOT}\n{ZONE}. 60 IN NS ns.{ZONE}.\n{glue}"
+            f"{DELEGATED}. 60 IN NS ns.root.\n{further.ds}\n"
+        )
+        root = signed(zone(".", records, "ns.root."), folder / "keys")
+        stack.enter_context(nsd(client, folder / "root", _AT_ROOT, root, further))
+        caching = {"cache-max-negative-ttl": "0", "cache-max-ttl": "0"}
+        stack.enter_context(unbound(client, folder / "resolver", client.ipv4, _AT_ROOT, root.ds, caching))
+        stack.enter_context(resolving(server, client.ipv4))
+        authority = stack.enter_context(pebble(client, folder / "pebble", resolver=f"{client.ipv4}:53"))
+        yield Town(client, server, Certbot(server, authority, folder / "certbot"))
+
+
+@pytest.fixture
+def certbot(town: Town) -> Iterator[Certbot]:
+    yield town.certbot
+    shutil.rmtree(town.certbot.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def undisturbed(town: Town, serving: NameServer, folder: Path) -> Iterator[None]:
+    """Put a load on a name server; at the end it is checked that nothing has changed, and no query was lost."""
+    before = town.server.rules(), serving.files(), serving.log.read_text()
+    loaded = [(town.server.ipv4, "udp"), (town.server.ipv6, "udp")]
+    if serving.kind.name != "dnsmasq":  # which ends connections with queries under way, with or without us
+        loaded.append((town.server.ipv4, "tcp"))
+    with contextlib.ExitStack() as stack:
+        loads = [
+            stack.enter_context(queries.load(town.client, address, folder, mode, _QUERIES_PER_SECOND))
+            for address, mode in loaded
+        ]
+        yield
+    assert [(each.lost, each.wrong) for each in loads] == [(0, 0)] * len(loads)
+    assert all(each.completed > 300 for each in loads)
+    assert not has_ended(serving.process)
+    assert (town.server.rules(), serving.files(), serving.log.read_text()) == before
+    assert not town.server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_certificate_with_a_wildcard_is_issued_and_renewed_past_a_busy_name_server(
+    town: Town, certbot: Certbot, kind: str, tmp_path: Path
+) -> None:
+    with name_server(town.server, tmp_path / kind, kind) as serving, undisturbed(town, serving, tmp_path):
+        result = certbot.certonly(*NAMES, options=BY_DNS)
+        assert result.returncode == 0, result.stdout
+        certificate = certbot.certificate(ZONE)
+        assert names(certificate) == set(NAMES)
+        first = serial_number(certificate)
+        result = certbot.renew()
+        assert result.returncode == 0, result.stdout
+        assert serial_number(certificate) != first
+
+
+def test_http_01_for_a_name_and_dns_01_for_its_wildcard_are_pending_at_once(
+    town: Town, certbot: Certbot, tmp_path: Path
+) -> None:
+    """Certbot chooses so by itself."""
+    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path):
+        result = certbot.certonly(ZONE, WILDCARD)
+    assert result.returncode == 0, result.stdout
+    assert names(certbot.certificate(ZONE)) == {ZONE, WILDCARD}
+    log = certbot.log
+    assert "http-01 challenge for" in log
+    assert "dns-01 challenge for" in log
+
+
+def test_a_label_that_a_signed_zone_delegates_without_ds_is_answered(
+    town: Town, certbot: Certbot, tmp_path: Path
+) -> None:
+    """The zone is another name server's; this one has nothing of it."""
+    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path):
+        result = certbot.certonly(DELEGATED, f"*.{DELEGATED}", options=BY_DNS)
+    assert result.returncode == 0, result.stdout
+    assert names(certbot.certificate(DELEGATED)) == {DELEGATED, f"*.{DELEGATED}"}
