@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ def cycles(count: int) -> Iterator[Row]:
 def _cycle(times: int) -> None:
     for cycle in range(times):
         settings = Settings(capture=VARIANTS[cycle % len(VARIANTS)], queue_client="netlink")
-        open_capture(settings, Http01Solver.selectors(80), take_snapshot()).close()
+        open_capture(settings, Http01Solver.selectors(80), take_snapshot(), contextlib.ExitStack()).close()
 
 
 def _octets_a_line(site: Site) -> float:

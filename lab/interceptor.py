@@ -58,6 +58,7 @@ def intercepting(
             take_snapshot(),
             lambda event: _keep(event, answered),
         )
+        interception.start()
     pending = answers or {TOKEN: KEY_AUTHORIZATION}
     for key, key_authorization in pending.items():
         interception.answer(challenge(key, solver.typ), key_authorization)
@@ -104,6 +105,7 @@ def _main() -> None:
     witness = Witness(port)
     witness.start()
     interception = Interception(port, Settings(**settings), take_snapshot(), witness.tell)
+    interception.start()
     interception.answer(challenge(), KEY_AUTHORIZATION)
     for _ in range(others):
         interception.answer(challenge(secrets.token_urlsafe(32)), KEY_AUTHORIZATION)

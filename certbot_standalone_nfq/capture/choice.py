@@ -45,25 +45,26 @@ def require_any(settings: Settings) -> None:
     raise _most_telling(refusals, settings)
 
 
-def open_capture(settings: Settings, selectors: Sequence[Selector], snapshot: Snapshot) -> Capture[Any]:
+def open_capture(
+    settings: Settings, selectors: Sequence[Selector], snapshot: Snapshot, held: contextlib.ExitStack
+) -> Capture[Any]:
     """Capture what the selectors select, on one port, by the first backend that works beside other programs' rules.
 
-    Raises one of the package's errors, with nothing left behind.
+    `held` closes the capture, whatever this is interrupted by. Raises one of the package's errors, with nothing left.
     """
     privileges.require_capabilities()
     refusals: list[_Refusal] = []
     for backend in _candidates(settings, snapshot):
         if not _may_work(backend, refusals):
             continue
+        attempt = contextlib.ExitStack()
+        held.push(attempt)
         try:
-            capture = backend.open(selectors)
+            capture = backend.open(selectors, attempt)
         except _HINDRANCES as error:
             refusals.append(_Refusal(backend, error))
             continue
-        with contextlib.ExitStack() as undo:
-            undo.callback(capture.close)
-            _report(backend, port_of(selectors), refusals, settings)
-            undo.pop_all()
+        _report(backend, port_of(selectors), refusals, settings)
         return capture
     if privileges.programs_lack_capabilities() and any(isinstance(each.error, _DENIED) for each in refusals):
         raise errors.not_inherited()

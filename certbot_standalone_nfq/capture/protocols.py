@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -127,5 +128,9 @@ class Backend(Protocol):
     def unsupported(self) -> errors.Error | None:
         """Return why it cannot work here, found out without changing anything, or None."""
 
-    def open(self, selectors: Sequence[Selector]) -> Capture[Any]:
-        """Capture what the selectors select. All or nothing: raises one of the package's errors, with nothing left."""
+    def open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> Capture[Any]:
+        """Capture what the selectors select. All or nothing: raises one of the package's errors, with nothing left.
+
+        Whatever has to be undone is put on `held`, which is empty, before it is done: an interruption (Ctrl-C) may come
+        at any moment, and what only this method or its result knows of would be lost. `Capture.close` closes `held`.
+        """

@@ -21,7 +21,7 @@ from certbot_standalone_nfq.settings import Settings
 
 
 class Interception:
-    """Answers challenges on one port, from its making until `stop`."""
+    """Answers challenges on one port, from `start` to `stop`."""
 
     def __init__(
         self,
@@ -31,30 +31,43 @@ class Interception:
         tell: Callable[[Event], object],
         record: Callable[[bytes], object] | None = None,
     ) -> None:
-        """Open everything, given the rules of other programs. For `tell` and `record`, see Loop.
-
-        Raises one of the package's errors, with nothing left behind.
-        """
+        """Prepare, given the rules of other programs. This changes nothing. For `tell` and `record`, see Loop."""
+        self._port = port
+        self._settings = settings
+        self._rules = rules
         self._tell = tell
+        self._record = record
         self._solvers = {solver.typ: solver() for solver in port.solvers}
-        with contextlib.ExitStack() as opened:
-            injector = Injector()
-            opened.callback(injector.close)
-            sockets = Connections()
-            opened.callback(sockets.close)
-            translated = translates_sources(rules.tables)
-            looked_up = sockets.known and not translated
-            engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
-            capture = choice.open_capture(settings, port.selectors(), rules)
-            opened.callback(capture.close)
-            self._capture = capture
-            self._loop = Loop(capture, engine, injector, tell, record, sources_translated=translated)
-            opened.callback(self._loop.stop)
-            self._loop.start()
-            self._keeper = Keeper(capture)
-            opened.callback(self._keeper.stop)
-            self._keeper.start()
-            self._opened = opened.pop_all()
+        self._loop: Loop
+        self._keeper: Keeper
+        self._opened = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Open everything. All or nothing: raises one of the package's errors.
+
+        An interruption may come at any moment, also when this is about to return. `stop` closes what is open then.
+        """
+        with contextlib.ExitStack() as undo:
+            undo.push(self._opened)
+            self._open(self._opened)
+            undo.pop_all()
+
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        injector = Injector()
+        opened.callback(injector.close)
+        sockets = Connections()
+        opened.callback(sockets.close)
+        translated = translates_sources(self._rules.tables)
+        looked_up = sockets.known and not translated
+        engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
+        capture = choice.open_capture(self._settings, self._port.selectors(), self._rules, opened)
+        self._capture = capture
+        self._loop = Loop(capture, engine, injector, self._tell, self._record, sources_translated=translated)
+        opened.callback(self._loop.stop)
+        self._loop.start()
+        self._keeper = Keeper(capture)
+        opened.callback(self._keeper.stop)
+        self._keeper.start()
 
     def answer(self, challenge: ChallengeId, key_authorization: str) -> None:
         """Answer a challenge from now on. Raises ValueError for a bad key."""

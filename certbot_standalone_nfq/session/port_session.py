@@ -68,8 +68,10 @@ class PortSession:
         self._hold("Watching connections", witness.stop)
         witness.start()
         record = witness.record if recording else None
-        interception = self._interception = Interception(port, settings, rules, witness.tell, record)
+        interception = Interception(port, settings, rules, witness.tell, record)
         self._hold("Capturing", functools.partial(_stop, interception))
+        interception.start()
+        self._interception = interception
         answering = Answering(interception.recognise, interception.refuse, interception.reply)
         protocols = [socket.IPPROTO_TCP] + [socket.IPPROTO_UDP] * interception.has_datagrams
         for protocol in protocols:

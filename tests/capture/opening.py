@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from certbot_standalone_nfq.capture import choice
@@ -13,6 +14,7 @@ from certbot_standalone_nfq.settings import Settings
 
 def open_capture(port: int = 80, **settings: Any) -> NfqueueCapture:
     """Capture http-01's requests, in the network namespace that this thread is in."""
-    capture = choice.open_capture(Settings(**settings), Http01Solver.selectors(port), take_snapshot())
+    held = contextlib.ExitStack()
+    capture = choice.open_capture(Settings(**settings), Http01Solver.selectors(port), take_snapshot(), held)
     assert isinstance(capture, NfqueueCapture)
     return capture

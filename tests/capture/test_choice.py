@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -179,6 +180,6 @@ def test_without_any_firewall_program_the_error_says_what_to_install(host: Host,
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
             choice.require_any(settings)
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
-            choice.open_capture(settings, (), Snapshot())
+            choice.open_capture(settings, (), Snapshot(), contextlib.ExitStack())
     with pytest.raises(errors.NoFirewallTool, match="no program iptables-legacy"):
         choice.require_any(Settings(capture="iptables-legacy"))

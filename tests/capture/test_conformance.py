@@ -320,7 +320,7 @@ def test_whatever_matches_is_captured_and_little_else(lonely_host: Host, selecto
     payloads_ = set(tried(selector))
     with contextlib.ExitStack() as opened:
         opened.enter_context(lonely_host.inside())
-        capture = choice.open_capture(Settings(capture=variant), [selector], Snapshot())
+        capture = choice.open_capture(Settings(capture=variant), [selector], Snapshot(), contextlib.ExitStack())
         opened.callback(capture.close)
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 80)))
         captured = {payload for payload in payloads_ if is_captured(capture, listener, payload)}

@@ -139,9 +139,7 @@ def test_exactly_what_matches_is_captured(lonely_host: Host, variant: str) -> No
     asked = [query(), query(NAME.swapcase(), "NS"), query(TARGET), *BYSTANDERS, query(f"x.{TARGET}")]
     with contextlib.ExitStack() as opened:
         opened.enter_context(lonely_host.inside())
-        capture = opened.enter_context(
-            contextlib.closing(choice.open_capture(Settings(capture=variant), DNS01, Snapshot()))
-        )
+        capture = choice.open_capture(Settings(capture=variant), DNS01, Snapshot(), opened)
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             server = opened.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             client = opened.enter_context(socket.socket(family, socket.SOCK_DGRAM))

@@ -56,6 +56,7 @@ def intercepting(host: Host, *keys: str, **settings: Any) -> Iterator[list[Answe
     with host.inside():
         port = ChallengePort(53, (Dns01Solver,), challenges)
         interception = Interception(port, Settings(**settings), take_snapshot(), keep)
+        interception.start()
     for each in challenges:
         interception.answer(each, KEY_AUTHORIZATION)
     try:

@@ -174,6 +174,11 @@ def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_clea
     assert lonely_host.run(*UNMEASURED, *program) == "done\n"
 
 
+def test_at_whatever_line_opening_is_interrupted_nothing_is_left_after_cleaning_up(lonely_host: Host) -> None:
+    program = (sys.executable, "-m", "tests.session.interrupted_lines", lonely_host.name)
+    assert lonely_host.run(*UNMEASURED, *program) == "done\n"
+
+
 HANGING = """#!/bin/sh
 [ -e {folder}/hang ] && exec /bin/sleep 600
 exec /usr/sbin/{name} "$@"

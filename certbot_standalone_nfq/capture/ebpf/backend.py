@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Sequence
 from typing import ClassVar
@@ -35,22 +36,22 @@ class EbpfBackend:
             return refusals.explained(error)
         return None
 
-    def open(self, selectors: Sequence[Selector]) -> EbpfCapture:
-        """Capture what the selectors select. Raises one of the package's errors, with nothing left."""
+    def open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> EbpfCapture:
+        """Capture what the selectors select. Raises one of the package's errors, with nothing left; see Backend."""
         try:
-            return self._open(selectors)
+            return self._open(selectors, held)
         except OSError as error:
             raise refusals.explained(error) from error
         except CannotCompile as error:
             raise refusals.not_selectable(error) from error
 
-    def _open(self, selectors: Sequence[Selector]) -> EbpfCapture:
+    def _open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> EbpfCapture:
         try:
-            return EbpfCapture(selectors)
+            return EbpfCapture(selectors, held)
         except PermissionError:
             if not privileges.may_use_ebpf() or not _may_lock_more():
                 raise
-        return EbpfCapture(selectors)
+        return EbpfCapture(selectors, held)
 
 
 def backends(_: Settings, __: Snapshot) -> list[EbpfBackend]:

@@ -36,29 +36,34 @@ _ONLY = struct.pack("=I", 0)
 class EbpfCapture:
     """Programs on the interfaces that matter, and the ring that they write to."""
 
-    def __init__(self, selectors: Sequence[Selector]) -> None:
-        """Capture what the selectors select. All or nothing: raises OSError, and errors.CaptureUnavailable."""
+    def __init__(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> None:
+        """Capture what the selectors select. All or nothing: raises OSError, and errors.CaptureUnavailable.
+
+        `held` is what `close` closes.
+        """
         self._taken: OrderedDict[bytes, None] = OrderedDict()
         self._guard = threading.RLock()
         """Held while interfaces are attached to or left."""
         self._attached: Interfaces | None = None
-        with contextlib.ExitStack() as opened:
+        self._held = held
+        with contextlib.ExitStack() as undo:
+            undo.push(held)
             self._maps = Maps()
-            opened.callback(self._maps.close)
+            held.callback(self._maps.close)
             self._pending = Pending(self._maps.pending, selectors)
             self._ring = Ring(self._maps.ring, RING_BYTES)
-            opened.callback(self._ring.close)
-            self._poll = opened.enter_context(select.epoll())
+            held.callback(self._ring.close)
+            self._poll = held.enter_context(select.epoll())
             self._poll.register(self._maps.ring.descriptor, select.EPOLLIN)
             self._ways = WaysBack(self._maps.handshakes)
-            opened.callback(self._ways.close)
+            held.callback(self._ways.close)
             programs = Programs(selectors, self._maps)
-            opened.callback(programs.close)
+            held.callback(programs.close)
             self._attached = Interfaces(programs)
-            opened.callback(self.withdraw)
+            held.callback(self.withdraw)
             self._poll.register(self._attached.fileno(), select.EPOLLIN)
-            opened.callback(self._report_losses)
-            self._opened = opened.pop_all()
+            held.callback(self._report_losses)
+            undo.pop_all()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `receive` has something."""
@@ -116,7 +121,7 @@ class EbpfCapture:
 
     def close(self) -> None:
         """Detach, and close everything. Calling it again is no error."""
-        self._opened.close()
+        self._held.close()
 
     def _note_taken(self, connection: bytes) -> None:
         """Make room for new connections: that taken first is forgotten by the session, too."""

@@ -17,15 +17,15 @@ class NfqueueCapture:
     """A bound queue and the rules that send packets to it."""
 
     def __init__(
-        self, name: str, allocation: Allocation, queue: PacketQueue, rules: Rules, opened: contextlib.ExitStack
+        self, name: str, allocation: Allocation, queue: PacketQueue, rules: Rules, held: contextlib.ExitStack
     ) -> None:
-        """Take what has been opened, which `close` closes."""
+        """Take what has been opened, and what undoes it, for `close`."""
         self.name = name
         """The backend's."""
         self.allocation = allocation
         self._queue = queue
         self._rules = rules
-        self._opened = opened
+        self._held = held
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `receive` has something."""
@@ -72,7 +72,7 @@ class NfqueueCapture:
         Raises one of the package's errors if the rules cannot be removed. They are harmless then, as a queue without
         a listener is bypassed, and the watchdog removes them when this process ends.
         """
-        self._opened.close()
+        self._held.close()
 
     def _released(self, mark: int, verdict: Verdict) -> int:
         """Return the mark with which our rules let a packet go: with WATCH, they keep its connection's mark."""

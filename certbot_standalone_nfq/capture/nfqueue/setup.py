@@ -58,22 +58,24 @@ class NfqueueBackend:
             return error
         return None
 
-    def open(self, selectors: Sequence[Selector]) -> NfqueueCapture:
-        """Capture what the selectors select. Raises one of the package's errors, with nothing left."""
+    def open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> NfqueueCapture:
+        """Capture what the selectors select. Raises one of the package's errors, with nothing left; see Backend."""
         writer = self.make_writer()
         port = port_of(selectors)
         snapshot = take_snapshot() if _remove_leftovers(writer, self.settings, port) else self.snapshot
-        with contextlib.ExitStack() as opened:
+        with contextlib.ExitStack() as undo:
+            undo.push(held)
             allocation, queue = self._allocate(writer, selectors, using_marks_of(snapshot.tables, port))
-            opened.callback(queue.close)
+            held.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
-            opened.callback(_dismiss, watchdog, rules)
+            held.callback(_dismiss, watchdog, rules)
             # A process that is stopped decides on no packet: of a whole port, that is every visitor's.
             watchdog.start(writer.removals(allocation), watch_for_stop=self.selection is not Selection.PREFILTER)
-            opened.push(rules)
+            held.push(rules)
             rules.install(hold_open=watchdog.pipe)
             self._log(allocation)
-            return NfqueueCapture(self.name, allocation, queue, rules, opened.pop_all())
+            undo.pop_all()
+            return NfqueueCapture(self.name, allocation, queue, rules, held)
 
     def _allocate(
         self, writer: RuleWriter, selectors: Sequence[Selector], rules: Sequence[Rule]

@@ -82,7 +82,9 @@ def _start(port: int, capture: str) -> tuple[Interception, Selection, errors.Err
         settings = Settings(capture=capture, selection=selection.value)
         try:
             challenges = ChallengePort(port, (Http01Solver,))
-            return Interception(challenges, settings, Snapshot(), lambda _: None), selection, lack
+            interception = Interception(challenges, settings, Snapshot(), lambda _: None)
+            interception.start()
+            return interception, selection, lack
         except errors.KernelSupportMissing as error:
             lack = error
     raise lack or AssertionError("no selection, and no error either")
