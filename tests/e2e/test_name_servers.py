@@ -25,7 +25,7 @@ WILDCARD = f"*.{ZONE}"
 NAMES = (ZONE, WILDCARD, f"one.{ZONE}", f"two.{ZONE}")
 BY_DNS = ("--preferred-challenges", "dns")
 DELEGATED = "example.org"
-_AT_ROOT = "127.0.0.3"
+_AT_ROOT = "198.51.100.53"
 _QUERIES_PER_SECOND = 1500
 
 
@@ -43,6 +43,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The root, and a further zone, are signed; the zone of the server is not, nor what is delegated to it."""
     folder = tmp_path_factory.mktemp("town")
     with hosts.pair() as (client, server), contextlib.ExitStack() as stack:
+        client.run("ip", "address", "add", f"{_AT_ROOT}/24", "dev", "eth0")
         glue = f"ns.{ZONE}. 60 IN A {server.ipv4}\nns.{ZONE}. 60 IN AAAA {server.ipv6}\n"
         records = f"_acme-challenge 60 IN NS ns.{ZONE}.\n@ 60 IN NS ns.root.\n@ 60 IN A {server.ipv4}\n"
         further = signed(zone(DELEGATED, records, "ns.root."), folder / "org-keys")
