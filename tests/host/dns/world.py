@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class World:
     """Records of com: delegations."""
     is_signed: bool = False
     """Whether the root and com are signed."""
+    anchor: str = ""
+    """The root's DS record, once it runs."""
 
     def sign(self, made: ZoneFile) -> ZoneFile:
         """Sign a zone, and let the one above say so."""
@@ -50,30 +53,35 @@ class World:
         self.com += f"{made.ds}\n"
         return made
 
+    def _new_folder(self, name: str) -> Path:
+        """Return a folder, without what an earlier run left in it."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        return self.folder / name
+
     @contextlib.contextmanager
     def running(self, serve_own: bool = True, serve_provider: bool = True) -> Iterator[str]:
         """Run all name servers, and a resolver on the machine; yield its resolv.conf."""
         com, root = zone("com", _COM + self.com, "ns.root."), ""
         if self.is_signed:
-            com = signed(com, self.folder / "sign-com")
+            com = signed(com, self._new_folder("com"))
         root = f"@ 60 IN NS ns.root.\nns.root. 60 IN A {REGISTRY}\ncom. 60 IN NS ns.root.\n{com.ds}\n"
         top = zone(".", root, "ns.root.")
         if self.is_signed:
-            top = signed(top, self.folder / "sign-root")
+            top = signed(top, self._new_folder("root"))
+        self.anchor = top.ds
         for address in (REGISTRY, PROVIDER):
-            self.internet.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+            self.internet.run("ip", "address", "replace", f"{address}/24", "dev", "eth0")
         provider = zone("provider.com", f"@ 60 IN NS ns\nns 60 IN A {PROVIDER}\n")
         log = {"log-queries": "yes"}
+        running = self._new_folder("running")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(nsd(self.internet, self.folder / "registry", REGISTRY, top, com))
+            stack.enter_context(nsd(self.internet, running / "registry", REGISTRY, top, com))
             if serve_provider:
                 served = [provider, *self.provider]
-                stack.enter_context(nsd(self.internet, self.folder / "provider", PROVIDER, *served))
+                stack.enter_context(nsd(self.internet, running / "provider", PROVIDER, *served))
             if serve_own and self.own:
-                stack.enter_context(nsd(self.machine, self.folder / "own", MACHINE, *self.own))
-            stack.enter_context(
-                unbound(self.machine, self.folder / "unbound", "127.0.0.53", REGISTRY, top.ds, more=log)
-            )
+                stack.enter_context(nsd(self.machine, running / "own", MACHINE, *self.own))
+            stack.enter_context(unbound(self.machine, running / "unbound", "127.0.0.53", REGISTRY, top.ds, more=log))
             yield stack.enter_context(resolving(self.machine, "127.0.0.53"))
 
     def leads(self, *names: str, serve_own: bool = True, serve_provider: bool = True) -> dict[str, Lead]:
@@ -93,4 +101,4 @@ class World:
     @property
     def asked_of_resolver(self) -> str:
         """What the machine's resolver was asked."""
-        return (self.folder / "unbound" / "unbound.log").read_text()
+        return (self.folder / "running" / "unbound" / "unbound.log").read_text()
