@@ -83,6 +83,7 @@ def test_each_change_is_small(source: str, changed: set[str]) -> None:
         "@a(1)\ndef b(): ...",
         "class A(enum.Enum):\n    B = 1",
         "f'{1:>3}'",
+        "a = 0.0",
         "if TYPE_CHECKING: ...",
     ],
 )

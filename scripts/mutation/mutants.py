@@ -65,7 +65,7 @@ def mutants(path: str, source: str) -> list[Mutant]:
     """Return all mutants of a file, in the order of their places."""
     found: dict[str, Mutant] = {}
     for function, mutated in _Mutator(source).all():
-        if _compiles(mutated):
+        if mutated != source and _compiles(mutated):  # 0.0 doubled is the same
             found.setdefault(mutated, Mutant(path, function, mutated, source))
     return list(found.values())
 

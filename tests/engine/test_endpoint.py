@@ -6,7 +6,7 @@ import pytest
 
 from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
 from certbot_standalone_nfq.engine.receive_buffer import WINDOW
-from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT, MAX_REPEATS
+from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT, MAX_REPEATS, MAX_TIMEOUTS
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
@@ -249,14 +249,14 @@ def test_a_reset_says_that_the_answer_arrived_only_if_it_acknowledges_all_of_it(
 
 
 @pytest.mark.parametrize("flags", [Flags.RST, RST_ACK], ids=["RST", "RST+ACK"])
-@pytest.mark.parametrize("ahead", [1, 4000, WINDOW - 1, WINDOW])
+@pytest.mark.parametrize("ahead", [-1, 1, 4000, WINDOW - 1, WINDOW])
 def test_a_reset_that_is_near_may_be_forged_and_is_acknowledged(
     conversation: Conversation, ahead: int, flags: Flags
 ) -> None:
     conversation.ask()
     reset = conversation.peer.segment(flags=flags, seq=advance(conversation.peer.seq, ahead))
     sent = conversation.hear(reset)
-    assert [(each.flags, each.ack) for each in sent] == [(Flags.ACK, conversation.peer.seq)][: ahead < WINDOW]
+    assert [(each.flags, each.ack) for each in sent] == [(Flags.ACK, conversation.peer.seq)][: 0 < ahead < WINDOW]
     assert conversation.event is None
     assert not conversation.engine.settled()
     assert conversation.engine.deadline() is not None
@@ -319,6 +319,37 @@ def test_a_peer_that_asks_again_and_again_is_not_sent_more_than_it_sends(convers
     assert sum(bool(each.payload) for (each,) in answers) == MAX_REPEATS
 
 
+def test_what_is_sent_again_is_counted_anew_after_each_acknowledgment(conversation: Conversation) -> None:
+    asked = conversation.peer.segment(request(), PSH_ACK)
+    (answer,) = conversation.ask()
+    for arrived in (10, 20):
+        conversation.hear(conversation.peer.segment(ack=advance(answer.seq, arrived)))
+        answers = [conversation.hear(asked) for _ in range(2 * MAX_REPEATS)]
+        assert sum(bool(each.payload) for (each,) in answers) == MAX_REPEATS
+        sent_again = [conversation.wait(1) for _ in range(15)]
+        assert sum(map(len, sent_again)) == MAX_TIMEOUTS
+
+
+def test_an_answer_that_the_peer_has_asked_for_again_is_not_sent_again_soon(conversation: Conversation) -> None:
+    asked = conversation.peer.segment(request(), PSH_ACK)
+    conversation.ask()
+    conversation.wait(FIRST_TIMEOUT * 0.9)
+    (again,) = conversation.hear(asked)
+    assert again.payload
+    assert conversation.wait(FIRST_TIMEOUT * 0.9) == ()
+    assert len(conversation.wait(FIRST_TIMEOUT * 0.2)) == 1
+
+
+def test_an_answer_that_was_given_up_is_sent_again_only_as_often_as_the_peer_asks(conversation: Conversation) -> None:
+    asked = conversation.peer.segment(request(), PSH_ACK)
+    conversation.ask()
+    given_up = sum(len(conversation.wait(1)) for _ in range(15))
+    assert given_up == MAX_TIMEOUTS
+    (again,) = conversation.hear(asked)
+    assert again.payload
+    assert [conversation.wait(1) for _ in range(40)] == [()] * 40
+
+
 def test_a_takeover_that_the_peer_contradicts_was_a_strangers(conversation: Conversation) -> None:
     """Where the server's numbers cannot be proven, as its socket is elsewhere."""
     conversation.ask()
@@ -327,11 +358,11 @@ def test_a_takeover_that_the_peer_contradicts_was_a_strangers(conversation: Conv
         conversation.hear(conversation.peer.segment(b"x", seq=advance(conversation.peer.seq, ahead)))
         verdicts.append(conversation.verdict)
     visitor = Peer(seq=advance(conversation.peer.seq, (1 << 20) + 1), ack=77, port=conversation.peer.port)
-    for forged in (visitor.segment(flags=Flags.RST), visitor.segment(flags=Flags.PSH)):
-        conversation.hear(forged)
+    for flags in (Flags.RST, RST_ACK, Flags.SYN | Flags.ACK, Flags.PSH):  # which may be forged
+        conversation.hear(visitor.segment(flags=flags))
         verdicts.append(conversation.verdict)
     assert conversation.hear(visitor.send(b"GET / HTTP/1.1\r\n\r\n", PSH_ACK)) == ()
-    assert [*verdicts, conversation.verdict] == [Verdict.DROP] * 4 + [Verdict.PASS]
+    assert [*verdicts, conversation.verdict] == [Verdict.DROP] * 6 + [Verdict.PASS]
     assert conversation.engine.deadline() is None
 
 

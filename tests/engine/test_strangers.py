@@ -166,6 +166,20 @@ def test_many_half_requests_of_one_network_displace_only_each_other(validator: s
     assert engine.handle(write(peer.send(request()[40:], PSH_ACK)), 0.0).verdict is Verdict.REPLACE
 
 
+@pytest.mark.parametrize("forwarded", [False, True])
+def test_a_later_connection_from_the_port_of_a_watched_one_needs_a_socket_unless_that_is_forwarded(
+    engine: Engine, sockets: PlayedSockets, forwarded: bool
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    packet = write(peer.send(request()[:20], PSH_ACK))
+    assert engine.handle(packet, 0.0, forwarded=forwarded).verdict is Verdict.WATCH
+    sockets.open.clear()
+    later = write(Peer(seq=1 << 30).segment(request(), PSH_ACK))
+    verdict = engine.handle(later, 0.0, forwarded=forwarded).verdict
+    assert verdict is (Verdict.REPLACE if forwarded else Verdict.PASS)
+
+
 def test_answers_in_a_second_are_bounded_and_who_is_not_answered_asks_again() -> None:
     engine = engine_for()
     peers = [Peer(port=port) for port in range(1, 3 * MAX_ANSWERS_PER_SECOND)]
