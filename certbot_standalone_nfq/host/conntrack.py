@@ -36,7 +36,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF  # without the nested and byte-order flags
 
-_TUPLE_ORIG, _TUPLE_REPLY, _FILTER = 1, 2, 25
+_TUPLE_ORIG, _TUPLE_REPLY, _ADJUSTED_REPLY, _SYNPROXY, _FILTER = 1, 2, 16, 24, 25
+_OFFSET_AFTER, _TIMESTAMP_OFFSET = 3, 3
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_SOURCE = {4: 1, 6: 3}
 _IP_DESTINATION = {4: 2, 6: 4}
@@ -55,6 +56,10 @@ class Tracked:
     reply_address: str
     """Where the server's packets are sent, before conntrack translates them back."""
     reply_port: int
+    sequence_offset: int = 0
+    """What is added to the sequence numbers of the server's packets on their way out, as behind SYNPROXY."""
+    timestamp_offset: int = 0
+    """What is taken away from their timestamps: SYNPROXY does so (synproxy_tstamp_adjust)."""
 
 
 class _Flow(NamedTuple):
@@ -118,7 +123,12 @@ def _read(message: bytes, flow: _Flow) -> Iterator[Tracked]:
         original = _ends(attributes[_TUPLE_ORIG], flow.protocol)
         reply = _ends(attributes[_TUPLE_REPLY], flow.protocol)
         if original[0] == flow.ends[:2] and reply[0] == flow.ends[2:]:
-            yield Tracked(*reply[1])
+            sequence = _number_in(attributes.get(_ADJUSTED_REPLY), _OFFSET_AFTER)
+            yield Tracked(*reply[1], sequence, _number_in(attributes.get(_SYNPROXY), _TIMESTAMP_OFFSET))
+
+
+def _number_in(nested: bytes | None, kind: int) -> int:
+    return int.from_bytes(dict(_attributes(nested or b"")).get(kind, b""), "big")
 
 
 def _ends(nested: bytes, protocol: int) -> tuple[tuple[str, int], tuple[str, int]]:

@@ -3,6 +3,9 @@
 A server's packet to a client whose address was translated (SNAT, MASQUERADE) goes to the address that the server saw,
 and conntrack translates it back. We see the client's packets before that address is put in, and have to ask for it.
 
+Behind SYNPROXY, conntrack also changes the numbers in the server's packets, and so in ours: we know those that the
+client sees, and undo the change in advance.
+
 Where the kernel has servers' packets inherit the mark of their client's (tcp_fwmark_accept), ours have that mark: the
 route may depend on it.
 """
@@ -21,6 +24,7 @@ from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import conntrack
 from certbot_standalone_nfq.host.conntrack import Tracked
+from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Connection, Segment
 from certbot_standalone_nfq.wire.udp import Datagram
 
@@ -30,10 +34,9 @@ _FWMARK_ACCEPT = Path("/proc/sys/net/ipv4/tcp_fwmark_accept")
 
 
 class _Path(NamedTuple):
-    address: str
-    port: int
-    mark: int
-    way: WayBack | None
+    tracked: Tracked
+    mark: int = 0
+    way: WayBack | None = None
 
 
 class Addressed(NamedTuple):
@@ -61,24 +64,24 @@ class ReturnPaths:
         Its client's packets have the mark; they are `forwarded` if the server's socket is not on this machine. If the
         capture knows the way, nothing is left to look up.
         """
+        direct = Tracked(*connection[:2])
         if way:
-            path = _Path(*connection[:2], 0, way)
+            path = _Path(direct, way=way)
         else:
             inherited = mark if mark and not forwarded and _marks_are_inherited() else 0
-            path = _Path(*(self._translated(connection, Transport.TCP) or connection[:2]), inherited, None)
+            path = _Path(self._look_up(connection, Transport.TCP) or direct, inherited)
         self._paths.pop(connection, None)
-        if path != (*connection[:2], 0, None):
+        if path != _Path(direct):
             self._paths[connection] = path
             if len(self._paths) > MAX_TAKEN_OVER:
                 self._paths.popitem(last=False)
 
-    def _translated(self, connection: Connection, transport: Transport) -> tuple[str, int] | None:
+    def _look_up(self, connection: Connection, transport: Transport) -> Tracked | None:
         try:
-            tracked = self._find(connection, transport)
+            return self._find(connection, transport)
         except OSError as error:
             logger.debug("Connection tracking does not show %s: %s", connection, error)
             return None
-        return (tracked.reply_address, tracked.reply_port) if tracked else None
 
     def address(self, segment: Segment) -> Addressed:
         """Return a segment to a client as it has to be sent."""
@@ -87,14 +90,24 @@ class ReturnPaths:
         )
         if path is None:
             return Addressed(segment)
-        sent = dataclasses.replace(segment, destination=path.address, destination_port=path.port)
-        return Addressed(sent, path.mark, path.way)
+        return Addressed(_translated(segment, path.tracked), path.mark, path.way)
 
     def address_reply(self, reply: Datagram) -> Datagram:
         """Return the reply to a datagram as it has to be sent, once the kernel knows the datagram's flow."""
         flow = Connection(reply.destination, reply.destination_port, reply.source, reply.source_port)
-        address, port = self._translated(flow, Transport.UDP) or flow[:2]
-        return dataclasses.replace(reply, destination=address, destination_port=port)
+        tracked = self._look_up(flow, Transport.UDP) or Tracked(*flow[:2])
+        return dataclasses.replace(reply, destination=tracked.reply_address, destination_port=tracked.reply_port)
+
+
+def _translated(segment: Segment, tracked: Tracked) -> Segment:
+    stamps = segment.timestamps
+    return dataclasses.replace(
+        segment,
+        destination=tracked.reply_address,
+        destination_port=tracked.reply_port,
+        seq=advance(segment.seq, -tracked.sequence_offset),
+        timestamps=stamps and stamps._replace(value=advance(stamps.value, tracked.timestamp_offset)),
+    )
 
 
 def _marks_are_inherited() -> bool:

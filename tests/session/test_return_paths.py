@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.host.conntrack import Tracked
 from certbot_standalone_nfq.session.return_paths import Addressed, ReturnPaths
-from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment
+from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment, Timestamps
 
 CLIENT = Connection("198.51.100.1", 40000, "198.51.101.2", 8080)
 ANSWER = Segment("198.51.101.2", 8080, "198.51.100.1", 40000, 1, 2, Flags.ACK, 100, b"answer")
@@ -37,6 +38,16 @@ def test_a_translated_client_is_answered_at_the_address_that_the_server_saw() ->
     assert paths.address(ANSWER) == Addressed(ANSWER)
     paths.learn(CLIENT)
     assert sent_to(paths) == ("198.51.101.1", 999)
+
+
+def test_what_conntrack_changes_in_the_servers_numbers_is_undone_in_advance() -> None:
+    """As behind SYNPROXY: it adds to sequence numbers, and takes away from timestamps. Both wrap around."""
+    paths = ReturnPaths(lambda *_: Tracked(*CLIENT[:2], sequence_offset=3, timestamp_offset=0xFFFFFFFF))
+    paths.learn(CLIENT)
+    answer = dataclasses.replace(ANSWER, timestamps=Timestamps(7, 8))
+    sent = dataclasses.replace(answer, seq=0xFFFFFFFE, timestamps=Timestamps(6, 8))
+    assert paths.address(answer) == Addressed(sent)
+    assert paths.address(ANSWER).segment.timestamps is None
 
 
 def test_a_later_connection_between_the_same_ports_has_a_path_of_its_own() -> None:
