@@ -149,21 +149,24 @@ def test_a_later_connection_from_the_same_port_must_be_open_too(engine: Engine, 
 @pytest.mark.parametrize(
     ("validator", "stranger"),
     [
-        ("192.0.2.1", "198.51.100.{}"),
+        ("198.51.101.1", "198.51.100.{}"),
         ("2001:db8:1::1", "2001:db8:2::{:x}"),
-        ("2001:db8:1::1", "2001:db8:2:{:x}::1"),
+        ("2001:db8:1::1", "2001:db8:2:{:02x}00::1"),
         ("192.0.2.1", "2001:db8:2::{:x}"),
     ],
 )
 def test_many_half_requests_of_one_network_displace_only_each_other(validator: str, stranger: str) -> None:
+    """However few come from each of its addresses: here four, and five from the validator's."""
     engine = engine_for()
     server = {True: "2001:db8::80", False: "192.0.2.80"}
-    peer = Peer(address=validator, server=server[":" in validator])
-    assert engine.handle(write(peer.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
-    for number in range(3 * MAX_WATCHED):
-        other = Peer(address=stranger.format(number % 200), server=server[":" in stranger], port=1 + number)
+    peers = [Peer(address=validator, server=server[":" in validator], port=port) for port in range(1, 6)]
+    for peer in peers:
+        assert engine.handle(write(peer.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
+    for number in range(2 * MAX_WATCHED):
+        other = Peer(address=stranger.format(number % 256), server=server[":" in stranger], port=1 + number)
         assert engine.handle(write(other.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
-    assert engine.handle(write(peer.send(request()[40:], PSH_ACK)), 0.0).verdict is Verdict.REPLACE
+    for peer in peers:
+        assert engine.handle(write(peer.send(request()[40:], PSH_ACK)), 0.0).verdict is Verdict.REPLACE
 
 
 @pytest.mark.parametrize("forwarded", [False, True])
