@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import bystanders, challenges, comparison, endurance, start_and_stop, table
+from benchmarks import bystanders, challenges, comparison, ebpf, endurance, start_and_stop, table
 from benchmarks.bystanders import Limits
 from benchmarks.site import Effort, site
 from benchmarks.table import Row
@@ -38,6 +38,20 @@ def untracked(options: argparse.Namespace) -> Iterator[Row]:
     with site(stateful=False) as measured:
         for name in itertools.islice(bystanders.LOADS, 2):
             yield from bystanders.measure(measured, "prefilter", name, options.effort, Limits())
+
+
+def captured(options: argparse.Namespace) -> Iterator[Row]:
+    """By eBPF, on a server whose firewall tracks connections."""
+    with site() as measured:
+        yield from ebpf.requests_per_cpu_second(measured, options.effort)
+        yield from ebpf.attaching(measured)
+    yield from ebpf.packets()
+
+
+def captured_untracked(options: argparse.Namespace) -> Iterator[Row]:
+    """By eBPF, on a server that has not tracked connections before."""
+    with site(stateful=False) as measured:
+        yield from ebpf.requests_per_cpu_second(measured, options.effort)
 
 
 def fallback(options: argparse.Namespace) -> Iterator[Row]:
@@ -77,7 +91,10 @@ def _everything(selection: str, limits: Limits, effort: Effort) -> Iterator[Row]
         yield from challenges.rate(measured, selection, effort)
 
 
-PARTS = {part.__name__: part for part in (prefilter, untracked, fallback, pending, flood, certbot, endure)}
+PARTS = {
+    part.__name__: part
+    for part in (prefilter, untracked, captured, captured_untracked, fallback, pending, flood, certbot, endure)
+}
 
 
 def _options() -> argparse.Namespace:

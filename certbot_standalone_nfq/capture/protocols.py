@@ -49,6 +49,13 @@ class CapturedPacket(Protocol):
         Then the capture itself is to show only packets of connections that exist.
         """
 
+    @property
+    def proven(self) -> bool:
+        """Whether the capture has seen that its connection exists and expects its numbers, wherever the server is.
+
+        Then a stranger cannot have sent the request.
+        """
+
 
 Packet = TypeVar("Packet", bound=CapturedPacket)
 """A capture's own class of packets: it may know more of them."""

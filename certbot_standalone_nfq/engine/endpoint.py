@@ -17,7 +17,7 @@ from certbot_standalone_nfq.engine.protocols import Conversation
 from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import Piece, SendBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun, Reaction, Verdict
-from certbot_standalone_nfq.engine.watched import Watched
+from certbot_standalone_nfq.engine.watched import Proof, Watched
 from certbot_standalone_nfq.wire.sequence import advance, distance
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
 
@@ -37,7 +37,7 @@ class Endpoint:
 
     def __init__(self, stream: Watched, segment: Segment, conversation: Conversation, now: float) -> None:
         """Take over at the segment that shows what the stream is, which has been added to it."""
-        self.has_socket = stream.has_socket
+        self._is_proven = stream.has_socket or stream.proof is Proof.NUMBERS
         self.interface = segment.interface
         self._connection = stream.connection
         self._incoming = stream.incoming
@@ -78,9 +78,10 @@ class Endpoint:
     def is_contradicted_by(self, segment: Segment) -> bool:
         """Whether a segment shows that the peer's numbers are elsewhere, so that the takeover was a stranger's doing.
 
-        If the server's socket has ended by our reset, the numbers are proven: then, such a segment is a stranger's.
+        If the server's socket has ended by our reset, or the capture has compared them, the numbers are proven: then,
+        such a segment is a stranger's.
         """
-        if self.has_socket or segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
+        if self._is_proven or segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
             return False
         return self._is_far(segment)
 

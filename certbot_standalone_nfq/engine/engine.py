@@ -26,7 +26,7 @@ from certbot_standalone_nfq.engine.receive_buffer import MAX_START, ReceiveBuffe
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.timers import Timers
 from certbot_standalone_nfq.engine.verdicts import Reaction, Verdict
-from certbot_standalone_nfq.engine.watched import Sockets, Watched, WatchList
+from certbot_standalone_nfq.engine.watched import Proof, Sockets, Watched, WatchList
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from certbot_standalone_nfq.wire.tcp import (
@@ -79,12 +79,13 @@ class Engine:
         *,
         verified: bool = True,
         forwarded: bool = False,
+        proven: bool = False,
     ) -> Reaction:
         """Decide on a packet, given from its IP header on; `interface` is the index of the one it came in by.
 
         Of a packet of `length` bytes only the first need to be given. Unless its checksum is `verified`, it is checked
-        here, if all of the packet is there. Nothing in the packet can make this raise; it raises OSError as `sockets`
-        do. Whether a takeover succeeded, `confirm` says.
+        here, if all of the packet is there. `forwarded` and `proven` are as in `CapturedPacket`. Nothing in the packet
+        can make this raise; it raises OSError as `sockets` do. Whether a takeover succeeded, `confirm` says.
         """
         try:
             layout = locate(packet, length)
@@ -106,9 +107,10 @@ class Engine:
             segment = read(packet, layout, connection, interface)
         except MalformedPacket:
             return self._pass_over(connection)
+        proof = Proof.NUMBERS if proven else Proof.CAPTURE if forwarded else Proof.SOCKETS
         if known:
-            return self._decide(connection, segment, now, forwarded=forwarded)
-        return self._begin(connection, segment, recognition, now, forwarded=forwarded)
+            return self._decide(connection, segment, now, proof)
+        return self._begin(connection, segment, recognition, now, proof)
 
     def _pass_over(self, connection: Connection) -> Reaction:
         """Leave a packet that cannot be trusted to the kernel's TCP, which discards it; its connection stays ours."""
@@ -118,9 +120,9 @@ class Engine:
 
     def decide(self, segment: Segment, now: float) -> Reaction:
         """Decide on a segment."""
-        return self._decide(segment.connection, segment, now, forwarded=False)
+        return self._decide(segment.connection, segment, now, Proof.SOCKETS)
 
-    def _decide(self, connection: Connection, segment: Segment, now: float, *, forwarded: bool) -> Reaction:
+    def _decide(self, connection: Connection, segment: Segment, now: float, proof: Proof) -> Reaction:
         endpoint = self._taken_over.get(connection)
         if endpoint and not endpoint.is_older_than(segment) and not endpoint.is_contradicted_by(segment):
             reaction = endpoint.receive(segment, now)
@@ -131,7 +133,7 @@ class Engine:
         stream = self._watched.pop(connection)
         if stream:
             return self._go_on(stream, segment, now)
-        return self._begin(connection, segment, self._recognise(segment.payload), now, forwarded=forwarded)
+        return self._begin(connection, segment, self._recognise(segment.payload), now, proof)
 
     def confirm(self, connection: Connection) -> bool:
         """Whether a takeover succeeded, once its reset has gone on to the server, and before anything is sent.
@@ -184,21 +186,15 @@ class Engine:
         return recognise(self._solvers, received)
 
     def _begin(
-        self,
-        connection: Connection,
-        segment: Segment,
-        recognition: Recognition,
-        now: float,
-        *,
-        forwarded: bool,
+        self, connection: Connection, segment: Segment, recognition: Recognition, now: float, proof: Proof
     ) -> Reaction:
         """Decide on a segment of a connection that nothing is known of, by what its payload has been recognised as."""
         if recognition is None or not _is_of_open_connection(segment):
             return _PASS
-        has_socket = self._sockets is not None and not forwarded
+        has_socket = self._sockets is not None and proof is Proof.SOCKETS
         if self._sockets and has_socket and not self._sockets.is_open(connection, segment.interface):
             return _PASS
-        stream = Watched(connection, ReceiveBuffer(segment.seq), has_socket)
+        stream = Watched(connection, ReceiveBuffer(segment.seq), has_socket, proof)
         stream.add(segment)
         return self._judge(stream, segment, recognition, now)
 
@@ -210,7 +206,7 @@ class Engine:
             return _PASS
         if not stream.incoming.can_take(segment):
             recognition = self._recognise(segment.payload)
-            return self._begin(stream.connection, segment, recognition, now, forwarded=not stream.has_socket)
+            return self._begin(stream.connection, segment, recognition, now, stream.proof)
         stream.add(segment)
         return self._judge(stream, segment, self._recognise(stream.incoming.unread), now)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +25,17 @@ class Sockets(Protocol):
         """Whether no socket has it any more, once all that came for it has been looked at."""
 
 
+class Proof(enum.Enum):
+    """Who can tell that a packet's connection exists."""
+
+    SOCKETS = enum.auto()
+    """The machine's own sockets, if they can be asked."""
+    CAPTURE = enum.auto()
+    """The capture: it shows no others."""
+    NUMBERS = enum.auto()
+    """The capture, and it has compared a request's numbers with those that the connection expects."""
+
+
 @dataclass
 class Watched:
     """A stream while the server still has its connection."""
@@ -32,6 +44,8 @@ class Watched:
     incoming: ReceiveBuffer
     has_socket: bool = False
     """Whether a socket of this machine has it."""
+    proof: Proof = Proof.CAPTURE
+    """Who can tell otherwise."""
     expected_by_server: int = 0
     """The sequence number after all that was let go to the server."""
     let_go: int = 0
@@ -47,7 +61,7 @@ class Watched:
         """Return the stream as it was before the last segment, none of which has been read."""
         incoming = ReceiveBuffer(self.expected_by_server)
         incoming.unread = self.incoming.unread[: self.let_go]
-        return Watched(self.connection, incoming, self.has_socket, self.expected_by_server)
+        return Watched(self.connection, incoming, self.has_socket, self.proof, self.expected_by_server)
 
 
 class WatchList:

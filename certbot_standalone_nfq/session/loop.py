@@ -174,6 +174,7 @@ class Loop:
                 packet.length,
                 verified=packet.verified,
                 forwarded=packet.forwarded,
+                proven=packet.proven,
             )
             replacement = tcp.write(reaction.reset) if reaction.reset else None
             if reaction.reset:

@@ -124,6 +124,21 @@ def test_a_proven_takeover_is_not_ended_by_far_numbers(engine: Engine, sockets: 
     assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
 
 
+def test_so_it_is_where_the_capture_has_compared_the_numbers() -> None:
+    engine, peer = engine_for(), Peer()
+    peer.take(*engine.handle(write(peer.send(request(), PSH_ACK)), 0.0, proven=True).send)
+    far = peer.segment(b"x", PSH_ACK, seq=advance(peer.seq, 1 << 28))
+    assert engine.handle(write(far), 0.0, proven=True).verdict is Verdict.DROP
+    assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
+
+
+def test_no_socket_is_asked_where_the_capture_has_compared_the_numbers(engine: Engine) -> None:
+    asked = Peer().segment(request(), PSH_ACK)
+    assert engine.handle(write(asked), 0.0).verdict is Verdict.PASS
+    assert engine.handle(write(asked), 0.0, proven=True).verdict is Verdict.REPLACE
+    assert engine.confirm(asked.connection)
+
+
 def test_numbers_from_far_before_change_nothing_about_a_proven_takeover(engine: Engine, sockets: PlayedSockets) -> None:
     peer = Peer(timestamps=Timestamps(7, 1))
     sockets.open.add(peer.segment().connection)

@@ -30,6 +30,7 @@ class Packet:
     mark: int = 0
     verified: bool = True
     forwarded: bool = False
+    proven: bool = False
 
 
 @dataclass

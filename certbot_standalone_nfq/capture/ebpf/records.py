@@ -29,8 +29,9 @@ class TakenPacket:
     kind: Kind
     link_header: bytes
     """What stood in front of the IP header where it arrived."""
-    forwarded: bool = True
-    """The program has seen that the connection exists, wherever its server is."""
+    forwarded: bool = False
+    """Which the program cannot tell."""
+    proven: bool = True
 
     @property
     def connection(self) -> bytes:

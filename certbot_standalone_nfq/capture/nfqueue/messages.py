@@ -62,6 +62,8 @@ class QueuedPacket:
     """Whether the TCP checksum has been verified, or is not filled in yet (nfqnl_put_packet_info)."""
     forwarded: bool = False
     """Whether it is for another machine or container."""
+    proven: bool = False
+    """Which this cannot tell."""
 
 
 @dataclass(frozen=True)
