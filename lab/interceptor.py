@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.protocols import ChallengeId, StreamSolver
@@ -19,7 +20,7 @@ from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.witness import Witness
-from certbot_standalone_nfq.settings import AUTO, Settings
+from certbot_standalone_nfq.settings import AUTO, HTTP_01, Settings
 from lab.hosts import Host, kernel_can_queue_by_nft
 from lab.processes import running
 
@@ -51,15 +52,16 @@ def intercepting(
 ) -> Iterator[tuple[Interception, list[Answered]]]:
     """Intercept on a host, in this process, for one token or the keys given, of a type of challenge."""
     answered: list[Answered] = []
+    pending = answers or {TOKEN: KEY_AUTHORIZATION}
+    expected = tuple(challenge(key, solver.typ) for key in pending)
     with host.inside():
         interception = Interception(
-            ChallengePort(port, (solver,)),
+            ChallengePort(port, (solver,), expected),
             Settings(**{**_DEFAULTS, **settings}),
             take_snapshot(),
             lambda event: _keep(event, answered),
         )
         interception.start()
-    pending = answers or {TOKEN: KEY_AUTHORIZATION}
     for key, key_authorization in pending.items():
         interception.answer(challenge(key, solver.typ), key_authorization)
     try:
@@ -79,7 +81,7 @@ def _keep(event: Event, answered: list[Answered]) -> None:
 def interceptor_command(host: Host, **settings: Any) -> list[str]:
     """Return the command that intercepts on a host until its input ends, and observes as the plugin does.
 
-    With `others`, that many further tokens are pending.
+    With `others`, that many further tokens are pending. With `typ` and `key`, another challenge is.
     """
     return host.command(sys.executable, "-m", "lab.interceptor", json.dumps(settings))
 
@@ -99,14 +101,14 @@ def interceptor_process(host: Host, **settings: Any) -> Iterator[subprocess.Pope
 
 
 def _main() -> None:
-    settings = {**_DEFAULTS, "port": 80, "others": 0, **json.loads(sys.argv[1])}
-    others = settings.pop("others")
-    port = ChallengePort(settings.pop("port"), (Http01Solver,))
+    settings = {**_DEFAULTS, "port": 80, "others": 0, "typ": HTTP_01, "key": TOKEN, **json.loads(sys.argv[1])}
+    others, pending = settings.pop("others"), challenge(settings.pop("key"), settings.pop("typ"))
+    port = ChallengePort(settings.pop("port"), (registry.solver(pending.typ),))
     witness = Witness(port)
     witness.start()
     interception = Interception(port, Settings(**settings), take_snapshot(), witness.tell)
     interception.start()
-    interception.answer(challenge(), KEY_AUTHORIZATION)
+    interception.answer(pending, KEY_AUTHORIZATION)
     for _ in range(others):
         interception.answer(challenge(secrets.token_urlsafe(32)), KEY_AUTHORIZATION)
     print("ready", flush=True)
