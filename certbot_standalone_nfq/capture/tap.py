@@ -18,7 +18,9 @@ from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line
 from certbot_standalone_nfq.capture.bpf.selector import compare_datagram, compare_whole, search
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
+from certbot_standalone_nfq.diagnosis.queries import TappedDatagram
 from certbot_standalone_nfq.engine.protocols import Field, Selector, Transport
+from certbot_standalone_nfq.wire import udp
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.tcp import Connection, connection_of, locate, read_control
 
@@ -71,7 +73,7 @@ class Tap:
         """Return the socket's descriptor."""
         return self._socket.fileno()
 
-    def receive(self, limit: int) -> list[TappedSegment]:
+    def receive(self, limit: int) -> list[TappedSegment | TappedDatagram]:
         """Return what has been seen, at most `limit` packets, without waiting."""
         found = []
         for _ in range(limit):
@@ -92,8 +94,12 @@ class Tap:
         """Close the socket."""
         self._socket.close()
 
-    def _read(self, packet: bytes, address: tuple[str, int, int, int, bytes], when: float) -> TappedSegment | None:
+    def _read(
+        self, packet: bytes, address: tuple[str, int, int, int, bytes], when: float
+    ) -> TappedSegment | TappedDatagram | None:
         interface, _, kind, *_ = address
+        if udp.is_udp(packet):
+            return self._read_datagram(packet, interface, when)
         try:
             layout = locate(packet, length=_LONGEST)  # it may be cut, or one that a network card will cut up
         except MalformedPacket:
@@ -114,6 +120,16 @@ class Tap:
             packet=packet,
             interface=interface,
         )
+
+    def _read_datagram(self, packet: bytes, interface: str, when: float) -> TappedDatagram | None:
+        try:
+            seen = udp.parse(packet)
+        except MalformedPacket:
+            return None
+        if seen.destination_port != self._port:
+            return None
+        ends = Connection(seen.source, seen.source_port, seen.destination, seen.destination_port)
+        return TappedDatagram(ends, seen.payload, when, packet, interface)
 
 
 def _time(ancillary: list[tuple[int, int, bytes]]) -> float:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
-from certbot_standalone_nfq.engine.protocols import ChallengeId, Selector, StreamSolver
+from certbot_standalone_nfq.engine.protocols import ChallengeId, DatagramSolver, Question, Selector, StreamSolver
 
 SOLVERS: tuple[type[StreamSolver], ...] = (Http01Solver, TlsAlpn01Solver, Dns01Solver)
 """The types that Certbot prefers come first. Those on one port are asked in this order what a stream is."""
+
+DATAGRAM_SOLVERS: tuple[type[DatagramSolver], ...] = (Dns01Solver,)
+"""Those of them that are answered over UDP, too."""
 
 
 def solver(typ: str) -> type[StreamSolver]:
@@ -42,6 +45,11 @@ class ChallengePort:
         """Return the challenge, of whichever type, that a stream asks for, or None if it asks for none."""
         found = (solver.challenge_in(start) for solver in self.solvers)
         return next((challenge for challenge in found if challenge is not None), None)
+
+    def question_in(self, message: bytes) -> Question | None:
+        """Return what a datagram asks for, or None if it is no question, or no type is answered over UDP."""
+        found = (solver.question_in(message) for solver in DATAGRAM_SOLVERS if solver.typ in self.typs)
+        return next((question for question in found if question), None)
 
     def is_altered(self, start: bytes) -> bool:
         """Whether a request for a challenge was changed on its way, so that it is not to be answered."""

@@ -15,17 +15,14 @@ def port(text: str) -> int:
     return number
 
 
-def add_port(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option `--port`, described by what it is."""
-    parser.add_argument("--port", type=port, default=DEFAULT_PORTS[HTTP_01], help=f"{what} (default: %(default)s)")
-
-
-def add_challenge_and_port(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the options `--challenge` and `--port`; `chosen` says what they come to."""
+def add_challenge_and_port(parser: argparse.ArgumentParser, what: str, default: str = "") -> None:
+    """Add the options `--challenge`, with its default if there is one for all names, and `--port`; see `chosen`."""
+    by_name = f"{HTTP_01}, and {DNS_01} for wildcards"
     parser.add_argument(
         "--challenge",
         choices=list(DEFAULT_PORTS),
-        help=f"the type of challenge (default: {HTTP_01}, and {DNS_01} for wildcards)",
+        default=default or None,
+        help=f"the type of challenge (default: {default or by_name})",
     )
     ports = ", ".join(f"{number} for {typ}" for typ, number in DEFAULT_PORTS.items())
     parser.add_argument("--port", type=port, help=f"{what} (default: {ports})")

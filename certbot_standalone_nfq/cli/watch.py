@@ -24,13 +24,12 @@ from certbot_standalone_nfq.capture.tap import Tap
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.cli.listener_names import ListenerNames
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
+from certbot_standalone_nfq.diagnosis.queries import TappedDatagram
 from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
 from certbot_standalone_nfq.engine.protocols import ChallengeId
-from certbot_standalone_nfq.host.command import Deadline
-from certbot_standalone_nfq.host.processes import socket_owners
-from certbot_standalone_nfq.host.sockets import listeners
-from certbot_standalone_nfq.settings import HTTP_01
+from certbot_standalone_nfq.settings import DNS_01, HTTP_01
 from certbot_standalone_nfq.wire.addresses import version_of
 from certbot_standalone_nfq.wire.tcp import Connection
 
@@ -45,8 +44,6 @@ _TICK = 0.5
 _BATCH = 500
 _LAST = 8192
 """Packets to read at the end: more than the socket's buffer holds."""
-_OWNER_SECONDS = 0.5
-_LISTENERS_SECONDS = 10.0
 _PORT = re.compile(r":\d+$")
 _HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}[^\r\n]{0,60})")
@@ -56,6 +53,10 @@ _TROUBLES = {
     Cause.DROPPED: "not answered",
     Cause.RETURN_PATH: "answer lost",
 }
+
+_TRANSPORTS = {DNS_01: socket.IPPROTO_UDP}
+_TRANSPORT_NAMES = {DNS_01: "UDP and TCP"}
+
 
 Print = Callable[[str], object]
 Listeners = Callable[[str], str]
@@ -90,8 +91,11 @@ class Watch:
         self._sources: OrderedDict[str, Source] = OrderedDict()
         self._attempts = Attempts(port.challenge_in, outgoing_seen=True, keep_packets=True)
 
-    def observe(self, seen: TappedSegment) -> None:
-        """Take a segment into account."""
+    def observe(self, seen: TappedSegment | TappedDatagram) -> None:
+        """Take a packet into account."""
+        if isinstance(seen, TappedDatagram):
+            self._query(seen)
+            return
         self._attempts.observe(seen)
         challenge = None if seen.outgoing else self._port.challenge_in(seen.payload)
         if challenge:
@@ -134,10 +138,7 @@ class Watch:
         if seen.connection in self._waiting:
             return  # a retransmission
         address = seen.connection.peer
-        source = self._sources.setdefault(address, Source())
-        if len(self._sources) > MAX_WAITING:
-            self._sources.popitem(last=False)
-        source.requests += 1
+        source = self._count(address)
         self._waiting[seen.connection] = _Waiting(seen.time, source)
         if len(self._waiting) > MAX_WAITING:
             self._waiting.popitem(last=False)
@@ -145,6 +146,24 @@ class Watch:
             f"{_clock(seen.time)}  {address} over IPv{version_of(address)} to {seen.connection.local} "
             f"({self._listeners(seen.connection.local)}) asks {host} for {challenge.key}"
         )
+
+    def _query(self, seen: TappedDatagram) -> None:
+        question = self._port.question_in(seen.payload)
+        if question is None or (self._names and question.challenge.key.partition(".")[2] not in self._names):
+            return
+        address, local = seen.connection.peer, seen.connection.local
+        self._count(address)
+        self._tell(
+            f"{_clock(seen.time)}  {address} over IPv{version_of(address)} and UDP to {local} "
+            f"({self._listeners(local)}) asks for the {question.kind} records of {question.challenge.key}"
+        )
+
+    def _count(self, address: str) -> Source:
+        source = self._sources.setdefault(address, Source())
+        if len(self._sources) > MAX_WAITING:
+            self._sources.popitem(last=False)
+        source.requests += 1
+        return source
 
     def _answer(self, seen: TappedSegment) -> None:
         waiting = self._waiting.pop(seen.connection)
@@ -163,7 +182,7 @@ def printable(data: bytes) -> str:
 def add_parser(commands: Any) -> None:
     """Add this subcommand to a program's."""
     parser = commands.add_parser("watch", help="show validation requests as they arrive", description=__doc__)
-    arguments.add_port(parser, "the TCP port to look at")
+    arguments.add_challenge_and_port(parser, "the port to look at", default=HTTP_01)
     parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
     parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
     parser.set_defaults(run=run)
@@ -173,7 +192,8 @@ def run(options: argparse.Namespace) -> int:
     """Watch until interrupted; return the exit status."""
     from certbot_standalone_nfq.session.pcap import Recording  # scapy comes with it
 
-    port = ChallengePort(options.port, (registry.solver(HTTP_01),))
+    typ, number = arguments.chosen(options)
+    port = ChallengePort(number, (registry.solver(typ),))
     try:
         recording = Recording(options.pcap) if options.pcap else None
         tap = Tap(port.selectors(), replies=True)
@@ -182,19 +202,24 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except OSError as error:
         return _complain(options.pcap, error)
-    watch = Watch(port, {name.lower() for name in options.names}, _say, _ListenerNames(port.number))
+    watch = Watch(
+        port,
+        {name.lower() for name in options.names},
+        _say,
+        ListenerNames(port.number, _TRANSPORTS.get(typ, socket.IPPROTO_TCP)),
+    )
     try:
-        _show(tap, watch, port.number)
+        _show(tap, watch, f"{_TRANSPORT_NAMES.get(typ, 'TCP')} port {port.number}")
     except BrokenPipeError:
         _save(recording, watch, options.pcap)  # nobody reads the lines any more, but somebody wants the file
         raise
     return _save(recording, watch, options.pcap)
 
 
-def _show(tap: Tap, watch: Watch, port: int) -> None:
+def _show(tap: Tap, watch: Watch, where: str) -> None:
     """Print what is seen until interrupted, and then the table. Raises BrokenPipeError if the reader has gone."""
     with contextlib.closing(tap), _interruptions() as interrupted:
-        _say(f"Looking at TCP port {port}; end with Ctrl-C.")
+        _say(f"Looking at {where}; end with Ctrl-C.")
         missed = _look(tap, watch, interrupted)
     for line in ("", *watch.table()):
         _say(line)
@@ -249,33 +274,6 @@ def _look(tap: Tap, watch: Watch, interrupted: socket.socket) -> int:
         watch.expire(time.time())
         missed += tap.missed()
     return missed
-
-
-class _ListenerNames:
-    """The names of the programs that listen to a port, kept for some seconds."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._names: dict[str, str] = {}
-        self._expires_at = 0.0
-
-    def __call__(self, address: str) -> str:
-        """Return what listens at an address."""
-        if time.monotonic() > self._expires_at:
-            self._names.clear()
-            self._expires_at = time.monotonic() + _LISTENERS_SECONDS
-        if address not in self._names:
-            self._names[address] = _listener(self._port, address)
-        return self._names[address]
-
-
-def _listener(port: int, address: str) -> str:
-    """Return the names of the programs that listen at an address, or why there is none."""
-    serving = [listener for listener in listeners(port) if listener.serves(address)]
-    if not serving:
-        return "no listener here"
-    owners = socket_owners({listener.inode for listener in serving}, Deadline(_OWNER_SECONDS))
-    return ", ".join(sorted(set(owners.values()))) or "a program of another user"
 
 
 def _trouble(attempt: Attempt) -> str:

@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, IsAltered, Kept, TappedSegment
+from certbot_standalone_nfq.diagnosis.queries import Queries, Query, QuestionIn, TappedDatagram
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun
 from certbot_standalone_nfq.wire.tcp import Connection
@@ -39,6 +40,8 @@ class Seen:
     """Of all answered requests."""
     unanswered: list[Attempt] = field(default_factory=list)
     """Connections that asked for the challenge at the edge and not of us."""
+    queries: list[Query] = field(default_factory=list)
+    """Datagrams that asked for it at the edge, but those that we answered."""
     unfinished: list[Attempt] = field(default_factory=list)
     """Connections that asked us for it, whose dialogue has not come to its end."""
 
@@ -47,13 +50,19 @@ class Evidence:
     """What has been seen. Whoever shares it between threads guards it: no two calls may run at once."""
 
     def __init__(
-        self, challenge_in: ChallengeIn, is_altered: IsAltered = lambda _: False, *, capture: bool = False
+        self,
+        challenge_in: ChallengeIn,
+        is_altered: IsAltered = lambda _: False,
+        question_in: QuestionIn = lambda _: None,
+        *,
+        capture: bool = False,
     ) -> None:
         """Begin with nothing; for a capture, packets are kept and what goes out is seen from the beginning."""
         self._seen: dict[ChallengeId, Seen] = {}
         self._requests: dict[Connection, Request] = {}
         self._begun: OrderedDict[tuple[str, int], None] = OrderedDict()
         """The clients' ends of connections that the interception has taken over."""
+        self._queries = Queries(question_in)
         self._attempts = Attempts(challenge_in, is_altered, outgoing_seen=capture, keep_packets=capture)
 
     def record(self, event: Answered | Begun | Acknowledged) -> int:
@@ -78,9 +87,12 @@ class Evidence:
         if len(self._begun) > MAX_BEGUN:
             self._begun.popitem(last=False)
 
-    def observe(self, sighting: TappedSegment) -> bool:
-        """Take note of a segment at the machine's edge; return whether what goes out should be looked at, too."""
-        self._attempts.observe(sighting)
+    def observe(self, sighting: TappedSegment | TappedDatagram) -> bool:
+        """Take note of a packet at the machine's edge; return whether what goes out should be looked at, too."""
+        if isinstance(sighting, TappedDatagram):
+            self._queries.observe(sighting)
+        else:
+            self._attempts.observe(sighting)
         return self._attempts.outgoing_wanted
 
     def outgoing_is_seen(self) -> None:
@@ -91,6 +103,8 @@ class Evidence:
         """Return what there is for a challenge."""
         seen = copy.deepcopy(self._seen.get(challenge, Seen()))
         answered = {_client(request.connection) for request in seen.requests}
+        queries = self._queries.about(challenge)
+        seen.queries = [query for query in queries if (query.peer, query.peer_port) not in answered]
         for attempt in self._attempts:
             client = _client(attempt.connection)
             if attempt.challenge == challenge and client not in answered:

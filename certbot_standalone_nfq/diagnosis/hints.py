@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from certbot_standalone_nfq.diagnosis import dns_hints
 from certbot_standalone_nfq.diagnosis.rules import Cause, Diagnosis
 
 MAX_LINES = 6
@@ -11,6 +12,7 @@ _MAX_NAMED = 4
 """Addresses or names to list before the rest is only counted."""
 
 _WORDS = {
+    **dns_hints.WORDS,
     Cause.NAME_TROUBLE: (
         "{trouble}{although_answered}. Correct its DNS zone or its name servers; the web server is not the cause."
     ),
@@ -131,6 +133,15 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
     arrived_here = "arrived here" if diagnosis.watched else "reached this plugin"
     at_the_port = f"arrived at {port}" if diagnosis.watched else "reached this plugin"
     return {
+        "name": diagnosis.name,
+        "asked": diagnosis.asked,
+        "queries": _count(count, "query", "queries"),
+        "although_asked": f" ({_count(count, 'query', 'queries')} did arrive here and {were} answered)"
+        if count
+        else "",
+        "although_others": f", although queries for its {listed(diagnosis.other_kinds)} records did"
+        if diagnosis.other_kinds
+        else "",
         "port": diagnosis.port,
         "peers": listed(diagnosis.peers),
         "addresses": addresses,
@@ -194,5 +205,5 @@ def _forward(diagnosis: Diagnosis) -> str:
     return f"Forward TCP port {diagnosis.port} of that address (router, load balancer) to this machine"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _count(number: int, thing: str, things: str = "") -> str:
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"

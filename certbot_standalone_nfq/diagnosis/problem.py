@@ -50,6 +50,16 @@ class Problem:
         """Whether the CA mentions a redirect, or another scheme than the one it begins with."""
         return _ELSEWHERE.search(self.detail) is not None
 
+    @property
+    def is_of_signatures(self) -> bool:
+        """Whether the CA's resolver refused what it got, as it does with what should be signed."""
+        return self.kind == "dnssec" or _REFUSED_ANSWER.search(self.detail) is not None
+
+    @property
+    def found_no_answer(self) -> bool:
+        """Whether the CA looked up the records of dns-01, and was told that there are none, or others."""
+        return _NO_RECORD.search(self.detail) is not None
+
 
 # What Boulder (va/http.go, va/va.go, bdns/problem.go) and Go's net/http, as Pebble passes it on, say in these cases.
 _NOT_LOOKED_UP = re.compile(r"could not resolve|NXDOMAIN|SERVFAIL|DNS problem|[Nn]o valid (A|IP)")
@@ -65,3 +75,6 @@ _SPOKEN_TO = (
     re.compile(r"(?:dial tcp |->)([0-9.]+):\d+"),  # Go's net.OpError, as Pebble passes it on
     re.compile(r"(?:dial tcp |->)\[([0-9a-fA-F:.]+)\]:\d+"),
 )
+# What Boulder (va/dns.go), Pebble (va/va.go) and smallstep's authority say of dns-01.
+_REFUSED_ANSWER = re.compile(r"SERVFAIL|DNSSEC|[Bb]ogus|server misbehaving")
+_NO_RECORD = re.compile(r"NXDOMAIN|[Nn]o TXT record|Incorrect TXT record|Correct value not found|no such host")

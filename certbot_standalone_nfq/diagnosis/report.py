@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from certbot_standalone_nfq.diagnosis import dns_rules
 from certbot_standalone_nfq.diagnosis.evidence import Evidence, Seen
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.rules import Case, Diagnosis, HostFacts, diagnose
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Answered
+from certbot_standalone_nfq.settings import DNS_01
 from certbot_standalone_nfq.wire.addresses import version_of
 
 
@@ -42,7 +44,8 @@ class Machine:
 
 def names_to_look_up(failures: Iterable[Failure]) -> list[str]:
     """Return the names whose addresses the CA does not tell."""
-    return sorted({failure.name for failure in failures if not failure.problem.addresses})
+    by_address = [failure for failure in failures if failure.challenge.typ != DNS_01]
+    return sorted({failure.name for failure in by_address if not failure.problem.addresses})
 
 
 def addresses_that_matter(
@@ -60,20 +63,14 @@ def diagnoses(failures: Iterable[Failure], evidence: Evidence, machine: Machine)
     attempts = [attempt for attempt in evidence.attempts() if attempt.connection.local in machine.own]
     arrivals = Counter({address: count for address, count in evidence.arrivals().items() if address in machine.own})
     served = evidence.served()
-    return [
-        diagnose(
-            Case(
-                failure.name,
-                evidence.seen(failure.challenge),
-                attempts,
-                arrivals,
-                served,
-                failure.problem,
-                _host_facts(failure, machine),
-            )
-        )
-        for failure in failures
-    ]
+
+    def of(failure: Failure) -> Diagnosis:
+        name, challenge, problem = failure
+        seen = evidence.seen(challenge)
+        case = Case(name, seen, attempts, arrivals, served, problem, _host_facts(failure, machine))
+        return dns_rules.diagnose(case, challenge) if challenge.typ == DNS_01 else diagnose(case)
+
+    return list(map(of, failures))
 
 
 def _host_facts(failure: Failure, machine: Machine) -> HostFacts:

@@ -48,6 +48,18 @@ class Cause(enum.Enum):
     """Connections arrive over one IP version, and none over the one that the CA used."""
     NOTHING = enum.auto()
     """No request came."""
+    FORBIDDEN = enum.auto()
+    """For dns-01, as all that follow: a CAA record forbids it."""
+    NOT_BELIEVED = enum.auto()
+    """Queries were answered, and the answers refused, as they are not signed."""
+    OTHER_NAME_SERVER = enum.auto()
+    """Queries were answered, and another name server answered otherwise."""
+    OTHER_RESOLVER = enum.auto()
+    """Queries were answered; nothing else can be seen from here."""
+    QUERY_TAKEN = enum.auto()
+    """Queries reached this machine, and not the plugin."""
+    NO_QUERY = enum.auto()
+    """No query for the answer came."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,10 @@ class Diagnosis:
     """How many answers were not acknowledged, if others were."""
     listening: bool = False
     """Whether a program listens at the addresses."""
+    asked: str = ""
+    """For dns-01, the name that is asked for."""
+    other_kinds: tuple[str, ...] = ()
+    """The types of records, other than the answer's, that were asked for."""
 
     @property
     def is_of_address(self) -> bool:

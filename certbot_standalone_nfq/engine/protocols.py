@@ -109,6 +109,14 @@ class ChallengeId(NamedTuple):
     """What a request of the CA names it by: for http-01, its token."""
 
 
+class Question(NamedTuple):
+    """What a datagram asks for."""
+
+    challenge: ChallengeId
+    kind: str
+    """What about it: for dns-01, the type of records, such as TXT."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a conversation answered."""
@@ -219,5 +227,5 @@ class DatagramSolver(Protocol):
         """Return the same for a stream that is none of ours. Raises nothing."""
 
     @staticmethod
-    def challenge_in_datagram(message: bytes) -> ChallengeId | None:
-        """Return the challenge that a datagram asks for, pending or not, or None if it asks for none."""
+    def question_in(message: bytes) -> Question | None:
+        """Return what a datagram asks for, pending or not, or None if it is no question."""

@@ -14,6 +14,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
+from certbot_standalone_nfq.diagnosis.queries import TappedDatagram
 from certbot_standalone_nfq.engine.protocols import Selector
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,6 @@ class Observation:
             self._tap.look_outside()
             self._taps_outgoing = True
 
-    def _observe(self, seen: TappedSegment) -> bool:
+    def _observe(self, seen: TappedSegment | TappedDatagram) -> bool:
         with self._guard:  # not for all segments at once: whatever decides on packets may be waiting for it
             return self._evidence.observe(seen)

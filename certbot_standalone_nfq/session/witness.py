@@ -45,7 +45,8 @@ class Witness:
     def start(self) -> None:
         """Begin. A tap that cannot be opened is logged, not raised."""
         thorough = self._recording is not None
-        self._evidence = Evidence(self._port.challenge_in, self._port.is_altered, capture=thorough)
+        port = self._port
+        self._evidence = Evidence(port.challenge_in, port.is_altered, port.question_in, capture=thorough)
         if self._observe:
             try:
                 selectors = self._port.selectors()

@@ -6,11 +6,13 @@ import contextlib
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.message
 import pytest
 from scapy.utils import rdpcap
 
@@ -198,3 +200,16 @@ def test_a_user_who_may_not_look_at_packets_is_told_so(pair: tuple[Host, Host]) 
     finished = run_watch(pair[1], wrapper=(*UNMEASURED, "setpriv", "--reuid=65534", "--clear-groups", *powers))
     assert finished.returncode == 1
     assert finished.stderr == "This process cannot watch connections without CAP_NET_RAW. Run it as root.\n"
+
+
+def test_queries_for_dns01_are_shown_with_their_source_and_type(pair: tuple[Host, Host]) -> None:
+    client, server = pair
+    with watching(server, "--challenge", "dns-01", "example.com") as watch:
+        assert watch.printed == "Looking at UDP and TCP port 53; end with Ctrl-C."
+        for name, kind in (("_acme-challenge.example.org", "TXT"), ("_ACME-challenge.example.com", "NS")):
+            message = dns.message.make_query(name, kind).to_wire()
+            with client.inside(), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+                asking.sendto(message, (server.ipv6, 53))
+        said = f"{client.ipv6} over IPv6 and UDP to {server.ipv6} (no listener here) asks for the NS records of "
+        assert watch.line().endswith(f"{said}_acme-challenge.example.com")
+        assert watch.closing_table() == ["", f"{'source':40} requests  answers", f"{client.ipv6:40}        1  "]

@@ -27,13 +27,19 @@ _MAX_ADDITIONAL = 3
 
 
 class Type(enum.IntEnum):
-    """The types of records that make a difference here (RFC 1035, 3.2.2; RFC 4034, 5; RFC 6891, 6.1.1)."""
+    """Types of records that resolvers ask for (RFC 1035, 3.2.2; RFC 3596; RFC 4034; RFC 6891, 6.1.1; RFC 8659)."""
 
+    A = 1
+    NS = 2
+    CNAME = 5
     SOA = 6
     TXT = 16
+    AAAA = 28
     OPT = 41
     DS = 43
+    DNSKEY = 48
     ANY = 255
+    CAA = 257
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,11 @@ def to_wire(name: str) -> bytes:
 def to_text(name: bytes) -> str:
     """Return the text of a name in wire format; what cannot be part of a host's name is shown by its number."""
     return ".".join(_label_text(label) for label in _labels(name))
+
+
+def type_name(typ: int) -> str:
+    """Return what a type is called (RFC 3597, 5)."""
+    return Type(typ).name if typ in set(Type) else f"TYPE{typ}"
 
 
 def parents(name: bytes) -> Iterator[bytes]:

@@ -21,13 +21,23 @@ from certbot_standalone_nfq.challenges.dns01.conversation import (
     framed,
     length_of_first,
 )
-from certbot_standalone_nfq.challenges.dns01.query import HEADER, Query, Type, parents, parse, to_text, to_wire
+from certbot_standalone_nfq.challenges.dns01.query import (
+    HEADER,
+    Query,
+    Type,
+    parents,
+    parse,
+    to_text,
+    to_wire,
+    type_name,
+)
 from certbot_standalone_nfq.engine.protocols import (
     UNDECIDED,
     Answer,
     ChallengeId,
     Field,
     Output,
+    Question,
     Recognition,
     Selector,
     Transport,
@@ -127,9 +137,12 @@ class Dns01Solver:
         return challenge_in(first_message(start))
 
     @staticmethod
-    def challenge_in_datagram(message: bytes) -> ChallengeId | None:
-        """Return the challenge that a datagram asks for, pending or not, or None if it asks for none."""
-        return challenge_in(message)
+    def question_in(message: bytes) -> Question | None:
+        """Return what a datagram asks for, for whichever name, or None if it is no query."""
+        query = parse(message)
+        if query is None:
+            return None
+        return Question(ChallengeId(TYP, to_text(query.name)), type_name(query.typ))
 
     @staticmethod
     def is_altered(start: bytes) -> bool:  # noqa: ARG004 - nothing can be added to a query

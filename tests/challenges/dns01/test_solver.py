@@ -183,11 +183,16 @@ def test_another_stream_is_the_servers(solver: Dns01Solver, stream: bytes) -> No
 
 def test_the_challenge_that_is_asked_for_is_named_pending_or_not() -> None:
     for message in (query(), query(typ="ANY")[:-4] + b"\0\x10\0\1"):
-        assert Dns01Solver.challenge_in_datagram(message) == ID
+        assert Dns01Solver.question_in(message) == (ID, "TXT")
         assert Dns01Solver.challenge_in(over_tcp(message)) == ID
     for message in (query("example.com"), query(typ="A"), b"", query()[:-1]):
-        assert Dns01Solver.challenge_in_datagram(message) is None
         assert Dns01Solver.challenge_in(over_tcp(message)) is None
+
+
+@pytest.mark.parametrize("typ", ["NS", "A", "CAA", "DS", "TYPE65280"])
+def test_a_datagrams_question_is_named_whatever_it_asks_for(typ: str) -> None:
+    assert Dns01Solver.question_in(query("www.example.com", typ)) == (ChallengeId("dns-01", "www.example.com"), typ)
+    assert Dns01Solver.question_in(b"") is Dns01Solver.question_in(query()[:-1]) is None
 
 
 @pytest.mark.parametrize("typ", ["TXT", "NS", "A"])
