@@ -82,14 +82,15 @@ class Code(Assembler):
         """Store 64 bits in the frame."""
         self.store(DOUBLE, R10, place, operand)
 
-    def store_index(self, place: int, register: Register) -> None:
-        """Store an array's key. Changes r2.
+    def store_first(self, place: int, register: Register, size: int) -> None:
+        """Store a number of so many bytes, and anything behind it. Changes r2.
 
-        As 64 bits, since verifiers refuse to have a part of what may have been an address overwritten.
+        Without CAP_PERFMON, verifiers refuse to have a part of a stored number overwritten, unless all 64 bits are.
+        For the same reason, the first part of an aligned 64 bits is stored last.
         """
         self.set(R2, register)
         if self.byteorder == "big":
-            self.do(R2, "<<=", 32)
+            self.do(R2, "<<=", 64 - 8 * size)
         self.store_double(place, R2)
 
 

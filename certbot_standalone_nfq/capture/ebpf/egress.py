@@ -30,17 +30,17 @@ def write(port: int, maps: Maps, link_header: int, *, sorts_out: bool = True) ->
     code.do(R2, "&=", _SYN_ACK)
     code.jump_if(R2, "!=", _SYN_ACK, "pass")
     code.clear(Frame.HANDSHAKE, HANDSHAKE.size)
-    code.load(WORD, R2, R10, Frame.TCP + 8)
-    code.store(WORD, R10, Frame.HANDSHAKE, R2)
+    if link_header == ETHERNET:
+        code.copy(0, Frame.HANDSHAKE + 12, ETHERNET)
+    code.load(WORD, R2, R6, Packet.INTERFACE)
+    code.store(WORD, R10, Frame.HANDSHAKE + 8, R2)
     code.load(WORD, R2, R10, Frame.TCP + 4)
     code.swap(R2, 32)
     code.do(R2, "+=", 1)
     code.swap(R2, 32)
     code.store(WORD, R10, Frame.HANDSHAKE + 4, R2)
-    code.load(WORD, R2, R6, Packet.INTERFACE)
-    code.store(WORD, R10, Frame.HANDSHAKE + 8, R2)
-    if link_header == ETHERNET:
-        code.copy(0, Frame.HANDSHAKE + 12, ETHERNET)
+    code.load(WORD, R2, R10, Frame.TCP + 8)
+    code.store(WORD, R10, Frame.HANDSHAKE, R2)
     code.put(maps.handshakes, Frame.CONNECTION, Frame.HANDSHAKE)
     code.end("pass", NEXT)
     return code

@@ -64,7 +64,7 @@ def _find_socket(code: Code) -> None:
     code.load(DOUBLE, R4, R10, Frame.CONNECTION)
     code.store_double(Frame.NAME, R4)
     code.load(WORD, R4, R10, Frame.TCP)
-    code.store(WORD, R10, Frame.NAME + 8, R4)
+    code.store_first(Frame.NAME + 8, R4, 4)
     code.point(R2, Frame.NAME)
     code.set(R3, _IPV4_TUPLE)
     code.label("tuple")

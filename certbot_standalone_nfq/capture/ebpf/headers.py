@@ -110,10 +110,9 @@ def parse(code: Code, link_header: int, port: int, side: Side) -> None:
     code.load(HALF, R2, R10, Frame.TCP + side)
     code.jump_if(R2, "!=", network_order(port, 2), "pass")
     first, second = (0, 2) if side is Side.DESTINATION else (2, 0)
-    code.load(HALF, R2, R10, Frame.TCP + first)
-    code.store(HALF, R10, Frame.CONNECTION + 32, R2)
-    code.load(HALF, R2, R10, Frame.TCP + second)
-    code.store(HALF, R10, Frame.CONNECTION + 34, R2)
+    for place, port_at in ((34, second), (32, first)):
+        code.load(HALF, R2, R10, Frame.TCP + port_at)
+        code.store(HALF, R10, Frame.CONNECTION + place, R2)
 
 
 def add_link_header(code: Code, register: Register, link_header: int) -> None:

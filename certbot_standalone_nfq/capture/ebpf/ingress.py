@@ -174,9 +174,9 @@ def _copy_start(code: Code, length: int, number: int) -> None:
 def _watch(code: Code, maps: Maps) -> None:
     """Remember how the stream begins, r8 bytes of it, and let the packet pass."""
     code.label("watch")
+    code.store(WORD, R10, Frame.WATCHED + 4, R8)
     code.load(DOUBLE, R2, R10, Frame.SCRATCH)
     code.store(WORD, R10, Frame.WATCHED, R2)
-    code.store(WORD, R10, Frame.WATCHED + 4, R8)
     for offset in range(0, START_BYTES, 8):
         code.load(DOUBLE, R2, R10, Frame.START + offset)
         code.store_double(Frame.WATCHED + _BUFFER_AT + offset, R2)

@@ -139,7 +139,7 @@ def _words(field: Field) -> Iterator[tuple[int, Size, int, int, int]]:
 
 def _compare_as_long_as_it_lasts(code: Code, alternative: Alternative, maps: Maps, otherwise: str) -> None:
     """Compare words under a mask of as many bytes as there are: r8, fewer than START_BYTES."""
-    code.store_index(Frame.NAME, R8)
+    code.store_first(Frame.NAME, R8, 4)
     code.look_up(maps.masks, Frame.NAME)
     code.jump_if(R0, "==", 0, "pass")
     for field in alternative.fields:
@@ -220,7 +220,8 @@ def _copy_rest(code: Code, key: Key, maps: Maps, here: str) -> None:
 
 
 def _copy_within(code: Code, source: int, target: int, length: int) -> None:
-    """Copy at most eight bytes within the frame, as both places are aligned."""
+    """Copy at most eight bytes within the frame, as both places are aligned; the first ones last."""
+    parts = []
     done = 0
     while done < length:
         size, bytes_ = next(
@@ -228,6 +229,8 @@ def _copy_within(code: Code, source: int, target: int, length: int) -> None:
             for size, bytes_ in _SIZES
             if not (source + done) % bytes_ and not (target + done) % bytes_ and length - done >= bytes_
         )
-        code.load(size, R2, R10, source + done)
-        code.store(size, R10, target + done, R2)
+        parts.append((size, done))
         done += bytes_
+    for size, begin in reversed(parts):
+        code.load(size, R2, R10, source + begin)
+        code.store(size, R10, target + begin, R2)

@@ -39,6 +39,8 @@ _IPV6 = 0x86DD
 _TCP_HEADER = 20
 _PSEUDO_HEADER = 6 + _TCP_HEADER  # the protocol and the length, in two of its fields
 _ANY_TAKEN, _LOST = 0, 8
+_WRITTEN, _LENGTH = Frame.START, Frame.START + 8
+"""The checksum as it has been written, and the length to write: the payload's start has been handed over by then."""
 _PACKET_AT = RECORD.size + START_BYTES
 
 
@@ -203,8 +205,8 @@ def _set_checksum(code: Code) -> None:
     code.jump_if(R0, "!=", 0, "drop")
     code.set(R9, R7)
     code.do(R9, "+=", 16)
-    code.copy(R9, Frame.SCRATCH, 2, "drop")
-    code.load(HALF, R2, R10, Frame.SCRATCH)
+    code.copy(R9, _WRITTEN, 2, "drop")
+    code.load(HALF, R2, R10, _WRITTEN)
     code.jump_if(R2, "==", R8, "to be completed")
     code.do(R8, "^=", 0xFFFF)
     code.do(R2, "+=", R8)
@@ -222,7 +224,7 @@ def _set_length(code: Code, link_header: int) -> None:
     code.do(R4, "+=", _TCP_HEADER)
     code.do(R4, "-=", R9)
     code.swap(R4, 16)
-    code.store(HALF, R10, Frame.SCRATCH, R4)
+    code.store_first(_LENGTH, R4, 2)
     code.set(R1, R6)
     code.set(R2, R9)
     code.do(R2, "+=", 10)
@@ -232,12 +234,12 @@ def _set_length(code: Code, link_header: int) -> None:
     code.jump_if(R0, "!=", 0, "drop")
     code.set(R2, R9)
     code.do(R2, "+=", 2)
-    _overwrite(code, Frame.SCRATCH, 2, recompute=False)
+    _overwrite(code, _LENGTH, 2, recompute=False)
     code.jump("pass")
     code.label("length of IPv6")
-    code.store(HALF, R10, Frame.SCRATCH, network_order(_TCP_HEADER, 2))
+    code.store(HALF, R10, _LENGTH, network_order(_TCP_HEADER, 2))
     _point_behind_link(code, R2, 4, link_header)
-    _overwrite(code, Frame.SCRATCH, 2, recompute=True)
+    _overwrite(code, _LENGTH, 2, recompute=True)
 
 
 def _point_behind_link(code: Code, register: Register, offset: int, link_header: int) -> None:
