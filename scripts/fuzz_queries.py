@@ -81,7 +81,7 @@ class Subject:
         recognition = self.solver.recognise(stream)
         if isinstance(recognition, Dns01Conversation):
             found.append(recognition.receive(stream, ended=False).data[2:])
-        self.solver.challenge_in_datagram(message)
+        self.solver.question_in(message)
         return found
 
 
