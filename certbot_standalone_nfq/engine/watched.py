@@ -42,7 +42,7 @@ class Watched:
 
     connection: Connection
     incoming: ReceiveBuffer
-    has_socket: bool = False
+    has_socket: bool
     """Whether a socket of this machine has it."""
     proof: Proof = Proof.CAPTURE
     """Who can tell otherwise."""

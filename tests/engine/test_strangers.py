@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +14,7 @@ from certbot_standalone_nfq.engine.engine import MAX_ANSWERS_PER_SECOND, MAX_WAT
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Reaction, Verdict
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Connection, Flags, Timestamps, write
+from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK
@@ -182,6 +184,15 @@ def test_many_half_requests_of_one_network_displace_only_each_other(validator: s
         assert engine.handle(write(other.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
     for peer in peers:
         assert engine.handle(write(peer.send(request()[40:], PSH_ACK)), 0.0).verdict is Verdict.REPLACE
+
+
+def test_a_network_none_of_whose_connections_is_watched_any_more_takes_no_room() -> None:
+    engine = engine_for()
+    for number in range(200):
+        peer = Peer(address=f"198.51.{number}.1")
+        assert engine.handle(write(peer.send(request()[:40], PSH_ACK)), 0.0).verdict is Verdict.WATCH
+        assert engine.handle(write(peer.send(b"\r\n", PSH_ACK)), 0.0).verdict is Verdict.PASS
+    assert len(kept_by(engine, OrderedDict)) < 10
 
 
 @pytest.mark.parametrize("forwarded", [False, True])
