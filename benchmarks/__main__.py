@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import bystanders, challenges, comparison, ebpf, endurance, start_and_stop, table
+from benchmarks import bystanders, challenges, comparison, ebpf, endurance, queries, start_and_stop, table
 from benchmarks.bystanders import Limits
 from benchmarks.site import Effort, site
 from benchmarks.table import Row
@@ -71,6 +71,12 @@ def flood(options: argparse.Namespace) -> Iterator[Row]:
         yield from challenges.flood(measured, options.effort)
 
 
+def name_server(options: argparse.Namespace) -> Iterator[Row]:
+    """Past a name server, while a challenge of dns-01 is pending."""
+    for capture in queries.KEPT:
+        yield from queries.measure(options.effort, options.requests, capture)
+
+
 def certbot(options: argparse.Namespace) -> Iterator[Row]:
     """Certbot itself."""
     yield from start_and_stop.measure(options.effort.pairs)
@@ -93,7 +99,18 @@ def _everything(selection: str, limits: Limits, effort: Effort) -> Iterator[Row]
 
 PARTS = {
     part.__name__: part
-    for part in (prefilter, untracked, captured, captured_untracked, fallback, pending, flood, certbot, endure)
+    for part in (
+        prefilter,
+        untracked,
+        captured,
+        captured_untracked,
+        fallback,
+        pending,
+        flood,
+        name_server,
+        certbot,
+        endure,
+    )
 }
 
 

@@ -21,7 +21,7 @@ DOWNLOAD_OCTETS = 256 << 20
 PAGE = "page"
 PAGE_OCTETS = 32 << 10
 _QUEUED = 7  # the column of /proc/net/netfilter/nfnetlink_queue that counts all packets ever queued
-_STATEFUL = ("-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+STATEFUL = ("-A", "INPUT", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,13 @@ class Site:
 
     def queued(self) -> int:
         """Return how many packets have been queued since the interception began."""
-        statistics = self.server.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()
-        return int(statistics[_QUEUED]) if statistics else 0
+        return queued_on(self.server)
+
+
+def queued_on(host: Host) -> int:
+    """Return how many packets have been queued on a host since its queue was bound; none, if there is no queue."""
+    statistics = host.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()
+    return int(statistics[_QUEUED]) if statistics else 0
 
 
 @contextlib.contextmanager
@@ -70,7 +75,7 @@ def site(*, stateful: bool = True) -> Iterator[Site]:
         client.run("sysctl", "-qw", "net.ipv4.tcp_tw_reuse=1", "net.ipv4.ip_local_port_range=1024 65535")
         if stateful:
             for program in ("iptables", "ip6tables"):
-                server.run(program, *_STATEFUL)
+                server.run(program, *STATEFUL)
         running = stack.enter_context(nginx(server, folder / "nginx"))
         for name, octets in ((DOWNLOAD, DOWNLOAD_OCTETS), (PAGE, PAGE_OCTETS)):
             with (running.folder / "site" / name).open("wb") as file:

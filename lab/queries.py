@@ -36,16 +36,17 @@ def load(
     per_second: int = 0,
     queries: Sequence[str] = QUERIES,
     seconds: int = 600,
+    rounds: int = 0,
     wait: bool = False,
 ) -> Iterator[Load]:
     """Ask a server over and over for as long as the context lasts, so often a second if that is limited.
 
-    With `wait`, the load ends by itself, after so many seconds.
+    With `wait`, the load ends by itself, after so many seconds, or rounds of all queries if they are limited.
     """
     counted = Load()
     file = folder / f"queries-{mode}-{':' in address}"
     file.write_text("".join(f"{query}\n" for query in queries))
-    limit = ("-Q", str(per_second)) if per_second else ()
+    limit = [*(("-Q", str(per_second)) if per_second else ()), *(("-n", str(rounds)) if rounds else ())]
     command = ("dnsperf", "-s", address, "-d", str(file), "-m", mode, "-c", "4", "-q", "40", "-l", str(seconds), *limit)
     process = subprocess.Popen(client.command("nice", "-n5", *command), stdout=subprocess.PIPE, text=True)
     try:
