@@ -38,10 +38,16 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
 
 
 @contextlib.contextmanager
-def load(client: Host, url: str, seconds: int = 600, connections: int = 8, niceness: int = 0) -> Iterator[Load]:
-    """Ask for a page over and over, from several connections at once, for as long as the context lasts."""
+def load(
+    client: Host, url: str, seconds: int = 600, connections: int = 8, niceness: int = 0, *, handshakes: bool = False
+) -> Iterator[Load]:
+    """Ask for a page over and over, from several connections at once, for as long as the context lasts.
+
+    With `handshakes`, each request has a connection of its own.
+    """
     counted = Load()
-    command = client.command("nice", f"-n{niceness}", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url)
+    options = ("-t1", f"-c{connections}", f"-d{seconds}s", *(("-H", "Connection: close") if handshakes else ()))
+    command = client.command("nice", f"-n{niceness}", "wrk", *options, url)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield counted
