@@ -122,9 +122,9 @@ def write_certificate(folder: Path, owner: str, *names: x509.GeneralName) -> tup
     return paths
 
 
-def listen(folder: Path, port: int = 443, how: str = "ssl http2") -> str:
+def listen(folder: Path, *ports: int, how: str = "ssl http2") -> str:
     """Return what has nginx listen, with a certificate of its own that is put into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     certificate, key = write_certificate(folder, "the web server", x509.DNSName("example.com"))
-    sockets = f"listen {port} {how}; listen [::]:{port} {how};"
+    sockets = " ".join(f"listen {port} {how}; listen [::]:{port} {how};" for port in ports or (443,))
     return f"{sockets} ssl_certificate {certificate}; ssl_certificate_key {key};"

@@ -26,8 +26,9 @@ from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.cli.listener_names import ListenerNames
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.queries import TappedDatagram
-from certbot_standalone_nfq.diagnosis.rules import Cause, outcome
+from certbot_standalone_nfq.diagnosis.rules import outcome
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.settings import DNS_01, HTTP_01
 from certbot_standalone_nfq.wire.addresses import version_of

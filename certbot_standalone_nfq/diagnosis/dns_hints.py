@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from certbot_standalone_nfq.diagnosis.rules import Cause
+from certbot_standalone_nfq.diagnosis.cause import Cause
 
 WORDS = {
     Cause.FORBIDDEN: (

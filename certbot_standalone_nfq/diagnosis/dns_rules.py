@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from certbot_standalone_nfq.diagnosis.rules import Case, Cause, Diagnosis
+from certbot_standalone_nfq.diagnosis.cause import Cause
+from certbot_standalone_nfq.diagnosis.rules import Case, Diagnosis
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 
 DECIDING = "TXT"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from certbot_standalone_nfq.diagnosis import dns_hints
-from certbot_standalone_nfq.diagnosis.rules import Cause, Diagnosis
+from certbot_standalone_nfq.diagnosis.cause import Cause
+from certbot_standalone_nfq.diagnosis.rules import Diagnosis
 
 MAX_LINES = 6
 _MAX_NAMED = 4
@@ -31,6 +32,10 @@ _WORDS = {
         "from several places. Check what blocks the others (geo-blocking, a firewall on the way), and whether the name "
         "has addresses of other machines. The web server is not the cause."
     ),
+    Cause.UNFINISHED: (
+        "{requests} arrived (from {peers}), but the dialogue did not come to its end: answers of this machine are "
+        "lost, or the CA does not accept them. Check the return path: outgoing firewall rules, routing, MTU."
+    ),
     Cause.ALTERED: (
         "{requests} arrived (from {peers}) with something added behind the token, which no CA adds, and {were} left to "
         "the web server. A redirect, proxy or CDN that the CA came by adds it. Make it pass the path and the query of "
@@ -45,6 +50,20 @@ _WORDS = {
         "no challenge request {arrived_here}, and the CA was redirected. Something in front of this machine{at} "
         "answers port {port} (a CDN, proxy, router or hosting panel). Configure it to pass "
         "/.well-known/acme-challenge/ through without a redirect."
+    ),
+    Cause.TLS_TERMINATED: (
+        "no challenge request {arrived_here}, and what answered the CA{at} does not speak tls-alpn-01's protocol: a "
+        "CDN or proxy in front of this machine that ends TLS. Have it pass TCP port {port} through, or validate by "
+        "http-01 (--preferred-challenges http)."
+    ),
+    Cause.NOT_TLS: (
+        "no challenge request {arrived_here}, and what answered the CA{at} speaks HTTP without TLS. Something in front "
+        "of this machine leads port {port} to a port for plain HTTP. Correct that."
+    ),
+    Cause.ANOTHER_ANSWERED: (
+        "no challenge request {arrived_here}, and another TLS server answered the CA{at}: a proxy or load balancer in "
+        "front of this machine, or another ACME client. Have it pass TCP port {port} through to this machine, or "
+        "validate by http-01 (--preferred-challenges http)."
     ),
     Cause.NOT_THIS_MACHINE: (
         "no challenge request {arrived_here}. The name resolves to {addresses}, which {is_not_own} of this machine. "

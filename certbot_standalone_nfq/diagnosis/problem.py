@@ -60,8 +60,24 @@ class Problem:
         """Whether the CA looked up the records of dns-01, and was told that there are none, or others."""
         return _NO_RECORD.search(self.detail) is not None
 
+    @property
+    def met_other_tls(self) -> bool:
+        """Whether the CA says that it shook hands with something that does not know tls-alpn-01's protocol."""
+        return _OTHER_TLS.search(self.detail) is not None
 
-# What Boulder (va/http.go, va/va.go, bdns/problem.go) and Go's net/http, as Pebble passes it on, say in these cases.
+    @property
+    def met_another_server(self) -> bool:
+        """Whether the CA says that it met another server's refusal of tls-alpn-01's protocol, or its certificate."""
+        return _ANOTHER_SERVER.search(self.detail) is not None
+
+    @property
+    def met_no_tls(self) -> bool:
+        """Whether the CA says that it was not answered by TLS."""
+        return _NO_TLS.search(self.detail) is not None
+
+
+# What Boulder (va/http.go, va/tlsalpn.go, va/va.go, bdns/problem.go), smallstep's validator and Go's own packages, as
+# Pebble and others pass it on, say in these cases.
 _NOT_LOOKED_UP = re.compile(r"could not resolve|NXDOMAIN|SERVFAIL|DNS problem|[Nn]o valid (A|IP)")
 _LOOKED_UP = re.compile(r"(?:looking up \S+ for|found for) ([A-Za-z0-9.-]+)")
 _NO_RESPONSE = re.compile(r"awaiting headers|[Tt]imeout (?:after connect|during read)")
@@ -70,8 +86,12 @@ _ELSEWHERE = re.compile(
     r"Fetching https://|Invalid response from https://|^Get \"https://|[Rr]edirect loop detected|[Tt]oo many redirects"
     r"|in redirect target"
 )
+_OTHER_TLS = re.compile(r"[Cc]annot negotiate ALPN")
+_ANOTHER_SERVER = re.compile(r"no application protocol|[Ii]ncorrect (?:validation )?certificate")
+_NO_TLS = re.compile(r"only speaks HTTP, not TLS|does not look like a TLS handshake")
 _SPOKEN_TO = (
     re.compile(r"^(?:During secondary validation: )?([0-9a-fA-F:.]+): "),  # Boulder
+    re.compile(r"Failed to connect to \[?([0-9a-fA-F:.]+?)\]?:\d+ "),  # Pebble, of tls-alpn-01
     re.compile(r"(?:dial tcp |->)([0-9.]+):\d+"),  # Go's net.OpError, as Pebble passes it on
     re.compile(r"(?:dial tcp |->)\[([0-9a-fA-F:.]+)\]:\d+"),
 )

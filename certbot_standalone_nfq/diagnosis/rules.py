@@ -5,61 +5,16 @@ The rules are asked in turn, the most specific first. If none applies, nothing a
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from certbot_standalone_nfq.diagnosis.attempts import Attempt
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.evidence import Seen
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.wire.addresses import is_address, version_of
-
-
-class Cause(enum.Enum):
-    """What the evidence can tell apart."""
-
-    NAME_TROUBLE = enum.auto()
-    """The CA could not look the name up, or may not certify it."""
-    UNACKNOWLEDGED = enum.auto()
-    """Requests were answered, and no answer was acknowledged."""
-    BEHIND_PROXY = enum.auto()
-    """Requests were answered, and had come through a proxy."""
-    OTHER_PERSPECTIVE = enum.auto()
-    """Requests were answered and acknowledged; nothing else can be seen from here."""
-    ALTERED = enum.auto()
-    """Requests reached this machine with something added to them."""
-    OTHER_PROGRAM = enum.auto()
-    """Requests reached this machine, and not the plugin."""
-    REDIRECTED = enum.auto()
-    """The CA was redirected by something other than this machine's server."""
-    NOT_THIS_MACHINE = enum.auto()
-    """The CA connected to an address that this machine does not have."""
-    REFUSED = enum.auto()
-    """Connections were refused by this machine."""
-    DROPPED = enum.auto()
-    """This machine did not answer connection attempts."""
-    RETURN_PATH = enum.auto()
-    """This machine's answers to connection attempts did not arrive."""
-    NO_REQUEST = enum.auto()
-    """Connections were opened, and no request came over them."""
-    ONE_FAMILY = enum.auto()
-    """Connections arrive over one IP version, and none over the one that the CA used."""
-    NOTHING = enum.auto()
-    """No request came."""
-    FORBIDDEN = enum.auto()
-    """For dns-01, as all that follow: a CAA record forbids it."""
-    NOT_BELIEVED = enum.auto()
-    """Queries were answered, and the answers refused, as they are not signed."""
-    OTHER_NAME_SERVER = enum.auto()
-    """Queries were answered, and another name server answered otherwise."""
-    OTHER_RESOLVER = enum.auto()
-    """Queries were answered; nothing else can be seen from here."""
-    QUERY_TAKEN = enum.auto()
-    """Queries reached this machine, and not the plugin."""
-    NO_QUERY = enum.auto()
-    """No query for the answer came."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +144,27 @@ def _taken_by_another(case: Case) -> Diagnosis | None:
     return _about(case, Cause.ALTERED, case.seen.unanswered)
 
 
+def _unfinished(case: Case) -> Diagnosis | None:
+    return _about(case, Cause.UNFINISHED, case.seen.unfinished)
+
+
 def _redirected(case: Case) -> Diagnosis | None:
     if not case.problem.was_redirected and not case.problem.other_name(case.name):
         return None
     return case.conclude(Cause.REDIRECTED, addresses=case.spoken_to)
+
+
+def _answered_by_tls_or_http(case: Case) -> Diagnosis | None:
+    """Diagnose what stands in front of this machine by what the CA says of the TLS it found."""
+    if case.problem.met_other_tls:
+        return case.conclude(Cause.TLS_TERMINATED, addresses=case.spoken_to)
+    return case.conclude(Cause.NOT_TLS, addresses=case.spoken_to) if case.problem.met_no_tls else None
+
+
+def _answered_by_another(case: Case) -> Diagnosis | None:
+    if not case.problem.met_another_server:
+        return None
+    return case.conclude(Cause.ANOTHER_ANSWERED, addresses=case.spoken_to)
 
 
 def _elsewhere(case: Case) -> Diagnosis | None:
@@ -243,9 +215,12 @@ def _one_family(case: Case) -> Diagnosis | None:
 _RULES: tuple[Callable[[Case], Diagnosis | None], ...] = (
     _name_trouble,
     _answered,
+    _unfinished,
     _taken_by_another,
     _redirected,
+    _answered_by_tls_or_http,
     _elsewhere,
+    _answered_by_another,
     _failed_attempts,
     _one_family,
     _elsewhere_or_not_forwarded,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from certbot_standalone_nfq.diagnosis import report
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.diagnosis.hints import words
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.queries import MAX_QUERIES, TappedDatagram
 from certbot_standalone_nfq.diagnosis.report import Failure, Machine
-from certbot_standalone_nfq.diagnosis.rules import Cause, Diagnosis
+from certbot_standalone_nfq.diagnosis.rules import Diagnosis
 from certbot_standalone_nfq.engine.protocols import ChallengeId, Question, Transport
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.wire.tcp import Connection

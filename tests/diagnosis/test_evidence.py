@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
-from certbot_standalone_nfq.diagnosis.evidence import MAX_REQUESTS, Evidence
+from certbot_standalone_nfq.diagnosis.evidence import MAX_BEGUN, MAX_REQUESTS, Evidence
 from certbot_standalone_nfq.engine.protocols import ChallengeId
-from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
+from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
 SERVER = "192.0.2.80"
@@ -75,3 +75,23 @@ def test_connections_of_others_are_counted_and_those_that_brought_data() -> None
     evidence.observe(tapped(Flags.FIN | Flags.ACK, 2, b"the last of what it sent"))
     assert evidence.arrivals() == {SERVER: 2}
     assert evidence.served() == {SERVER: 1}
+
+
+def test_what_was_begun_is_told_from_what_never_came_to_the_plugin() -> None:
+    evidence = Evidence(Http01Solver.challenge_in)
+    for port in (1, 2, 3):
+        evidence.observe(tapped(Flags.PSH | Flags.ACK, port, REQUEST))
+    for port in (1, 2):
+        assert evidence.record(Begun(connection(port=port))) == 0
+    evidence.record(Answered(ASKED, connection(port=1)))
+    seen = evidence.seen(ASKED)
+    assert [attempt.connection.peer_port for attempt in seen.unfinished] == [2]
+    assert [attempt.connection.peer_port for attempt in seen.unanswered] == [3]
+
+
+def test_no_more_beginnings_are_remembered_than_connections_can_be_held() -> None:
+    evidence = Evidence(Http01Solver.challenge_in)
+    evidence.observe(tapped(Flags.PSH | Flags.ACK, 0, REQUEST))
+    for port in range(MAX_BEGUN + 1):
+        evidence.record(Begun(connection(port=port)))
+    assert evidence.seen(ASKED).unfinished == []

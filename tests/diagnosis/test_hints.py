@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from certbot_standalone_nfq.diagnosis import dns_hints
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.hints import MAX_LINES, hint, words
-from certbot_standalone_nfq.diagnosis.rules import Cause, Diagnosis
+from certbot_standalone_nfq.diagnosis.rules import Diagnosis
 
 OWN, OTHER, OWN_IPV6 = "203.0.113.80", "203.0.113.81", "2001:db8::80"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.report import (
@@ -16,7 +17,6 @@ from certbot_standalone_nfq.diagnosis.report import (
     names_to_look_up,
     summary,
 )
-from certbot_standalone_nfq.diagnosis.rules import Cause
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
 from certbot_standalone_nfq.wire.tcp import Connection, Flags

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from certbot_standalone_nfq.diagnosis.attempts import Attempt
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.evidence import Request, Seen
 from certbot_standalone_nfq.diagnosis.hints import words
 from certbot_standalone_nfq.diagnosis.problem import Problem
-from certbot_standalone_nfq.diagnosis.rules import Case, Cause, HostFacts, diagnose, outcome
+from certbot_standalone_nfq.diagnosis.rules import Case, HostFacts, diagnose, outcome
 from certbot_standalone_nfq.wire.tcp import Connection
 
 OWN, FOREIGN = "203.0.113.80", "203.0.113.99"
@@ -49,6 +50,8 @@ def case(**facts: Any) -> Case:
         ('Get "http://x:80/": dial tcp [2001:db8::5]:80: i/o timeout', ("2001:db8::5",)),
         ("read tcp 192.0.2.1:4000->203.0.113.5:80: read: connection reset by peer", ("203.0.113.5",)),
         ("During secondary validation: 203.0.113.5: Fetching http://x: Timeout during read", ("203.0.113.5",)),
+        ("Failed to connect to 203.0.113.5:443 for the tls-alpn-01 challenge", ("203.0.113.5",)),
+        ("Failed to connect to [2001:db8::5]:443 for the tls-alpn-01 challenge", ("2001:db8::5",)),
         ("lookup example.com on 127.0.0.53:53: no such host", ()),
         ("dial tcp 999.1.1.1:80: what", ()),
         ("", ()),
@@ -273,3 +276,55 @@ def test_requests_that_were_altered_on_their_way_are_not_blamed_on_other_program
     found = diagnose(case(seen=Seen(unanswered=unanswered)))
     assert found.cause is (Cause.OTHER_PROGRAM if others else Cause.ALTERED)
     assert others or "something added behind the token" in words(found)
+
+
+TLS = HostFacts(443, (OWN,), frozenset({OWN}))
+
+
+@pytest.mark.parametrize(
+    ("detail", "cause", "said"),
+    [
+        (
+            f"{OWN}: remote error: tls: no application protocol",
+            Cause.ANOTHER_ANSWERED,
+            f"another TLS server answered the CA at {OWN}",
+        ),
+        (
+            f"{OWN}: Incorrect validation certificate for tls-alpn-01 challenge. Requested example.com from {OWN}:443. "
+            "Received 1 certificate(s), first certificate had names",
+            Cause.ANOTHER_ANSWERED,
+            "or another ACME client",
+        ),
+        (
+            f'{OWN}: Cannot negotiate ALPN protocol "acme-tls/1" for tls-alpn-01 challenge',
+            Cause.TLS_TERMINATED,
+            f"what answered the CA at {OWN} does not speak tls-alpn-01's protocol: a CDN or proxy",
+        ),
+        (
+            "cannot negotiate ALPN acme-tls/1 protocol for tls-alpn-01 challenge",
+            Cause.TLS_TERMINATED,
+            "Have it pass TCP port 443 through",
+        ),
+        (f"{OWN}: Server only speaks HTTP, not TLS", Cause.NOT_TLS, f"what answered the CA at {OWN} speaks HTTP"),
+        (f"{OWN}: Timeout during connect (likely firewall problem)", Cause.NOTHING, "no connection attempt arrived"),
+    ],
+)
+def test_what_the_ca_met_in_place_of_this_machine_is_told_by_its_words(detail: str, cause: Cause, said: str) -> None:
+    found = diagnose(case(problem=Problem("unauthorized", detail), host=TLS))
+    assert found.cause is cause
+    assert said in words(found)
+
+
+def test_another_server_at_another_machines_address_is_no_riddle() -> None:
+    problem = Problem("unauthorized", f"{FOREIGN}: remote error: tls: no application protocol")
+    assert diagnose(case(problem=problem, host=TLS)).cause is Cause.NOT_THIS_MACHINE
+
+
+def test_a_dialogue_that_did_not_come_to_its_end_is_told_from_one_that_was_never_ours() -> None:
+    arrived = attempt()
+    assert diagnose(case(seen=Seen(unfinished=[arrived]))).cause is Cause.UNFINISHED
+    assert diagnose(case(seen=Seen(unanswered=[arrived]))).cause is Cause.OTHER_PROGRAM
+    assert (
+        diagnose(case(seen=Seen([request(acknowledged=True)], 1, unfinished=[arrived]))).cause
+        is Cause.OTHER_PERSPECTIVE
+    )

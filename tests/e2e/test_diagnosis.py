@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from certbot_standalone_nfq.diagnosis.rules import Cause
+from certbot_standalone_nfq.diagnosis.cause import Cause
 from lab import hosts
 from lab.certbot import Certbot
 from lab.dns import resolving
