@@ -96,5 +96,9 @@ _SPOKEN_TO = (
     re.compile(r"(?:dial tcp |->)\[([0-9a-fA-F:.]+)\]:\d+"),
 )
 # What Boulder (va/dns.go), Pebble (va/va.go) and smallstep's authority say of dns-01.
-_REFUSED_ANSWER = re.compile(r"SERVFAIL|DNSSEC|[Bb]ogus|server misbehaving")
-_NO_RECORD = re.compile(r"NXDOMAIN|[Nn]o TXT record|Incorrect TXT record|Correct value not found|no such host")
+# Pebble shows response codes by their numbers: 2 is SERVFAIL, 3 NXDOMAIN.
+_REFUSED_ANSWER = re.compile(r"SERVFAIL|DNSSEC|[Bb]ogus|server misbehaving|unsuccessful response: '\\+x02'")
+_NO_RECORD = re.compile(
+    r"NXDOMAIN|[Nn]o TXT record|Incorrect TXT record|Correct value not found|no such host"
+    r"|unsuccessful response: '\\+x03'"
+)

@@ -33,6 +33,8 @@ REFUSED = [
     "malfunctioning",
     'Error retrieving TXT records for DNS challenge ("lookup _acme-challenge.example.com. on 198.51.100.12:53: server '
     'misbehaving")',
+    'Error retrieving TXT records for DNS challenge ("DNS lookup for \\"_acme-challenge.example.com\\" returned an '
+    "unsuccessful response: '\\\\x02'\")",
 ]
 ELSEWHERE = ["DNS problem: query timed out looking up TXT for _acme-challenge.example.com"]
 
