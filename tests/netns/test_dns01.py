@@ -254,3 +254,20 @@ def test_programs_that_ask_find_nothing_wrong_with_the_answers(
                 said = client.run(program, f"@{server.ipv4}", NAME, "TXT", "+norecurse", *options.split())
                 assert f'"{VALUE}"' in said
                 assert not re.search("(?i)warning|malformed|mismatch|extra|bad", said), said
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_where_connections_are_not_tracked_they_are_not_afterwards(
+    pair: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory, variant: str
+) -> None:
+    """A busy name server's clients would fill the table of connections."""
+    client, server = pair
+    tracked = ("cat", "/proc/sys/net/netfilter/nf_conntrack_count")
+    with name_server(server, tmp_path_factory.mktemp("dns") / "nsd"), intercepting(server, NAME, capture=variant):
+        for address in (server.ipv4, server.ipv6):
+            assert values(ask(client, address, query())) == {VALUE}
+            assert WWW in str(ask(client, address, query(f"www.{ZONE}", "A")))
+            with client.connect(address, 53) as connection:
+                say(connection, over_tcp(query())[:2], query())
+                assert list(map(values, hear(connection))) == [{VALUE}]
+        assert server.run(*tracked) == "0\n"

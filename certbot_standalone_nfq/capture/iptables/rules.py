@@ -17,7 +17,8 @@ In the mangle table, after NAT, for packets from the client to the port it addre
     CHAIN-OUT: not to be watched -> clear the connection's mark
              clear the packet's mark; go on behind the jump to CHAIN
 
-Where every packet of the port is queued, connections need no mark.
+Where every packet of the port is queued, connections need no mark. Where connection tracking must not begin, they have
+none: all of TCP is recognised as if it were not tracked.
 
 A queued packet that is released comes back to the top of the hook (NF_REPEAT) with our bit in its mark, leaves by
 CHAIN-OUT, and then meets the user's own rules as any other packet does.
@@ -49,7 +50,8 @@ def chain_names(run_id: RunId) -> tuple[str, str]:
 
 def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
     """Return the rules that jump to the run's chain, each with the hook's chain that it belongs in."""
-    kept = slice(1) if allocation.selection is Selection.STATELESS_PORT else slice(None)
+    tracked = allocation.tracked and allocation.selection is not Selection.STATELESS_PORT
+    kept = slice(None) if tracked else slice(1)
     return [
         jump
         for transport in allocation.transports
@@ -81,12 +83,16 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
     if allocation.selection is not Selection.PREFILTER:
         return [decided_on, (chain, queue), clear_packet]
     selected = list(_selected(allocation, Transport.TCP, family))
+    datagrams = [(chain, rule) for rule in _datagrams(allocation, family, queue)]
+    if not allocation.tracked:
+        unmarked = [(chain, f"{rule} {queue}") for rule in _remembered(chain, selected)]
+        return [decided_on, *datagrams, *unmarked, clear_packet]
     return [
         decided_on,
-        *((chain, rule) for rule in _datagrams(allocation, family, queue)),
+        *datagrams,
         *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
         (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
-        *((chain, f"{rule} {queue}") for rule in _untracked(chain, selected)),
+        *((chain, f"-m conntrack --ctstate UNTRACKED {rule} {queue}") for rule in _remembered(chain, selected)),
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
         clear_packet,
     ]
@@ -112,11 +118,11 @@ def _datagrams(allocation: Allocation, family: int, queue: str) -> Iterator[str]
         yield "-p udp -j RETURN"
 
 
-def _untracked(chain: str, selected: Iterable[str]) -> Iterator[str]:
+def _remembered(chain: str, selected: Iterable[str]) -> Iterator[str]:
     """Yield what matches packets of connections that conntrack does not know, and that so cannot be marked."""
-    untracked, remembered = "-m conntrack --ctstate UNTRACKED", f"-m recent --name {chain} --rsource"
-    yield from (f"{untracked} {condition} {remembered} --set" for condition in selected)
-    yield f"{untracked} {remembered} --rcheck --seconds {_SECONDS}"
+    remembered = f"-m recent --name {chain} --rsource"
+    yield from (f"{condition} {remembered} --set" for condition in selected)
+    yield f"{remembered} --rcheck --seconds {_SECONDS}"
 
 
 def install_script(allocation: Allocation, family: int) -> str:

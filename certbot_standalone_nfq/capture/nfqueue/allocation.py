@@ -81,6 +81,8 @@ class Allocation:
     run_id: RunId
     marks: Marks
     selection: Selection = Selection.PREFILTER
+    tracked: bool = True
+    """Whether rules may use connection tracking."""
 
     @property
     def queue(self) -> int:
@@ -108,13 +110,14 @@ _SPARE_MASKS = (0x0090_0000, 0x0000_0300)
 """Where other rules use bits of all of those, as one does that marks packets with four letters."""
 
 
-def candidates(
+def candidates(  # noqa: PLR0913 - all that allocations differ in
     selectors: Sequence[Selector],
     queue: int | None = None,
     marks: Marks | None = None,
     selection: Selection = Selection.PREFILTER,
     *,
     spare: bool = False,
+    tracked: bool = True,
 ) -> list[Allocation]:
     """Return the allocations to try in turn; a queue or marks that the user chose are in each of them.
 
@@ -128,6 +131,7 @@ def candidates(
             RunId(_FIRST_QUEUE + index if queue is None else queue, run),
             marks or Marks.from_mask(mask),
             selection,
+            tracked,
         )
         for index, mask in enumerate(masks, first)
     ]

@@ -8,6 +8,7 @@ there is a rule to remove. What a dead run left behind is removed while its queu
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES, FOR_WHO
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, RuleWriter, State
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
 from certbot_standalone_nfq.capture.protocols import port_of
-from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.engine.protocols import Selector, Transport
+from certbot_standalone_nfq.host import tracking
 from certbot_standalone_nfq.host.firewall.reader import Snapshot, take_snapshot
-from certbot_standalone_nfq.host.firewall.rules import Rule, using_marks_of
+from certbot_standalone_nfq.host.firewall.rules import Effect, Rule, using_marks_of
 from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class NfqueueBackend:
         snapshot = take_snapshot() if _remove_leftovers(writer, self.settings, port) else self.snapshot
         with contextlib.ExitStack() as undo:
             undo.push(held)
-            allocation, queue = self._allocate(writer, selectors, using_marks_of(snapshot.tables, port))
+            allocation, queue = self._allocate(writer, selectors, snapshot)
             held.callback(queue.close)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             held.callback(_dismiss, watchdog, rules)
@@ -78,15 +80,19 @@ class NfqueueBackend:
             return NfqueueCapture(self.name, allocation, queue, rules, held)
 
     def _allocate(
-        self, writer: RuleWriter, selectors: Sequence[Selector], rules: Sequence[Rule]
+        self, writer: RuleWriter, selectors: Sequence[Selector], snapshot: Snapshot
     ) -> tuple[Allocation, PacketQueue]:
         """Return the first allocation whose queue and marks are free, and its queue, bound."""
         configuration = FOR_CHALLENGES if self.selection is Selection.PREFILTER else FOR_WHOLE_PORT
         marks = None if self.settings.mark is None else Marks.from_mask(self.settings.mark)
         reasons: list[errors.Error] = []
         conflict: Rule | None = None
-        first = candidates(selectors, self.settings.queue, marks, self.selection)
-        for allocation in (*first, *candidates(selectors, self.settings.queue, marks, self.selection, spare=True)):
+        rules = using_marks_of(snapshot.tables, port_of(selectors))
+        wanted = functools.partial(
+            candidates, selectors, self.settings.queue, marks, self.selection, tracked=_tracks(selectors, snapshot)
+        )
+        first = wanted()
+        for allocation in (*first, *wanted(spare=True)):
             if allocation not in first and (conflict is None or marks is not None):
                 break
             rule = next((rule for rule in rules if writer.conflicts(allocation, rule)), None)
@@ -115,6 +121,18 @@ class NfqueueBackend:
             allocation.marks.both,
             allocation.selection.value,
         )
+
+
+def _tracks(selectors: Sequence[Selector], snapshot: Snapshot) -> bool:
+    """Whether rules may use connection tracking.
+
+    They would have it begin where it is not in use, for all packets. A name server that thousands of clients ask each
+    second is often without, as their flows would fill the table, and further packets would be dropped.
+    """
+    if all(selector.transport is Transport.TCP for selector in selectors):
+        return True
+    translating = (rule.effect is Effect.TRANSLATE for table in snapshot.tables for rule in table.incoming())
+    return tracking.in_use() or any(translating)
 
 
 def nfqueue_backends(

@@ -76,13 +76,17 @@ def removal_command(run_id: RunId) -> str:
 def probes(allocation: Allocation) -> dict[str, list[str]]:
     """Return, for each module that the rules need, commands without an effect that need it and no later one."""
     rules = {"nf_tables": "accept", "nft_ct": "ct direction original", "nft_queue": _queue(allocation)}
-    if allocation.selection is Selection.STATELESS_PORT:
+    if not _tracks(allocation):
         del rules["nft_ct"]
     name = table_name(allocation.run_id)
     return {
         module: [f"table inet {name} {{ chain probe {{ {rule}; }}; }}", removal_command(allocation.run_id)]
         for module, rule in rules.items()
     }
+
+
+def _tracks(allocation: Allocation) -> bool:
+    return allocation.tracked and allocation.selection is not Selection.STATELESS_PORT
 
 
 def _remembers(allocation: Allocation) -> bool:
@@ -103,7 +107,7 @@ def _connection(protocol: str) -> str:
 
 def _hook_rules(allocation: Allocation) -> dict[str, list[str]]:
     unchanged = [f"{name} dport {allocation.port} goto {chain}" for name, chain in _picking(allocation)]
-    if allocation.selection is Selection.STATELESS_PORT:
+    if not _tracks(allocation):
         return {"input": unchanged}
     opened = f"ct direction original ct original proto-dst {allocation.port}"
     return {
