@@ -26,14 +26,21 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
 )
 from certbot_standalone_nfq.capture.ebpf.code import DROP, NEXT, Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, Side
-from certbot_standalone_nfq.capture.ebpf.layout import CONTROL, START_BYTES, WATCHED, Frame, Kind
+from certbot_standalone_nfq.capture.ebpf.layout import (
+    CONTROL,
+    START_BYTES,
+    STREAM_BYTES,
+    WATCHED,
+    WATCHED_AT,
+    Frame,
+    Kind,
+)
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.capture.ebpf.selection import Alternative
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.engine.protocols import Selector
 
 _SYN, _RST, _ACK = 2, 4, 16
-_BUFFER_AT = WATCHED.size - 2 * START_BYTES
 ANY_TAKEN, ANY_WATCHED, LOST = 0, 4, 8
 """Offsets in CONTROL."""
 assert CONTROL.size == LOST + 8
@@ -117,21 +124,23 @@ def _go_on_with_pieces(code: Code, maps: Maps) -> None:
     code.load(WORD, R5, R0, 4)
     code.do(R5, "&=", START_BYTES - 1)
     code.store_double(Frame.EARLIER, R5)
+    code.set(R4, STREAM_BYTES)
+    code.do(R4, "-=", R5)
+    code.jump_if(R4, "<=", R8, "piece")
     code.set(R4, R8)
-    code.jump_if(R4, "<=", START_BYTES, "piece fits")
-    code.set(R4, START_BYTES)
-    code.label("piece fits")
+    code.label("piece")
+    code.jump_if(R4, ">", STREAM_BYTES, "pass")
     code.jump_if(R4, "<", 1, "pass")
     code.set(R8, R5)
     code.do(R8, "+=", R4)
     code.set(R2, R9)
     code.set(R3, R0)
-    code.do(R3, "+=", _BUFFER_AT)
+    code.do(R3, "+=", WATCHED_AT)
     code.do(R3, "+=", R5)
     code.set(R9, R0)
     code.copy_to_r3()
     for offset in range(0, START_BYTES, 8):
-        code.load(DOUBLE, R2, R9, _BUFFER_AT + offset)
+        code.load(DOUBLE, R2, R9, WATCHED_AT + offset)
         code.store_double(Frame.START + offset, R2)
     code.set(R9, 0)
     code.store_double(Frame.KIND, Kind.TAKEN_IN_PIECES)
@@ -179,8 +188,8 @@ def _watch(code: Code, maps: Maps) -> None:
     code.store(WORD, R10, Frame.WATCHED, R2)
     for offset in range(0, START_BYTES, 8):
         code.load(DOUBLE, R2, R10, Frame.START + offset)
-        code.store_double(Frame.WATCHED + _BUFFER_AT + offset, R2)
-    code.clear(Frame.WATCHED + _BUFFER_AT + START_BYTES, START_BYTES)
+        code.store_double(Frame.WATCHED + WATCHED_AT + offset, R2)
+    code.clear(Frame.WATCHED + WATCHED_AT + START_BYTES, WATCHED.size - WATCHED_AT - START_BYTES)
     code.put(maps.watched, Frame.CONNECTION, Frame.WATCHED)
     code.set_value(R1, maps.control.descriptor)
     code.store(WORD, R1, ANY_WATCHED, 1)

@@ -79,10 +79,10 @@ class Frame(enum.IntEnum):
     """A key to look up among those pending."""
     REST = -336
     """What stands where the key begins, and behind it."""
-    WATCHED = -472
+    WATCHED = -504
     """A value for the map of watched connections."""
     HANDSHAKE = -504
-    """A value for the map of handshakes."""
+    """A value for the map of handshakes, at egress."""
 
 
 CONNECTION_BYTES: Final = 36
@@ -93,16 +93,23 @@ REST_BYTES: Final = 64
 """How much is compared from where a key begins."""
 
 PENDING: Final = struct.Struct(f"=I4x{REST_BYTES}s{REST_BYTES}s")
-"""A pending key's value: bytes that must be there for the rest to be compared; the rest, and its mask."""
-WATCHED: Final = struct.Struct(f"=II{2 * START_BYTES}s")
+"""A pending key's value: how long it must be, for server names; what must be found from where it begins, and a mask."""
+PENDING_AT: Final = 8
+"""Where in it that begins."""
+STREAM_BYTES: Final = 96
+"""How much of a stream in pieces is put together."""
+_ROOM = 160
+"""For that, behind all but one byte of the start."""
+assert _ROOM >= START_BYTES - 1 + STREAM_BYTES
+WATCHED: Final = struct.Struct(f"=II{_ROOM}s")
 """A watched connection: the sequence number that comes next, how many bytes there are, and these."""
+WATCHED_AT: Final = 8
+"""Where in it these begin."""
 HANDSHAKE: Final = struct.Struct("=III14s6x")
 """Numbers of a connection's first request: its sequence number and its acknowledgment, in network byte order. Then how
 its SYN-ACK left: by which interface, and behind which Ethernet header; zeros on a link of another kind."""
 CONTROL: Final = struct.Struct("=IIQ")
 """Whether any connection is taken, whether any is watched, and how many packets were lost for want of room."""
-SCANNED_BYTES: Final = 112
-"""How much of a payload is searched for the end of a PROXY header in text."""
 
 RECORD: Final = struct.Struct("=7I4x")
 """In front of a record's packet, which begins with its link header: the kind, the interface, bytes of the packet, of

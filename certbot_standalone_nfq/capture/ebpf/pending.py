@@ -10,9 +10,6 @@ from certbot_standalone_nfq.capture.ebpf.server_names import CASE
 from certbot_standalone_nfq.capture.ebpf.system import Map
 from certbot_standalone_nfq.engine.protocols import Selector
 
-_NEVER = 0xFFFF
-"""More bytes than a packet has."""
-
 
 class Pending:
     """What a map holds of what is pending. For one thread at a time."""
@@ -42,8 +39,8 @@ class Pending:
             for length in self._lengths:
                 name, rest = _name(key[:length]), key[:REST_BYTES]
                 # Where two keys begin alike, their beginning alone decides.
-                needed = _NEVER if name in entries else len(rest)
-                entries[name] = PENDING.pack(needed, rest, b"\xff" * len(rest))
+                mask = b"" if name in entries else b"\xff" * len(rest)
+                entries[name] = PENDING.pack(0, rest, mask)
         return entries
 
 

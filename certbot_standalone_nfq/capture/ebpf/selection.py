@@ -18,6 +18,7 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     R2,
     R3,
     R4,
+    R5,
     R8,
     R9,
     R10,
@@ -25,12 +26,22 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     Size,
 )
 from certbot_standalone_nfq.capture.ebpf.code import Code
-from certbot_standalone_nfq.capture.ebpf.layout import REST_BYTES, START_BYTES, WATCHED, Frame, Kind
+from certbot_standalone_nfq.capture.ebpf.layout import (
+    PENDING_AT,
+    REST_BYTES,
+    START_BYTES,
+    STREAM_BYTES,
+    WATCHED_AT,
+    Frame,
+    Kind,
+)
 from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES, Maps
 from certbot_standalone_nfq.capture.ebpf.proxy_headers import TELLING_BYTES
 from certbot_standalone_nfq.engine.protocols import Field, Key, Selector, Transport
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
+_COUNT, _MASK = Frame.WATCHED, Frame.WATCHED + 8
+"""How many bytes are compared from where a key begins, and the address of a mask of as many."""
 _EVERY_BIT = (1 << 64) - 1
 _SIZES = ((DOUBLE, 8), (WORD, 4), (HALF, 2), (BYTE, 1))
 
@@ -80,6 +91,8 @@ def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
         raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
     if any(each.may_begin_like(header) for each in found for header in (TEXT_BEGINNING, BINARY_SIGNATURE)):
         raise CannotCompile("a selector must differ from a PROXY header within the first four bytes")
+    if any(each.key and each.key.offset + REST_BYTES > STREAM_BYTES for each in found):
+        raise CannotCompile(f"a key begins behind byte {STREAM_BYTES - REST_BYTES}")
     if any(each.key and each.key.length > NAME_BYTES for each in found):
         raise CannotCompile(f"a key is longer than {NAME_BYTES} bytes")
     return found
@@ -177,33 +190,36 @@ def _look_up(code: Code, alternative: Alternative, maps: Maps, here: str) -> Non
         _copy_within(code, Frame.START + key.offset + offset, Frame.NAME + offset, min(8, key.length - offset))
     code.look_up(maps.pending, Frame.NAME)
     code.jump_if(R0, "==", 0, f"{here} other")
-    code.load(WORD, R2, R0, 0)
-    code.do(R2, "+=", key.offset)
-    code.jump_if(R8, "<", R2, "found")  # a piece that ends before: the first bytes decide
     _copy_rest(code, key, maps, here)
+    code.look_up(maps.masks, _COUNT)
+    code.jump_if(R0, "==", 0, "pass")
+    code.store_double(_MASK, R0)
     code.look_up(maps.pending, Frame.NAME)
     code.jump_if(R0, "==", 0, f"{here} other")
+    code.load(DOUBLE, R5, R10, _MASK)
     for offset in range(0, REST_BYTES, 8):
         code.load(DOUBLE, R2, R10, Frame.REST + offset)
-        code.load(DOUBLE, R3, R0, 8 + offset)
+        code.load(DOUBLE, R3, R0, PENDING_AT + offset)
         code.do(R2, "^=", R3)
-        code.load(DOUBLE, R3, R0, 8 + REST_BYTES + offset)
-        code.do(R2, "&=", R3)
+        for base, place in ((R0, PENDING_AT + REST_BYTES + offset), (R5, offset)):
+            code.load(DOUBLE, R3, base, place)
+            code.do(R2, "&=", R3)
         code.jump_if(R2, "!=", 0, f"{here} other")
     code.jump("found")
 
 
 def _copy_rest(code: Code, key: Key, maps: Maps, here: str) -> None:
-    """Copy what begins with the key, from the packet or from the pieces."""
+    """Copy what begins with the key, from the packet or from the pieces, and store how many bytes that is."""
     code.clear(Frame.REST, REST_BYTES)
-    code.load(DOUBLE, R2, R10, Frame.KIND)
-    code.jump_if(R2, "==", Kind.TAKEN_IN_PIECES, f"{here} pieces")
     code.set(R4, R8)
     code.do(R4, "-=", key.offset)
     code.jump_if(R4, "<=", REST_BYTES, f"{here} fits")
     code.set(R4, REST_BYTES)
     code.label(f"{here} fits")
     code.jump_if(R4, "<", 1, "pass")
+    code.store_first(_COUNT, R4, 4)
+    code.load(DOUBLE, R2, R10, Frame.KIND)
+    code.jump_if(R2, "==", Kind.TAKEN_IN_PIECES, f"{here} pieces")
     code.set(R2, R9)
     code.do(R2, "+=", key.offset)
     code.point(R3, Frame.REST)
@@ -212,9 +228,8 @@ def _copy_rest(code: Code, key: Key, maps: Maps, here: str) -> None:
     code.label(f"{here} pieces")
     code.look_up(maps.watched, Frame.CONNECTION)
     code.jump_if(R0, "==", 0, "pass")
-    first = WATCHED.size - 2 * START_BYTES + key.offset
     for offset in range(0, REST_BYTES, 8):
-        code.load(DOUBLE, R2, R0, first + offset)
+        code.load(DOUBLE, R2, R0, WATCHED_AT + key.offset + offset)
         code.store_double(Frame.REST + offset, R2)
     code.label(f"{here} rest")
 
