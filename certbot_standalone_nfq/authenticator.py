@@ -17,7 +17,7 @@ from certbot import errors as certbot_errors
 from certbot.plugins import common
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.settings import DEFAULT_PORTS, DNS_01, OPTIONS, Settings
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, DNS_01, OPTIONS, TLS_ALPN_01, Settings
 
 if TYPE_CHECKING:
     from certbot_standalone_nfq.diagnosis.report import Failure
@@ -89,7 +89,7 @@ class Authenticator(common.Plugin, interfaces.Authenticator):
         return (
             "This plugin takes the CA's requests out of the packet stream and answers them itself, while whatever "
             f"server has the port keeps running unchanged: TCP port {self.config.http01_port} for http-01, "
-            f"{self.conf('tls-alpn-01-port') or DEFAULT_PORTS['tls-alpn-01']} for tls-alpn-01 (with "
+            f"{self.conf('tls-alpn-01-port') or DEFAULT_PORTS[TLS_ALPN_01]} for tls-alpn-01 (with "
             f"--preferred-challenges tls-alpn-01), and port {self.conf('dns-01-port') or DEFAULT_PORTS[DNS_01]} for "
             "dns-01. Until the validation is over, a few firewall rules direct those requests, and nothing else, to "
             "Certbot."

@@ -13,8 +13,9 @@ from typing import Any
 from certbot_standalone_nfq import errors
 
 HTTP_01 = "http-01"
+TLS_ALPN_01 = "tls-alpn-01"
 DNS_01 = "dns-01"
-DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80, "tls-alpn-01": 443, DNS_01: 53}
+DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80, TLS_ALPN_01: 443, DNS_01: 53}
 """The port that validators connect to, for each type of challenge: RFC 8555, 8.3 and 8.4; RFC 8737, 3."""
 AUTO = "auto"
 CAPTURES = ("iptables", "iptables-nft", "iptables-legacy", "nftables")

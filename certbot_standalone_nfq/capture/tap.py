@@ -1,7 +1,7 @@
 """A packet socket that sees a port's segments ahead of any firewall rule, if they may explain a failure.
 
 A filter in the kernel passes those that open, refuse or close a connection, and those that selectors match whole;
-with `replies`, also those that begin like an HTTP response. It sees packets as they come in and go out on every
+with `replies`, also those that begin like an answer to them. It sees packets as they come in and go out on every
 interface. What is forwarded is seen where it enters and where its answer leaves.
 """
 
@@ -40,7 +40,9 @@ _LONGEST = 0xFFFF + 40
 """Bytes of the longest packet: of IPv6, whose length does not count the header."""
 _SNAPSHOT = 2048
 """Bytes that are copied of a packet: a whole frame of Ethernet."""
-_RESPONSE = (Field(0, b"HTTP"),)
+_HTTP = ((Field(0, b"HTTP"),),)
+_TLS = ((Field(0, b"\x16\x03"),), (Field(0, b"\x15\x03"),))
+"""A record of a handshake, or of an alert: RFC 8446, 5.1."""
 
 
 class Tap:
@@ -166,7 +168,8 @@ def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
 def _segments(port: int, selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
     beginnings = [alternative for selector in selectors if not selector.contains for alternative in selector.any_of]
     searched = [alternative for selector in selectors if selector.contains for alternative in selector.any_of]
-    response = [*payload_offset_from_tcp(), *compare_whole([_RESPONSE], _SNAPSHOT)]
+    replying = _TLS if any(selector.by_server_name for selector in selectors) else _HTTP
+    response = [*payload_offset_from_tcp(), *compare_whole(replying, _SNAPSHOT)]
     return [
         *_transport_offset(Transport.TCP, "other"),
         Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),

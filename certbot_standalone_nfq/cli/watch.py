@@ -23,7 +23,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.challenges.registry import ChallengePort
-from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.cli import arguments, dialogues
 from certbot_standalone_nfq.cli.listener_names import ListenerNames
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, Kept, TappedSegment
 from certbot_standalone_nfq.diagnosis.cause import Cause
@@ -46,9 +46,6 @@ _BATCH = 500
 _LAST = 8192
 """Packets to read at the end: more than the socket's buffer holds."""
 _PORT = re.compile(r":\d+$")
-_HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}[^\r\n]{0,60})")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _TROUBLES = {
     Cause.REFUSED: "refused",
     Cause.DROPPED: "not answered",
@@ -132,8 +129,7 @@ class Watch:
             yield f"{address:40} {count:8}  connections: {trouble}"
 
     def _request(self, seen: TappedSegment, challenge: ChallengeId) -> None:
-        found = _HOST.search(seen.payload)
-        host = printable(found.group(1)) if found else "(no host)"
+        host, what = dialogues.asked(seen.payload, challenge)
         if self._names and _PORT.sub("", host).lower() not in self._names:
             return
         if seen.connection in self._waiting:
@@ -145,7 +141,7 @@ class Watch:
             self._waiting.popitem(last=False)
         self._tell(
             f"{_clock(seen.time)}  {address} over IPv{version_of(address)} to {seen.connection.local} "
-            f"({self._listeners(seen.connection.local)}) asks {host} for {challenge.key}"
+            f"({self._listeners(seen.connection.local)}) asks {host} for {what}"
         )
 
     def _query(self, seen: TappedDatagram) -> None:
@@ -168,16 +164,10 @@ class Watch:
 
     def _answer(self, seen: TappedSegment) -> None:
         waiting = self._waiting.pop(seen.connection)
-        found = _STATUS.match(seen.payload)
-        status = printable(found.group(1)) if found else "not HTTP"
+        status = dialogues.reply(seen.payload)
         waiting.source.answers[status] += 1
         milliseconds = (seen.time - waiting.time) * 1000
         self._tell(f"{_clock(seen.time)}  answered {seen.connection.peer}: {status}, after {milliseconds:.1f} ms")
-
-
-def printable(data: bytes) -> str:
-    """Return an attacker's bytes as text that cannot control a terminal."""
-    return _UNPRINTABLE.sub("?", data.decode("latin-1")).strip()
 
 
 def add_parser(commands: Any) -> None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,14 +17,16 @@ import dns.message
 import pytest
 from scapy.utils import rdpcap
 
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.cli.watch import MAX_WAITING, Watch
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, request
-from lab.interceptor import HTTP01_PORT, TOKEN, intercepting
+from lab.interceptor import HTTP01_PORT, KEY_AUTHORIZATION, TOKEN, intercepting
 from lab.nginx import OTHER_TOKEN, nginx
 from lab.processes import UNMEASURED, end, running
+from lab.tls import VISITOR, certificate_at, listen
 
 COMMAND = (sys.executable, "-m", "certbot_standalone_nfq", "watch")
 
@@ -213,3 +216,26 @@ def test_queries_for_dns01_are_shown_with_their_source_and_type(pair: tuple[Host
         said = f"{client.ipv6} over IPv6 and UDP to {server.ipv6} (no listener here) asks for the NS records of "
         assert watch.line().endswith(f"{said}_acme-challenge.example.com")
         assert watch.closing_table() == ["", f"{'source':40} requests  answers", f"{client.ipv6:40}        1  "]
+
+
+def test_handshakes_are_told_with_what_the_server_says_to_them(pair: tuple[Host, Host], tmp_path: Path) -> None:
+    client, server = pair
+    with (
+        nginx(server, tmp_path / "nginx", 443, listen(tmp_path / "tls")),
+        watching(server, "--challenge", "tls-alpn-01", "example.com") as watch,
+    ):
+        assert watch.printed == "Looking at TCP port 443; end with Ctrl-C."
+        certificate_at(client, server.ipv4, "example.com", VISITOR)
+        for name in ("other.example", "Example.com"):
+            with pytest.raises(ssl.SSLError):
+                certificate_at(client, server.ipv4, name)
+        asks = rf"{client.ipv4} over IPv4 to {server.ipv4} \(nginx\) asks example.com for a handshake of tls-alpn-01"
+        assert re.fullmatch(rf"\S+  {asks}", watch.line())
+        told = rf"answered {client.ipv4}: TLS alert 120 \(no application protocol\), after \d+\.\d ms"
+        assert re.fullmatch(rf"\S+  {told}", watch.line())
+        with intercepting(server, {"example.com": KEY_AUTHORIZATION}, 443, TlsAlpn01Solver):
+            certificate_at(client, server.ipv4, "example.com")
+        assert "asks example.com" in watch.line()
+        assert re.fullmatch(rf"\S+  answered {client.ipv4}: TLS handshake, after \d+\.\d ms", watch.line())
+        table = watch.closing_table()
+    assert table[2].endswith("2  1 x TLS alert 120 (no application protocol), 1 x TLS handshake")
