@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import RunId, run_ids
-from certbot_standalone_nfq.cli.doctor.finding import Finding, passed, warned
+from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.host import privileges, processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.refusal import sure_refusal
+from certbot_standalone_nfq.host.firewall.rules import Effect, Rule, Table
 from certbot_standalone_nfq.host.service import Service
 from certbot_standalone_nfq.host.sockets import Listener
 from certbot_standalone_nfq.wire.addresses import VERSIONS
@@ -57,6 +59,12 @@ def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     for table in rules.tables:
         if table.versions <= elsewhere:
             continue
+        yield from _handshakes(table, port)
+        refusing = sure_refusal(table, port)
+        if refusing:
+            plain = False
+            yield _refused(refusing, table.versions - elsewhere, served)
+            continue
         for judgement in ruleset.judge(table, port):
             if judgement.open:
                 yield passed("firewall", f"{judgement.seen}.")
@@ -68,6 +76,21 @@ def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules.listings):
         names = ", ".join(dict.fromkeys(shown.program for shown in rules.listings)) or "the kernel has none"
         yield passed("firewall", f"No rule was found that refuses port {port} ({names}).")
+
+
+def _handshakes(table: Table, port: int) -> Iterator[Finding]:
+    for rule in table.incoming():
+        if rule.effect is Effect.SHAKE_HANDS and rule.names(port):
+            yield passed("firewall", f"SYNPROXY completes handshakes ahead of the server; answers fit: {rule.text}.")
+
+
+def _refused(rule: Rule, versions: frozenset[int], served: Service) -> Finding:
+    """Report a rule that refuses all connections: over IPv6 alone, that matters only to names with AAAA records."""
+    over = " and ".join(f"IPv{version}" for version in sorted(versions))
+    seen = f"A rule refuses every connection to port {served.port} over {over}: {rule.text}."
+    if 4 in versions or (served.has(6) and not served.has(4)):
+        return failed("firewall", seen, "Remove that rule, or allow the port ahead of it.")
+    return warned("firewall", seen, "Remove that rule, or allow the port ahead of it, if names have AAAA records.")
 
 
 def _unread(rules: Snapshot) -> Iterator[Finding]:

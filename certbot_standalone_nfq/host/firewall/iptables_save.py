@@ -18,11 +18,20 @@ _EFFECTS = {
     "REDIRECT": Effect.TRANSLATE,
     "SNAT": Effect.TRANSLATE_SOURCE,
     "MASQUERADE": Effect.TRANSLATE_SOURCE,
+    "RETURN": Effect.LEAVE,
+    "QUEUE": Effect.LEAVE,
+    "NFQUEUE": Effect.LEAVE,
+    "TPROXY": Effect.LEAVE,
+    "SYNPROXY": Effect.SHAKE_HANDS,
 }
 _HOOKS = {"INPUT": True, "PREROUTING": False}
 _PORT_OPTIONS = frozenset(
     {"--dport", "--dports", "--ports", "--destination-port", "--destination-ports", "--ctorigdstport"}
 )
+_STATE_OPTIONS = ("--ctstate", "--state")
+_OF_ANY_CLIENT = frozenset(("-m", module) for module in ("tcp", "multiport", "comment", "conntrack", "state")) | {
+    ("-p", "tcp")
+}
 _TCP = ("tcp", "6", "all")
 _HIGHEST_PORT = 0xFFFF
 _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
@@ -73,6 +82,9 @@ def _rule(line: str, program: str, table: str) -> Rule:
         bypass="--queue-bypass" in words,
         marks=_bits(_MARK_VALUE.findall(line)),
         for_tcp=_is_for_tcp(words),
+        for_arrivals=_is_for_arrivals(words),
+        for_all=_is_for_all(words),
+        returns=not {"-g", "--goto"} & set(words),
         connection_marks=_bits(mask or _ALL_BITS for each in _CONNECTION_MASKS for mask in each.findall(line)),
     )
 
@@ -94,6 +106,31 @@ def _is_unconditional(words: list[str]) -> bool:
     while at < len(words) and words[at : at + 2] in (["-p", "tcp"], ["-m", "tcp"], ["-m", "comment"]):
         at += 4 if words[at + 1] == "comment" else 2
     return words[at : at + 1] in (["-j"], ["-g"])
+
+
+def _is_for_all(words: list[str]) -> bool:
+    """Whether a rule asks for nothing but TCP, ports, and a new connection."""
+    conditions = list(_conditions(words))
+    return _is_for_arrivals(words) and all(
+        pair in _OF_ANY_CLIENT or pair[0] in _PORT_OPTIONS or pair[0] in (*_STATE_OPTIONS, "--comment")
+        for pair in conditions
+    )
+
+
+def _conditions(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options ahead of a rule's target, each with its value; what has none, or is negated, with nothing."""
+    ends = [words.index(option) for option in ("-j", "-g") if option in words]
+    options = words[2 : min(ends, default=len(words))]
+    for index, word in enumerate(options):
+        if word.startswith("-") or word == "!":
+            negated = options[index - 1 : index] == ["!"]
+            yield (word, "" if negated else " ".join(options[index + 1 : index + 2]))
+
+
+def _is_for_arrivals(words: list[str]) -> bool:
+    conditions = list(_conditions(words))
+    states = [value.split(",") for option, value in conditions if option in _STATE_OPTIONS and value]
+    return ("-i", "lo") not in conditions and all("NEW" in each or "UNTRACKED" in each for each in states)
 
 
 def _is_for_tcp(words: list[str]) -> bool:

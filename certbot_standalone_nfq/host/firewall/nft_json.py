@@ -22,9 +22,16 @@ _EFFECTS = {
     "redirect": Effect.TRANSLATE,
     "snat": Effect.TRANSLATE_SOURCE,
     "masquerade": Effect.TRANSLATE_SOURCE,
+    "return": Effect.LEAVE,
+    "queue": Effect.LEAVE,
+    "tproxy": Effect.LEAVE,
+    "synproxy": Effect.SHAKE_HANDS,
 }
+_JUMPS = ("jump", "goto")
 _HARMLESS = frozenset({"counter", "log", "comment"})
 _PROTOCOL = {"meta": {"key": "l4proto"}}
+_STATE = {"ct": {"key": "state"}}
+_INCOMING = ({"meta": {"key": "iifname"}}, {"meta": {"key": "iif"}})
 _PACKET_MARK, _CONNECTION_MARK = {"meta": {"key": "mark"}}, {"ct": {"key": "mark"}}
 _MARKS = (_PACKET_MARK, _CONNECTION_MARK)
 _ALL_BITS = 0xFFFF_FFFF
@@ -109,37 +116,50 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
 
 
 def _effects(ruleset: _Ruleset, listed: dict[str, Any], rule: Rule) -> Iterator[Rule]:
-    """Yield the rule once for each effect that it has on TCP, with the ports that the effect applies to."""
-    ports: list[tuple[int, int]] = []
-    unconditional = True
+    """Yield the rule once for each effect that it has on TCP, with the ports that the effect applies to.
+
+    Of a rule that does not apply to TCP, jumps alone are yielded.
+    """
+    rule = dataclasses.replace(rule, ports=(), unconditional=True, for_all=True)
     for statement in listed["expr"]:
         kind, content = next(iter(statement.items()))
-        if kind == "match" and content["left"] == _PROTOCOL:
-            if "tcp" not in ruleset.elements(listed, content["right"]) or content["op"] not in _EQUAL:
-                return  # it does not apply to TCP
+        if kind == "match" and content["op"] in _EQUAL:
+            rule = _under(rule, content["left"], ruleset.elements(listed, content["right"]))
         elif kind == "match":
-            unconditional = False
-            if _is_port(content["left"]) and content["op"] in _EQUAL:
-                ports += _ranges(ruleset.elements(listed, content["right"]))
-        elif kind == "vmap" and _is_port(content["key"]):
-            unconditional = False
+            rule = rule if content["left"] == _PROTOCOL else _under(rule, None, [])
+        elif kind == "vmap":
             for key, verdict in ruleset.elements(listed, content["data"]):
-                yield _with_effect(rule, verdict, _ranges([key]), False)
-        elif kind in _EFFECTS or kind in ("jump", "goto"):
-            yield _with_effect(rule, statement, ports, unconditional)
-        elif kind not in _HARMLESS:
-            unconditional = False
+                some = dataclasses.replace(_under(rule, content["key"], [key]), unconditional=False)
+                yield from _with_effect(some, verdict)
+            rule = _under(rule, None, [])
+        else:
+            yield from _with_effect(rule, statement)
+            rule = rule if kind in (*_HARMLESS, *_JUMPS, *_EFFECTS) else _under(rule, None, [])
 
 
-def _with_effect(rule: Rule, verdict: dict[str, Any], ports: list[tuple[int, int]], unconditional: bool) -> Rule:
+def _under(rule: Rule, left: Any, values: list[Any]) -> Rule:
+    """Return a rule under one more condition: that something has one of some values."""
+    if left == _PROTOCOL:
+        return dataclasses.replace(rule, for_tcp=rule.for_tcp and not {"tcp", 6}.isdisjoint(_plain(values)))
+    of_others = isinstance(left, dict) and left.get("payload", {}).get("protocol") in _OTHER_PROTOCOLS
+    rule = dataclasses.replace(rule, unconditional=False, for_tcp=rule.for_tcp and not of_others)
+    if _is_port(left):
+        return dataclasses.replace(rule, ports=(*rule.ports, *_ranges(values)))
+    if left == _STATE:
+        arriving = not {"new", "untracked"}.isdisjoint(_plain(values))
+        return dataclasses.replace(rule, for_arrivals=rule.for_arrivals and arriving, for_all=rule.for_all and arriving)
+    if left in _INCOMING and values == ["lo"]:
+        return dataclasses.replace(rule, for_arrivals=False, for_all=False)
+    return dataclasses.replace(rule, for_all=False)
+
+
+def _with_effect(rule: Rule, verdict: dict[str, Any]) -> Iterator[Rule]:
+    """Yield a rule with an effect, if it has one: on TCP, or to jump."""
     kind, content = next(iter(verdict.items()))
-    return dataclasses.replace(
-        rule,
-        effect=_EFFECTS.get(kind, Effect.OTHER),
-        ports=tuple(ports),
-        unconditional=unconditional,
-        target=content["target"] if kind in ("jump", "goto") else "",
-    )
+    if kind in _JUMPS:
+        yield dataclasses.replace(rule, target=content["target"], returns=kind != "goto")
+    elif kind in _EFFECTS and rule.for_tcp:
+        yield dataclasses.replace(rule, effect=_EFFECTS[kind])
 
 
 def _is_port(expression: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _FIRST_OF_CLIENTS = 1024
@@ -24,6 +24,10 @@ class Effect(enum.Enum):
     """Send it to another address or port."""
     TRANSLATE_SOURCE = enum.auto()
     """Have it come from another address or port."""
+    LEAVE = enum.auto()
+    """End its way through the chain, for somewhere that is not followed here: a queue, or the chain it came from."""
+    SHAKE_HANDS = enum.auto()
+    """Complete handshakes in the server's place, as SYNPROXY does."""
     OTHER = enum.auto()
 
 
@@ -51,6 +55,12 @@ class Rule:
     """The bits of connections' marks that it compares, overwrites or copies: all, unless it has a mask."""
     for_tcp: bool = True
     """Whether TCP packets can match."""
+    for_arrivals: bool = True
+    """Whether the first packet of a connection from another machine can match."""
+    for_all: bool = False
+    """Whether the first packet of each connection to its ports matches, or to any port if it names none."""
+    returns: bool = True
+    """Whether packets come back from its target that nothing there has decided on."""
 
     def names(self, port: int) -> bool:
         """Whether it names a port."""
@@ -169,15 +179,29 @@ def translations(tables: list[Table], port: int, version: int) -> list[Rule]:
 
 
 def using_marks_of(tables: list[Table], port: int) -> list[Rule]:
-    """Return all rules, those without their marks that cannot meet packets of TCP connections to a port."""
+    """Return all rules, those without their marks that cannot meet packets of TCP connections to a port.
+
+    Nor can those in a chain to which only such rules jump.
+    """
     rules = [rule for table in tables for rule in table.rules]
     is_translated = any(rule.effect is Effect.TRANSLATE and rule.names(port) for rule in rules)
-    return [
-        dataclasses.replace(rule, marks=0, connection_marks=0)
-        if (not rule.for_tcp if is_translated else rule.passes_by(port))
-        else rule
-        for rule in rules
-    ]
+
+    def is_met(rule: Rule) -> bool:
+        return rule.for_tcp if is_translated else not rule.passes_by(port)
+
+    met = {id(rule) for table in tables for rule in _met(table, is_met)}
+    return [rule if id(rule) in met else dataclasses.replace(rule, marks=0, connection_marks=0) for rule in rules]
+
+
+def _met(table: Table, is_met: Callable[[Rule], bool]) -> Iterator[Rule]:
+    """Yield the rules that packets can meet, from the chains on that no rule jumps to."""
+    pending = table.chains - {rule.target for rule in table.rules}
+    seen: set[str] = set()
+    while pending:
+        here = [rule for rule in table.rules if rule.chain in pending and is_met(rule)]
+        yield from here
+        seen |= pending
+        pending = frozenset(rule.target for rule in here) & table.chains - seen
 
 
 def translates_sources(tables: list[Table]) -> bool:

@@ -5,6 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import candidates
 from certbot_standalone_nfq.capture.nfqueue.netlink_client import NetlinkQueue
@@ -17,6 +19,8 @@ from lab.hosts import Host
 from lab.interceptor import intercepting
 from lab.nginx import nginx
 from lab.processes import running
+
+_UNTRACKED = "-m conntrack --ctstate INVALID,UNTRACKED"
 
 
 def test_where_nothing_listens_it_warns_as_certbot_will(lonely_host: Host) -> None:
@@ -83,6 +87,43 @@ def test_a_rule_that_refuses_the_port_is_shown(server: Host) -> None:
     server.run("ip6tables", "-A", "INPUT", "-j", "web")
     server.run("ip6tables", "-A", "web", "-p", "tcp", "--dport", "1:1023", "-j", "REJECT")
     assert "ip6tables -t filter -A web" in doctor.examine(server).seen("firewall", "warn")
+
+
+def test_a_rule_that_refuses_every_connection_is_a_failure(server: Host) -> None:
+    server.run("iptables", "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+    server.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP")
+    report = doctor.examine(server)
+    assert report.status == 1
+    assert "every connection to port 80 over IPv4: iptables -t filter -A INPUT" in report.seen("firewall", "fail")
+    assert "refuses port" not in report.seen("firewall", "warn") + report.seen("firewall", "pass")
+
+
+def test_a_rule_that_refuses_every_connection_over_ipv6_alone_is_a_warning(server: Host) -> None:
+    server.run("nft", "add table ip6 f; add chain ip6 f in { type filter hook input priority 0; }")
+    server.run("nft", "add rule ip6 f in tcp dport 80 reject")
+    report = doctor.examine(server)
+    assert report.status == 0
+    assert "every connection to port 80 over IPv6: nft table ip6 f" in report.seen("firewall", "warn")
+
+
+@pytest.mark.parametrize("condition", ["-s 198.51.100.0/24", "! -s 198.51.100.0/24"])
+def test_a_rule_that_refuses_some_connections_is_a_warning(server: Host, condition: str) -> None:
+    server.run("iptables", "-A", "INPUT", *condition.split(), "-p", "tcp", "--dport", "80", "-j", "DROP")
+    report = doctor.examine(server)
+    assert report.status == 0
+    assert "A rule refuses port 80: iptables -t filter -A INPUT" in report.seen("firewall", "warn")
+
+
+@pytest.mark.parametrize("program", ["iptables", "nft"])
+def test_handshakes_that_are_completed_ahead_of_the_server_are_no_obstacle(server: Host, program: str) -> None:
+    if program == "nft":
+        server.run("nft", "add table inet f; add chain inet f in { type filter hook input priority 0; }")
+        server.run("nft", "add rule inet f in tcp dport 80 ct state invalid,untracked synproxy mss 1400 wscale 7")
+    else:
+        server.run("iptables", "-A", "INPUT", *f"-p tcp --dport 80 {_UNTRACKED} -j SYNPROXY --mss 1400".split())
+    report = doctor.examine(server)
+    assert report.status == 0
+    assert "SYNPROXY completes handshakes ahead of the server" in report.seen("firewall", "pass")
 
 
 def test_an_nft_chain_that_drops_is_a_warning_unless_its_set_names_the_port(server: Host) -> None:

@@ -193,7 +193,8 @@ def test_nft_queues_of_other_protocols_are_told_and_no_more_of_their_rules() -> 
 
 
 def test_numbers_of_nft_queues_that_are_computed_are_not_known() -> None:
-    assert nft_rules([{"queue": {"num": {"numgen": {"mode": "inc", "mod": 2, "offset": 0}}}}]) == ()
+    (rule,) = nft_rules([{"queue": {"num": {"numgen": {"mode": "inc", "mod": 2, "offset": 0}}}}])
+    assert rule.queues is None
 
 
 QUEUE, MARKS, CONNECTION = 28080, 0x30000000, 0x10000000
