@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.hosts import Host
-from lab.processes import running, wait_until
+from lab.processes import run, running, wait_until
 
 ZONE = "example.com"
 WWW = "203.0.113.80"
@@ -132,24 +132,29 @@ class Kind:
     name: str
     command: tuple[str, ...]
     files: dict[str, str]
-    package: str = ""
-    """Debian's, if it is not called like it."""
+    package: str
+    """Debian's."""
+
+    @property
+    def version(self) -> str:
+        """The version of the package that is installed."""
+        return run(["dpkg-query", "-W", "-f", "${Version}", self.package])
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("nsd", ("nsd", "-d", "-c", "{folder}/nsd.conf"), {"nsd.conf": _NSD}),
+        Kind("nsd", ("nsd", "-d", "-c", "{folder}/nsd.conf"), {"nsd.conf": _NSD}, "nsd"),
         Kind("bind", ("named", "-g", "-n", "1", "-c", "{folder}/named.conf"), {"named.conf": _BIND}, "bind9"),
-        Kind("knot", ("knotd", "-c", "{folder}/knot.conf"), {"knot.conf": _KNOT}),
+        Kind("knot", ("knotd", "-c", "{folder}/knot.conf"), {"knot.conf": _KNOT}, "knot"),
         Kind(
             "powerdns",
             ("pdns_server", "--config-dir={folder}"),
             {"pdns.conf": _POWERDNS, "named.conf": _POWERDNS_ZONES},
-            "pdns-server pdns-backend-bind",
+            "pdns-server",
         ),
         Kind("dnsmasq", ("dnsmasq", "-k", "-C", "{folder}/dnsmasq.conf"), {"dnsmasq.conf": _DNSMASQ}, "dnsmasq-base"),
-        Kind("unbound", ("unbound", "-d", "-c", "{folder}/unbound.conf"), {"unbound.conf": _UNBOUND}),
+        Kind("unbound", ("unbound", "-d", "-c", "{folder}/unbound.conf"), {"unbound.conf": _UNBOUND}, "unbound"),
     )
 }
 

@@ -1,13 +1,14 @@
-"""The table of the web servers that certificates were issued past."""
+"""The tables of the servers that certificates were issued past."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import ClassVar, Protocol
 
 import pytest
 
-_HEADINGS = (
+_WEB_SERVERS = (
     "Server",
     "Version",
     "IPv4 issued",
@@ -22,10 +23,56 @@ _HEADINGS = (
 )
 
 
+_NAME_SERVERS = (
+    "Server",
+    "Version",
+    "Issued",
+    "Renewed",
+    "Queries over UDP",
+    "Over TCP",
+    "Lost or wrong",
+    "As before",
+    "Log as before",
+    "Seconds",
+)
+
+
+class Printed(Protocol):
+    """A row of any table."""
+
+    headings: ClassVar[tuple[str, ...]]
+
+    def cells(self) -> list[str]:
+        """Return what is in the table."""
+
+
+@dataclass
+class NameServerRow:
+    """What came of one name server."""
+
+    headings: ClassVar[tuple[str, ...]] = _NAME_SERVERS
+    server: str
+    version: str = "-"
+    issued: bool = False
+    renewed: bool = False
+    over_udp: int = 0
+    over_tcp: int = 0
+    lost: int = 0
+    unchanged: bool = False
+    """Whether its process and files, and the firewall's rules, are as before."""
+    log_unchanged: bool = False
+    seconds: float = 0
+
+    def cells(self) -> list[str]:
+        """Return what is in the table."""
+        return [*map(_cell, astuple(self)[:-1]), f"{self.seconds:.0f}"]
+
+
 @dataclass
 class Row:
-    """What came of one server."""
+    """What came of one web server."""
 
+    headings: ClassVar[tuple[str, ...]] = _WEB_SERVERS
     server: str
     version: str = "-"
     ipv4: bool = False
@@ -48,11 +95,13 @@ class Row:
 
 
 ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()
+NAME_SERVER_ROWS: pytest.StashKey[list[NameServerRow]] = pytest.StashKey()
 
 
-def table(rows: Iterable[Row]) -> str:
-    """Return the rows as a table in Markdown."""
-    lines = [_HEADINGS, ["---"] * len(_HEADINGS), *(row.cells() for row in rows)]
+def table(rows: Sequence[Printed]) -> str:
+    """Return rows of one kind, at least one, as a table in Markdown."""
+    headings = rows[0].headings
+    lines = [headings, ["---"] * len(headings), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

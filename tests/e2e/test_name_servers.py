@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab.nameservers import KINDS, ZONE, NameServer, name_server
 from lab.pebble import pebble
 from lab.processes import has_ended
 from lab.zones import nsd, signed, unbound, zone
+from tests.e2e.matrix import NAME_SERVER_ROWS, NameServerRow
 from tests.e2e.test_certbot import serial_number
 from tests.e2e.test_servers import names
 
@@ -66,10 +68,20 @@ def certbot(town: Town) -> Iterator[Certbot]:
     shutil.rmtree(town.certbot.folder, ignore_errors=True)
 
 
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Iterator[NameServerRow]:
+    """A row of the table that is printed at the end."""
+    made = NameServerRow("NSD")
+    begin = time.monotonic()
+    yield made
+    made.seconds = time.monotonic() - begin
+
+
 @contextlib.contextmanager
-def undisturbed(town: Town, serving: NameServer, folder: Path) -> Iterator[None]:
+def undisturbed(town: Town, serving: NameServer, folder: Path, row: NameServerRow) -> Iterator[None]:
     """Put a load on a name server; at the end it is checked that nothing has changed, and no query was lost."""
-    before = town.server.rules(), serving.files(), serving.log.read_text()
+    row.version = serving.kind.version
+    before, log = (town.server.rules(), serving.files()), serving.log.read_text()
     loaded = [(town.server.ipv4, "udp"), (town.server.ipv6, "udp")]
     if serving.kind.name != "dnsmasq":  # which ends connections with queries under way, with or without us
         loaded.append((town.server.ipv4, "tcp"))
@@ -79,33 +91,41 @@ def undisturbed(town: Town, serving: NameServer, folder: Path) -> Iterator[None]
             for address, mode in loaded
         ]
         yield
-    assert [(each.lost, each.wrong) for each in loads] == [(0, 0)] * len(loads)
+    row.over_udp, row.over_tcp = (sum(each.completed for each in some) for some in (loads[:2], loads[2:]))
+    row.lost = sum(each.lost + each.wrong for each in loads)
+    row.unchanged = not has_ended(serving.process) and (town.server.rules(), serving.files()) == before
+    row.log_unchanged = serving.log.read_text() == log
     assert all(each.completed > 300 for each in loads)
-    assert not has_ended(serving.process)
-    assert (town.server.rules(), serving.files(), serving.log.read_text()) == before
+    assert row.lost == 0
+    assert row.unchanged
+    assert row.log_unchanged
     assert not town.server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_certificate_with_a_wildcard_is_issued_and_renewed_past_a_busy_name_server(
-    town: Town, certbot: Certbot, kind: str, tmp_path: Path
+    town: Town, certbot: Certbot, row: NameServerRow, kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    with name_server(town.server, tmp_path / kind, kind) as serving, undisturbed(town, serving, tmp_path):
+    row.server = kind
+    request.config.stash.setdefault(NAME_SERVER_ROWS, []).append(row)
+    with name_server(town.server, tmp_path / kind, kind) as serving, undisturbed(town, serving, tmp_path, row):
         result = certbot.certonly(*NAMES, options=BY_DNS)
         assert result.returncode == 0, result.stdout
         certificate = certbot.certificate(ZONE)
-        assert names(certificate) == set(NAMES)
+        row.issued = names(certificate) == set(NAMES)
+        assert row.issued
         first = serial_number(certificate)
         result = certbot.renew()
         assert result.returncode == 0, result.stdout
-        assert serial_number(certificate) != first
+        row.renewed = serial_number(certificate) != first
+        assert row.renewed
 
 
 def test_http_01_for_a_name_and_dns_01_for_its_wildcard_are_pending_at_once(
-    town: Town, certbot: Certbot, tmp_path: Path
+    town: Town, certbot: Certbot, row: NameServerRow, tmp_path: Path
 ) -> None:
     """Certbot chooses so by itself."""
-    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path):
+    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path, row):
         result = certbot.certonly(ZONE, WILDCARD)
     assert result.returncode == 0, result.stdout
     assert names(certbot.certificate(ZONE)) == {ZONE, WILDCARD}
@@ -115,10 +135,10 @@ def test_http_01_for_a_name_and_dns_01_for_its_wildcard_are_pending_at_once(
 
 
 def test_a_label_that_a_signed_zone_delegates_without_ds_is_answered(
-    town: Town, certbot: Certbot, tmp_path: Path
+    town: Town, certbot: Certbot, row: NameServerRow, tmp_path: Path
 ) -> None:
     """The zone is another name server's; this one has nothing of it."""
-    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path):
+    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path, row):
         result = certbot.certonly(DELEGATED, f"*.{DELEGATED}", options=BY_DNS)
     assert result.returncode == 0, result.stdout
     assert names(certbot.certificate(DELEGATED)) == {DELEGATED, f"*.{DELEGATED}"}
