@@ -167,6 +167,13 @@ def test_the_control_bits_stand_where_the_header_has_them() -> None:
 
 
 @given(segment=segments())
+def test_the_reserved_bits_are_zero(segment: Segment) -> None:
+    """RFC 9293, 3.1."""
+    packet = write(segment)
+    assert packet[locate(packet).tcp + 12] & 0x0F == 0
+
+
+@given(segment=segments())
 def test_sequence_number_and_control_bits_can_be_read_alone(segment: Segment) -> None:
     packet = write(segment)
     assert read_control(packet, locate(packet)) == (segment.seq, segment.flags)
