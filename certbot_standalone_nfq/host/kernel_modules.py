@@ -63,6 +63,8 @@ FOR_IPTABLES = (NFQUEUE_TARGET, MARK)
 """Required by the rules of iptables."""
 FOR_PREFILTER = (CONNTRACK, BPF, CONNMARK)
 """Without these, iptables sends all packets of the port through Certbot."""
+FOR_SEARCH = (STRING,)
+"""Likewise, for tls-alpn-01."""
 FOR_NFTABLES = (NF_TABLES, NFT_CT, NFT_QUEUE)
 """Required by the rules of nft."""
 OF_IPTABLES_NFT = (NF_TABLES, NFT_COMPAT, NFT_COUNTER)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.iptables import backend
+from certbot_standalone_nfq.challenges.tls_alpn01.certificate import identifier
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.report import Failure
 from certbot_standalone_nfq.host.command import Result, run
@@ -25,6 +29,7 @@ from lab.http import CLOSE, ask, body, request
 from lab.interceptor import KEY_AUTHORIZATION, TOKEN, challenge
 from lab.nginx import nginx
 from lab.processes import UNMEASURED, wait_until
+from lab.tls import certificate_at, proof
 
 
 @pytest.fixture
@@ -209,3 +214,40 @@ def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
         assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
         assert held(host)[1:] == (listening, threads)
         (tmp_path / "hang").unlink()
+
+
+def test_challenges_of_two_types_are_answered_at_once_each_on_its_own_port(host: Host) -> None:
+    before = held(host)
+    by_tls = challenge("example.com", TlsAlpn01Solver.typ)
+    session = Session(Settings(queue=4711, mark=0x6))
+    session.open([challenge(), by_tls])
+    assert sorted(re.findall(r"queue-num (\d+)", host.rules())) == ["4711"] * 6 + ["4712"] * 6
+    session.add(challenge(), "example.com", KEY_AUTHORIZATION)
+    session.add(by_tls, "example.com", KEY_AUTHORIZATION)
+    for _ in range(2):
+        assert body(ask(host, "127.0.0.1")) == KEY_AUTHORIZATION
+        assert proof(certificate_at(host, "127.0.0.1", "example.com")) == identifier(KEY_AUTHORIZATION)
+    session.remove(challenge(), KEY_AUTHORIZATION)
+    assert not session.is_idle
+    assert proof(certificate_at(host, "127.0.0.1", "example.com")) == identifier(KEY_AUTHORIZATION)
+    session.remove(by_tls, KEY_AUTHORIZATION)
+    assert session.is_idle
+    with pytest.raises(ssl.SSLError, match="unrecognized name"):
+        certificate_at(host, "127.0.0.1", "example.com")
+    session.close()
+    assert held(host) == before
+
+
+def test_failures_of_two_types_are_explained_each_by_what_came_to_its_port(host: Host) -> None:
+    by_tls = challenge("example.com", TlsAlpn01Solver.typ)
+    session = Session(Settings())
+    session.open([challenge(), by_tls])
+    session.add(challenge(), "example.com", KEY_AUTHORIZATION)
+    session.add(by_tls, "example.com", KEY_AUTHORIZATION)
+    certificate_at(host, "127.0.0.1", "example.com")
+    problem = Problem("connection", "127.0.0.1: Timeout during connect")
+    failures = [Failure("example.com", failed, problem) for failed in (challenge(), by_tls)]
+    for_http, for_tls = session.explain(failures).splitlines()
+    assert for_http.startswith("example.com: no connection attempt arrived at TCP port 80")
+    assert for_tls.startswith("example.com: 1 challenge request from 127.0.0.1 arrived and was answered, so port 443")
+    session.close()

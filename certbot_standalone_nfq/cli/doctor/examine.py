@@ -64,7 +64,7 @@ def examine(number: int, names: list[str], load_modules: bool, typ: str = "") ->
     nf_tables = inventory.presence(kernel_modules.NF_TABLES)
     rules = reader.read_rules(variants, nf_tables, deadline)
     yield from _guarded("privileges", machine.capabilities)
-    yield from _guarded("kernel", lambda: machine.kernel(inventory, variants))
+    yield from _guarded("kernel", lambda: machine.kernel(inventory, variants, typ))
     yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
     served = service.service(number, rules)

@@ -13,7 +13,7 @@ from certbot_standalone_nfq.host import kernel_modules, privileges
 from certbot_standalone_nfq.host.addresses import has_ipv6
 from certbot_standalone_nfq.host.firewall.reader import LEGACY, NF_TABLES, NFT, Snapshot, Variant
 from certbot_standalone_nfq.host.kernel_modules import Feature, Inventory, Presence
-from certbot_standalone_nfq.settings import AUTO
+from certbot_standalone_nfq.settings import AUTO, TLS_ALPN_01
 
 _INSTALL = "Install your distribution's iptables or nftables package."
 _THERE = (Presence.BUILT_IN, Presence.LOADED, Presence.AVAILABLE)
@@ -31,11 +31,13 @@ def capabilities() -> Iterator[Finding]:
     yield passed("privileges", "CAP_NET_ADMIN and CAP_NET_RAW are in effect.")
 
 
-def kernel(inventory: Inventory, variants: list[Variant]) -> Iterator[Finding]:
-    """Check what the first program that can work needs of the kernel, and what the prefilter needs."""
+def kernel(inventory: Inventory, variants: list[Variant], typ: str = "") -> Iterator[Finding]:
+    """Check what the first program that can work needs of the kernel, and what a type's prefilter needs."""
     variant = next((each for each in variants if works_with(inventory, each)), variants[0] if variants else None)
     required = _required(variant)
-    preferred = () if variant and variant.backend == NFT else kernel_modules.FOR_PREFILTER
+    preferred: tuple[Feature, ...] = () if variant and variant.backend == NFT else kernel_modules.FOR_PREFILTER
+    if preferred and typ == TLS_ALPN_01:
+        preferred += kernel_modules.FOR_SEARCH
     presences = {feature: inventory.presence(feature) for feature in (*required, *preferred)}
     lacking = {feature: presence for feature, presence in presences.items() if presence is Presence.NOT_FOUND}
     for feature in lacking:

@@ -156,3 +156,13 @@ def test_a_module_that_is_missing_fails_if_nothing_works_without_it() -> None:
         (Status.WARN, "bpf"),
     ]
     assert "available, not loaded: xt_mark" in findings[2].seen
+
+
+def test_what_searches_handshakes_is_wanted_for_tls_alpn_01_alone() -> None:
+    def warned(typ: str) -> list[str]:
+        return [each.seen for each in machine.kernel(inventory(), [VARIANT], typ) if each.status is Status.WARN]
+
+    assert warned("http-01") == []
+    assert warned("tls-alpn-01") == [
+        "string match not found: module xt_string, kernel option CONFIG_NETFILTER_XT_MATCH_STRING."
+    ]
