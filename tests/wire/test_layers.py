@@ -38,6 +38,5 @@ def test_scapy_reads_nothing_of_the_network_and_writes_nothing(module: str, tmp_
 
 
 def test_the_rest_of_scapy_can_be_loaded_afterwards(tmp_path: Path) -> None:
-    program = "import certbot_standalone_nfq.wire.layers, scapy.all as scapy;"
-    program += "print(scapy.conf.route is not None, 'lo' in scapy.get_if_list())"
-    assert run(program, tmp_path) == "True True\n"
+    program = "import certbot_standalone_nfq.wire.layers, scapy.all; print(scapy.all.conf.route is not None)"
+    assert run(program, tmp_path) == "True\n"
