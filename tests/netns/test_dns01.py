@@ -12,6 +12,7 @@ from typing import Any
 import dns.flags
 import dns.message
 import dns.query
+import dns.rcode
 import pytest
 
 from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
@@ -271,3 +272,36 @@ def test_where_connections_are_not_tracked_they_are_not_afterwards(
                 say(connection, over_tcp(query())[:2], query())
                 assert list(map(values, hear(connection))) == [{VALUE}]
         assert server.run(*tracked) == "0\n"
+
+
+def test_more_values_than_a_datagram_has_room_for_are_fetched_over_tcp(
+    pair: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    client, server = pair
+    answers = {NAME: KEY_AUTHORIZATION}
+    with (
+        name_server(server, tmp_path_factory.mktemp("dns") / "nsd"),
+        interceptor.intercepting(server, answers, port=53, solver=Dns01Solver) as (interception, _),
+    ):
+        for number in range(30):
+            interception.answer(ID, f"{number}.thumbprint")
+        for address in (server.ipv4, server.ipv6):
+            assert ask(client, address, query(edns=1232)).flags & dns.flags.TC
+            assert len(client.run("dig", "+short", f"@{address}", NAME, "TXT").splitlines()) == 31
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_process_that_is_killed_leaves_nothing_and_queries_go_on(
+    pair: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory, variant: str
+) -> None:
+    client, server = pair
+    pending = {"port": 53, "typ": Dns01Solver.typ, "key": NAME, "capture": variant}
+    with name_server(server, tmp_path_factory.mktemp("dns") / "nsd"):
+        rules = server.rules()
+        with interceptor.interceptor_process(server, **pending) as process:
+            assert server.rules() != rules
+            process.kill()
+            process.wait()
+            for address in (server.ipv4, server.ipv6):
+                assert ask(client, address, query()).rcode() == dns.rcode.NXDOMAIN
+            wait_until(lambda: server.rules() == rules, "the watchdog has removed the rules")
