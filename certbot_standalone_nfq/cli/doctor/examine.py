@@ -20,6 +20,7 @@ from certbot_standalone_nfq.cli.doctor.names import Lookups
 from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
+from certbot_standalone_nfq.settings import DNS_01
 
 _SECONDS = 3.5
 """For everything, including the look-ups of names; Python's start and end come on top."""
@@ -68,7 +69,12 @@ def examine(number: int, names: list[str], load_modules: bool, typ: str = "") ->
     yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
     served = service.service(number, rules)
-    yield from _guarded("listener", lambda: port.listening(served, deadline))
+    if typ == DNS_01:
+        datagrams = service.datagram_service(number)
+        yield from _guarded("listener", lambda: port.listening(datagrams, deadline, "name server"))
+        yield from _guarded("listener", lambda: port.listening(served, deadline, "name server"))
+    else:
+        yield from _guarded("listener", lambda: port.listening(served, deadline))
     yield from _guarded("firewall", lambda: port.firewall(served, rules))
     yield from _guarded("queues", lambda: port.queues(rules))
     yield from _guarded("clients", port.clients)

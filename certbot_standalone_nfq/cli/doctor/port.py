@@ -19,28 +19,29 @@ from certbot_standalone_nfq.host.sockets import Listener
 from certbot_standalone_nfq.wire.addresses import VERSIONS
 
 
-def listening(served: Service, deadline: Deadline) -> Iterator[Finding]:
+def listening(served: Service, deadline: Deadline, server: str = "web server") -> Iterator[Finding]:
     """Report who listens, which rules redirect the port, and what is missing for an IP version."""
     for rule in dict.fromkeys(served.translations.values()):
         yield passed("listener", f"A rule redirects connections to port {served.port}: {rule.text}")
     owners = processes.socket_owners({listener.inode for listener in served.listeners}, deadline)
     outside = [listener for listener in served.listeners if not listener.loopback]
     if outside:
-        yield passed("listener", " ".join(dict.fromkeys(_describe(each, served.port, owners) for each in outside)))
+        yield passed("listener", " ".join(dict.fromkeys(_describe(each, served, owners) for each in outside)))
     elif not served.translations:
         where = "except on the loopback interface " if served.listeners else ""
         yield warned(
             "listener",
-            f"Nothing listens on TCP port {served.port} {where}and no rule redirects its connections.",
-            "Start the web server if there is one. Without one, Certbot accepts connections itself while it validates.",
+            f"Nothing listens on {served.transport} port {served.port} {where}and no rule redirects its connections.",
+            f"Start the {server} if there is one. Without one, Certbot accepts connections itself while it validates.",
         )
     if served.has(6) and not served.has(4):
         yield warned(
-            "listener", "Nothing listens on IPv4.", "Make the web server listen on IPv4 if names have A records."
+            "listener", "Nothing listens on IPv4.", f"Make the {server} listen on IPv4 if names have A records."
         )
 
 
-def _describe(listener: Listener, port: int, owners: dict[int, str]) -> str:
+def _describe(listener: Listener, served: Service, owners: dict[int, str]) -> str:
+    port = served.port if served.transport == "TCP" else f"{served.port} ({served.transport})"
     owner = owners.get(listener.inode) or "a program that this user cannot see"
     if listener.version == 4:
         return f"{owner} listens on {listener.address}:{port}."

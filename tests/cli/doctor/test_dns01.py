@@ -61,3 +61,29 @@ def test_for_a_wildcard_issuewild_counts_if_it_is_there(world: World) -> None:
 def test_an_issue_record_for_other_methods_fails(world: World) -> None:
     serve_here(world, '@ 60 IN CAA 0 issue "ca.example.net; validationmethods=http-01"\n')
     assert "None allows dns-01. Add an issue record" in examine(world, WILDCARD).seen("CAA", "fail")
+
+
+def test_for_dns01_the_port_is_53_over_both_transports(world: World) -> None:
+    serve_here(world)
+    report = examine(world, "--challenge", "dns-01", NAME)
+    assert f"nsd: xfrd listens on {MACHINE}:53 (UDP)." in report.seen("listener", "pass")
+    assert f"nsd: xfrd listens on {MACHINE}:53." in report.seen("listener", "pass")
+    assert report.seen("DNS", "pass")
+    assert not report.seen("name")
+
+
+def test_where_nothing_has_port_53_certbot_receives_queries_itself(world: World) -> None:
+    world.delegate()
+    world.provider.append(zone(NAME, f"{AT_PROVIDER}_acme-challenge 60 IN NS {NAME}.\n"))
+    report = examine(world, "--challenge", "dns-01", NAME)
+    for transport in ("UDP", "TCP"):
+        assert (
+            f"Nothing listens on {transport} port 53 except on the loopback interface and no rule redirects its "
+            "connections. Start the name server if there is one. Without one, Certbot accepts connections itself"
+        ) in report.seen("listener", "warn")
+    assert report.status == 0
+
+
+def test_an_address_cannot_be_validated_by_dns01(world: World) -> None:
+    report = examine(world, "--challenge", "dns-01", MACHINE)
+    assert report.seen("DNS", "fail") == f"{MACHINE}: dns-01 cannot validate addresses. Use http-01."
