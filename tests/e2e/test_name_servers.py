@@ -134,11 +134,12 @@ def test_http_01_for_a_name_and_dns_01_for_its_wildcard_are_pending_at_once(
     assert "dns-01 challenge for" in log
 
 
+@pytest.mark.parametrize("kind", ["nsd", "dnsmasq"])
 def test_a_label_that_a_signed_zone_delegates_without_ds_is_answered(
-    town: Town, certbot: Certbot, row: NameServerRow, tmp_path: Path
+    town: Town, certbot: Certbot, row: NameServerRow, kind: str, tmp_path: Path
 ) -> None:
-    """The zone is another name server's; this one has nothing of it."""
-    with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path, row):
+    """The zone is another name server's; this one has nothing of it, as a resolver for a home network has not."""
+    with name_server(town.server, tmp_path / kind, kind) as serving, undisturbed(town, serving, tmp_path, row):
         result = certbot.certonly(DELEGATED, f"*.{DELEGATED}", options=BY_DNS)
     assert result.returncode == 0, result.stdout
     assert names(certbot.certificate(DELEGATED)) == {DELEGATED, f"*.{DELEGATED}"}
