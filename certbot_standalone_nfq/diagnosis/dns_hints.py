@@ -26,7 +26,7 @@ WORDS = {
     ),
     Cause.QUERY_TAKEN: (
         "{queries} for {asked} arrived at this machine (from {peers}) but did not reach this plugin. Something on this "
-        "machine takes them first: NOTRACK or queue rules, a transparent proxy. Run 'certbot-standalone-nfq doctor "
+        "machine takes them first: queue rules, a redirection without tracking. Run 'certbot-standalone-nfq doctor "
         "--challenge dns-01 {name}', and check the rules of the raw and mangle tables."
     ),
     Cause.NO_QUERY: (

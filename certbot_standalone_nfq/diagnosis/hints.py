@@ -19,8 +19,7 @@ _WORDS = {
     ),
     Cause.UNACKNOWLEDGED: (
         "{requests} arrived (from {peers}) and {were} answered, but no answer was acknowledged: packets from this "
-        "machine do not arrive. Check the return path: outgoing firewall rules, translation of sources, SYNPROXY, "
-        "routing, MTU."
+        "machine do not arrive. Check the return path: outgoing firewall rules, routing, MTU{changing_rule}."
     ),
     Cause.BEHIND_PROXY: (
         "{requests} arrived and {were} answered, but came through a proxy or CDN at {peers} (headers {headers}). If "
@@ -43,8 +42,8 @@ _WORDS = {
     ),
     Cause.OTHER_PROGRAM: (
         "{requests} arrived at this machine (from {peers}) but did not reach this plugin. Something on this machine "
-        "takes them first: another ACME client, NOTRACK or queue rules, a transparent proxy. Run "
-        "'certbot-standalone-nfq doctor', and check the rules of the raw and mangle tables."
+        "takes them first: {taker}. Run 'certbot-standalone-nfq doctor', and check the rules of the raw and mangle "
+        "tables."
     ),
     Cause.REDIRECTED: (
         "no challenge request {arrived_here}, and the CA was redirected. Something in front of this machine{at} "
@@ -187,6 +186,12 @@ def _phrases(diagnosis: Diagnosis) -> dict[str, object]:
         if diagnosis.arrived
         else "",
         "found": f" (found: {addresses})" if addresses else "",
+        "changing_rule": f"; and the rule that changes packets on their way: {listed(diagnosis.rules[:1])}"
+        if diagnosis.rules
+        else "",
+        "taker": f"perhaps the program that this rule is for: {listed(diagnosis.rules[:1])}"
+        if diagnosis.rules
+        else "another ACME client, a rule that redirects without connection tracking",
     }
 
 

@@ -40,6 +40,10 @@ class Machine:
     """Whether incoming segments were watched, and none missed."""
     listening: frozenset[str] = frozenset()
     """Of the addresses that matter, those that a program listens at."""
+    changing: tuple[str, ...] = ()
+    """The firewall rules that change what this machine answers."""
+    diverting: tuple[str, ...] = ()
+    """Those that hand packets for the port to another program."""
 
 
 def names_to_look_up(failures: Iterable[Failure]) -> list[str]:
@@ -83,6 +87,8 @@ def _host_facts(failure: Failure, machine: Machine) -> HostFacts:
         translated=any(version_of(address) in machine.translated for address in known),
         watched=machine.watched,
         listening=machine.listening,
+        changing=machine.changing,
+        diverting=machine.diverting,
     )
 
 

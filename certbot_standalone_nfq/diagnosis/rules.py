@@ -32,6 +32,10 @@ class HostFacts:
     """Whether incoming segments were watched, and none missed."""
     listening: frozenset[str] = frozenset()
     """The addresses that a program listens at."""
+    changing: tuple[str, ...] = ()
+    """The firewall rules that change what this machine answers."""
+    diverting: tuple[str, ...] = ()
+    """Those that hand packets for the port to another program."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Diagnosis:
     """How many answers were not acknowledged, if others were."""
     listening: bool = False
     """Whether a program listens at the addresses."""
+    rules: tuple[str, ...] = ()
+    """Firewall rules that may be the reason."""
     asked: str = ""
     """For dns-01, the name that is asked for."""
     other_kinds: tuple[str, ...] = ()
@@ -131,7 +137,7 @@ def _answered(case: Case) -> Diagnosis | None:
     headers = _distinct(header for request in requests for header in request.forwarded_by)
     lost = sum(not request.acknowledged for request in requests)
     if lost == len(requests):
-        return case.conclude(Cause.UNACKNOWLEDGED, **facts)
+        return case.conclude(Cause.UNACKNOWLEDGED, rules=case.host.changing, **facts)
     if headers:
         return case.conclude(Cause.BEHIND_PROXY, headers=headers, lost=lost, **facts)
     return case.conclude(Cause.OTHER_PERSPECTIVE, lost=lost, **facts)
@@ -140,7 +146,7 @@ def _answered(case: Case) -> Diagnosis | None:
 def _taken_by_another(case: Case) -> Diagnosis | None:
     unchanged = [attempt for attempt in case.seen.unanswered if not attempt.altered]
     if unchanged:
-        return _about(case, Cause.OTHER_PROGRAM, unchanged)
+        return _about(case, Cause.OTHER_PROGRAM, unchanged, rules=case.host.diverting)
     return _about(case, Cause.ALTERED, case.seen.unanswered)
 
 
@@ -248,7 +254,7 @@ def _reported_by_ca(attempt: Attempt, case: Case) -> Cause | None:
     return Cause.REFUSED if refused else None
 
 
-def _about(case: Case, cause: Cause, attempts: Sequence[Attempt]) -> Diagnosis | None:
+def _about(case: Case, cause: Cause, attempts: Sequence[Attempt], **facts: Any) -> Diagnosis | None:
     if not attempts:
         return None
     addresses = _distinct(attempt.connection.local for attempt in attempts)
@@ -259,6 +265,7 @@ def _about(case: Case, cause: Cause, attempts: Sequence[Attempt]) -> Diagnosis |
         addresses=addresses,
         listening=case.host.listening.issuperset(addresses),
         families=tuple(sorted({version_of(attempt.connection.peer) for attempt in attempts})),
+        **facts,
     )
 
 

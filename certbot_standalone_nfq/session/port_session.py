@@ -64,7 +64,7 @@ class PortSession:
         """
         self.is_open = True
         port = dataclasses.replace(self._port, expected=tuple(expected))
-        witness = self._witness = Witness(port, observe=settings.evidence, recording=recording)
+        witness = self._witness = Witness(port, observe=settings.evidence, recording=recording, rules=rules)
         self._hold("Watching connections", witness.stop)
         witness.start()
         record = witness.record if recording else None

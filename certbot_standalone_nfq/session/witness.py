@@ -16,6 +16,8 @@ from certbot_standalone_nfq.diagnosis.rules import Diagnosis
 from certbot_standalone_nfq.engine.protocols import ChallengeId, Declined
 from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host import resolver
+from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.rules import changing_answers, diverting
 from certbot_standalone_nfq.host.sockets import Listener, listeners
 from certbot_standalone_nfq.session.observer import Observation
 from certbot_standalone_nfq.session.pcap import Recording
@@ -30,11 +32,19 @@ MAX_LOGGED = 20
 class Witness:
     """Records events from `start` to `stop`. Before and after, it can explain what it knows."""
 
-    def __init__(self, port: ChallengePort, *, observe: bool = True, recording: Recording | None = None) -> None:
-        """Prepare, with the capture file that packets are for."""
+    def __init__(
+        self,
+        port: ChallengePort,
+        *,
+        observe: bool = True,
+        recording: Recording | None = None,
+        rules: Snapshot | None = None,
+    ) -> None:
+        """Prepare, with the capture file that packets are for, and the firewall rules that were there before ours."""
         self._port = port
         self._observe = observe
         self._recording = recording
+        self._tables = rules.tables if rules else []
         self._names: dict[ChallengeId, str] = {}
         self._evidence = Evidence(port.challenge_in)
         self._guard = threading.Lock()
@@ -111,6 +121,8 @@ class Witness:
             own=frozenset(address for address in addresses if resolver.is_local(address) is not False),
             translated=frozenset(version for version in VERSIONS if resolver.is_translated(version)),
             watched=self._observation is not None and not self._observation.missed,
+            changing=tuple(rule.text for rule in changing_answers(self._tables, self._port.number)),
+            diverting=tuple(rule.text for rule in diverting(self._tables, self._port.number)),
         )
 
     def _sum_up(self) -> None:

@@ -51,6 +51,10 @@ def test_as_many_names_and_lines_as_there_is_room_for_are_all_shown() -> None:
 @pytest.mark.parametrize(
     ("cause", "facts", "said"),
     [
+        (Cause.UNACKNOWLEDGED, {}, "outgoing firewall rules, routing, MTU."),
+        (Cause.UNACKNOWLEDGED, {"rules": ("one", "two")}, "MTU; and the rule that changes packets on their way: one."),
+        (Cause.OTHER_PROGRAM, {}, "first: another ACME client, a rule that redirects without connection tracking. Run"),
+        (Cause.OTHER_PROGRAM, {"rules": ("one", "two")}, "perhaps the program that this rule is for: one. Run"),
         (Cause.NOTHING, {}, "no connection attempt arrived at TCP port 80 of this machine. Check"),
         (Cause.NOTHING, {"arrived": 1}, "this machine, although 1 other connection attempt did. Check"),
         (

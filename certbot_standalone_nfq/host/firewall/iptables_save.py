@@ -19,9 +19,9 @@ _EFFECTS = {
     "SNAT": Effect.TRANSLATE_SOURCE,
     "MASQUERADE": Effect.TRANSLATE_SOURCE,
     "RETURN": Effect.LEAVE,
-    "QUEUE": Effect.LEAVE,
-    "NFQUEUE": Effect.LEAVE,
-    "TPROXY": Effect.LEAVE,
+    "QUEUE": Effect.DIVERT,
+    "NFQUEUE": Effect.DIVERT,
+    "TPROXY": Effect.DIVERT,
     "SYNPROXY": Effect.SHAKE_HANDS,
 }
 _HOOKS = {"INPUT": True, "PREROUTING": False}

@@ -23,8 +23,8 @@ _EFFECTS = {
     "snat": Effect.TRANSLATE_SOURCE,
     "masquerade": Effect.TRANSLATE_SOURCE,
     "return": Effect.LEAVE,
-    "queue": Effect.LEAVE,
-    "tproxy": Effect.LEAVE,
+    "queue": Effect.DIVERT,
+    "tproxy": Effect.DIVERT,
     "synproxy": Effect.SHAKE_HANDS,
 }
 _JUMPS = ("jump", "goto")

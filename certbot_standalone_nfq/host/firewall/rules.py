@@ -11,6 +11,7 @@ import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+_OURS = "certbot-nfq-"
 _FIRST_OF_CLIENTS = 1024
 """The first port that a client uses which does not ask for a certain one."""
 
@@ -25,7 +26,9 @@ class Effect(enum.Enum):
     TRANSLATE_SOURCE = enum.auto()
     """Have it come from another address or port."""
     LEAVE = enum.auto()
-    """End its way through the chain, for somewhere that is not followed here: a queue, or the chain it came from."""
+    """Send it back to the chain it came from."""
+    DIVERT = enum.auto()
+    """Hand it to a program: by a queue, or as a transparent proxy."""
     SHAKE_HANDS = enum.auto()
     """Complete handshakes in the server's place, as SYNPROXY does."""
     OTHER = enum.auto()
@@ -207,3 +210,20 @@ def _met(table: Table, is_met: Callable[[Rule], bool]) -> Iterator[Rule]:
 def translates_sources(tables: list[Table]) -> bool:
     """Whether any rule gives packets for this machine another source: their sockets have it, and captures do not."""
     return any(rule.effect is Effect.TRANSLATE_SOURCE for table in tables for rule in table.incoming())
+
+
+def changing_answers(tables: list[Table], port: int) -> list[Rule]:
+    """Return the rules for a port by which conntrack changes what the server sends, and so what we send."""
+    shaking = [rule for table in tables for rule in table.incoming() if rule.effect is Effect.SHAKE_HANDS]
+    translated = any(rule.effect is Effect.TRANSLATE and rule.names(port) for table in tables for rule in table.rules)
+    met = [rule for table in tables for rule in (table.rules if translated else table.incoming())]
+    return [
+        *(rule for rule in shaking if rule.names(port)),
+        *(rule for rule in met if rule.effect is Effect.TRANSLATE_SOURCE and not rule.passes_by(port)),
+    ]
+
+
+def diverting(tables: list[Table], port: int) -> list[Rule]:
+    """Return the rules that hand packets for a port to a program, other than those of this plugin's runs."""
+    met = [rule for table in tables for rule in table.incoming() if _OURS not in rule.text.lower()]
+    return [rule for rule in met if rule.effect is Effect.DIVERT and not rule.passes_by(port)]

@@ -8,7 +8,7 @@ import pytest
 
 from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
 from certbot_standalone_nfq.host.firewall.refusal import sure_refusal
-from certbot_standalone_nfq.host.firewall.rules import Table, using_marks_of
+from certbot_standalone_nfq.host.firewall.rules import Table, changing_answers, diverting, using_marks_of
 from lab.hosts import Host
 
 pytestmark = pytest.mark.anywhere
@@ -154,3 +154,50 @@ def test_a_rule_of_nft_refuses_surely_if_it_and_its_path_have_no_conditions(
     lonely_host: Host, rules: tuple[str, ...], sure: bool
 ) -> None:
     assert any(sure_refusal(table, 80) for table in by_nft(lonely_host, *rules)) == sure
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ((f"-A INPUT {PORT} -m conntrack --ctstate INVALID,UNTRACKED -j SYNPROXY --mss 1400",), (1, 0)),
+        (("-A INPUT -p tcp --dport 443 -m conntrack --ctstate UNTRACKED -j SYNPROXY --mss 1400",), (0, 0)),
+        ((f"-A INPUT {PORT} -j NFQUEUE --queue-num 7",), (0, 1)),
+        (("-A INPUT -p tcp -j a", "-A a -s 192.0.2.1 -j NFQUEUE --queue-num 7"), (0, 1)),
+        (("-A INPUT -p udp -j NFQUEUE --queue-num 7",), (0, 0)),
+        (("-A OUTPUT -j NFQUEUE --queue-num 7",), (0, 0)),
+        (
+            (
+                "-N CERTBOT-NFQ-28080-0f1e",
+                "-A INPUT -j CERTBOT-NFQ-28080-0f1e",
+                "-A CERTBOT-NFQ-28080-0f1e -j NFQUEUE --queue-num 28080",
+            ),
+            (0, 0),
+        ),
+    ],
+)
+def test_rules_are_told_that_may_be_the_reason_of_a_failure(
+    lonely_host: Host, rules: tuple[str, ...], told: tuple[int, int]
+) -> None:
+    tables = by_iptables(lonely_host, "filter", *rules)
+    assert (len(changing_answers(tables, 80)), len(diverting(tables, 80))) == told
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (("-A POSTROUTING -j MASQUERADE",), 0),
+        (("-A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080", "-A POSTROUTING -j MASQUERADE"), 1),
+        (("-A INPUT -p tcp --dport 80 -j SNAT --to-source 192.0.2.1",), 1),
+        (("-A INPUT -p udp -j SNAT --to-source 192.0.2.1",), 0),
+    ],
+)
+def test_translations_of_sources_are_told_if_they_are_for_clients(
+    lonely_host: Host, rules: tuple[str, ...], told: int
+) -> None:
+    assert len(changing_answers(by_iptables(lonely_host, "nat", *rules), 80)) == told
+
+
+def test_what_nft_does_for_other_programs_is_told(lonely_host: Host) -> None:
+    lonely_host.run("nft", "add table inet t")
+    tables = by_nft(lonely_host, "in tcp dport 80 synproxy mss 1400", "a tcp dport 80 synproxy mss 1400")
+    assert len(changing_answers(tables, 80)) == 1
