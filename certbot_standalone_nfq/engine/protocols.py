@@ -80,6 +80,8 @@ class Selector:
     selected, so this is for what comes early enough to be in the first segment."""
     by_server_name: bool = False
     """Whether the key is the server name in a TLS ClientHello, in lower case (RFC 6066, 3)."""
+    by_question: bool = False
+    """Whether the key is the name in a DNS question, in wire format and lower case (RFC 1035, 4.1.2)."""
     transport: Transport = Transport.TCP
 
     def __post_init__(self) -> None:

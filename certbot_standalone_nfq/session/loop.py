@@ -151,13 +151,18 @@ class Loop:
         # Connection tracking knows the flow only once the packet has gone on; a strict firewall lets replies out then.
         self._decide(packet, reaction.verdict, reaction.replacement)
         if reaction.reply:
-            self._reply(reaction.reply, look_up=packet.forwarded or self._sources_translated)
+            self._reply(packet, reaction.reply)
         if reaction.event:
             self._tell(dataclasses.replace(reaction.event, seconds=time.monotonic() - began))
 
-    def _reply(self, reply: Datagram, *, look_up: bool) -> None:
+    def _reply(self, packet: CapturedPacket, reply: Datagram) -> None:
         try:
-            self._injector.send(self._paths.address_reply(reply) if look_up else reply)
+            way = self._capture.way_back(packet)
+            if way:
+                way.send(udp.write(reply))
+            else:
+                look_up = packet.forwarded or self._sources_translated
+                self._injector.send(self._paths.address_reply(reply) if look_up else reply)
             if self._record:
                 self._record(udp.write(reply))  # as its client gets it
         except Exception as error:

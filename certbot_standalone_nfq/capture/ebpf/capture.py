@@ -78,7 +78,7 @@ class EbpfCapture:
         for packet in packets:
             if packet.kind is Kind.MORE:
                 self._ways.follow(packet)
-            else:
+            elif packet.kind is not Kind.DATAGRAM:
                 self._note_taken(packet.connection)
         return packets
 

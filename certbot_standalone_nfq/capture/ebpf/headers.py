@@ -26,12 +26,12 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
 )
 from certbot_standalone_nfq.capture.ebpf.code import Code, network_order
 from certbot_standalone_nfq.capture.ebpf.layout import Frame, Helper, Packet
+from certbot_standalone_nfq.engine.protocols import Transport
 
 ETHERNET = 14
 """Bytes of a link header that is the same in all packets; loopback's has as many."""
 _OTHERHOST = 3  # include/uapi/linux/if_packet.h
 _IPV4, _IPV6 = 0x0800, 0x86DD  # include/uapi/linux/if_ether.h
-_TCP_PROTOCOL = 6
 _FRAGMENT = 0x3FFF
 _FROM_NETWORK_HEADER = 1  # BPF_HDR_START_NET
 _LONGEST_LINK_HEADER = 255
@@ -55,7 +55,7 @@ def begin(code: Code, *, other_hosts: bool) -> None:
     code.jump_if(R2, "!=", 0, "pass")
 
 
-def sort_out(code: Code, port: int, side: Side, *, all_flags: int = 0) -> None:
+def sort_out(code: Code, port: int, side: Side, *, all_flags: int = 0, datagrams: bool = False) -> None:
     """Let packets of other ports pass, and those without all of some TCP flags, behind an Ethernet header.
 
     This reads the packet where it is, which is fast. What is not there, `parse` looks at.
@@ -74,7 +74,10 @@ def sort_out(code: Code, port: int, side: Side, *, all_flags: int = 0) -> None:
             code.load(BYTE, R5, R2, ETHERNET)
             code.jump_if(R5, "!=", first, "parse")
         code.load(BYTE, R5, R2, ETHERNET + carried)
-        code.jump_if(R5, "!=", _TCP_PROTOCOL, "pass")
+        if datagrams:
+            code.jump_if(R5, "==", Transport.UDP, f"port {protocol:#x}")
+        code.jump_if(R5, "!=", Transport.TCP, "pass")
+        code.label(f"port {protocol:#x}")
         code.load(HALF, R5, R2, tcp + side)
         code.jump_if(R5, "!=", network_order(port, 2), "pass")
         if all_flags:
@@ -86,8 +89,10 @@ def sort_out(code: Code, port: int, side: Side, *, all_flags: int = 0) -> None:
     code.jump("pass")
 
 
-def parse(code: Code, link_header: int, port: int, side: Side) -> None:
+def parse(code: Code, link_header: int, port: int, side: Side, *, datagrams: bool = False) -> None:
     """Leave where TCP begins in r7, its length in r8, its header and the connection in the frame.
+
+    With `datagrams`, it goes on at "UDP" where these are, with r7 alone, behind the link's header.
 
     The connection is named as its client's packets name it. With a link header that is not Ethernet's, whose length
     some drivers do not tell, IP is where the kernel says, and the link header is what the packet has more than that.
@@ -99,11 +104,11 @@ def parse(code: Code, link_header: int, port: int, side: Side) -> None:
     code.jump("pass")
     code.label("IPv4")
     _copy_ip(code, link_header, _IPV4_AT, 20)
-    _read_ipv4(code, link_header, side)
+    _read_ipv4(code, link_header, side, datagrams=datagrams)
     code.jump("TCP")
     code.label("IPv6")
     _copy_ip(code, link_header, Frame.IP, 40)
-    _read_ipv6(code, link_header, side)
+    _read_ipv6(code, link_header, side, datagrams=datagrams)
     code.label("TCP")
     add_link_header(code, R7, link_header)
     code.copy(R7, Frame.TCP, 20)
@@ -147,9 +152,7 @@ def _find_link_header(code: Code, link_header: int) -> None:
     code.store_double(Frame.LINK, R2)
 
 
-def _read_ipv4(code: Code, link_header: int, side: Side) -> None:
-    code.load(BYTE, R2, R10, _IPV4_AT + 9)
-    code.jump_if(R2, "!=", _TCP_PROTOCOL, "pass")
+def _read_ipv4(code: Code, link_header: int, side: Side, *, datagrams: bool) -> None:
     code.load(HALF, R2, R10, _IPV4_AT + 6)
     code.do(R2, "&=", network_order(_FRAGMENT, 2))
     code.jump_if(R2, "!=", 0, "pass")
@@ -162,6 +165,7 @@ def _read_ipv4(code: Code, link_header: int, side: Side) -> None:
     code.set(R8, R3)
     code.do(R8, "-=", R7)
     _find_link_header(code, link_header)
+    _check_protocol(code, _IPV4_AT + 9, datagrams=datagrams)
     if side is Side.DESTINATION:
         code.load(DOUBLE, R2, R10, _IPV4_AT + 12)
     else:
@@ -175,16 +179,22 @@ def _read_ipv4(code: Code, link_header: int, side: Side) -> None:
     code.clear(Frame.CONNECTION + 8, 24)
 
 
-def _read_ipv6(code: Code, link_header: int, side: Side) -> None:
-    code.load(BYTE, R2, R10, Frame.IP + 6)
-    code.jump_if(R2, "!=", _TCP_PROTOCOL, "pass")
+def _read_ipv6(code: Code, link_header: int, side: Side, *, datagrams: bool) -> None:
     code.set(R7, 40)
     code.load(HALF, R8, R10, Frame.IP + 4)
     code.swap(R8, 16)
     code.set(R3, R8)
     code.do(R3, "+=", 40)
     _find_link_header(code, link_header)
+    _check_protocol(code, Frame.IP + 6, datagrams=datagrams)
     places = (8, 16, 24, 32) if side is Side.DESTINATION else (24, 32, 8, 16)
     for number, place in enumerate(places):
         code.load(DOUBLE, R2, R10, Frame.IP + place)
         code.store_double(Frame.CONNECTION + 8 * number, R2)
+
+
+def _check_protocol(code: Code, place: int, *, datagrams: bool) -> None:
+    code.load(BYTE, R2, R10, place)
+    if datagrams:
+        code.jump_if(R2, "==", Transport.UDP, "UDP")
+    code.jump_if(R2, "!=", Transport.TCP, "pass")

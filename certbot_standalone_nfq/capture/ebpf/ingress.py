@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from certbot_standalone_nfq.capture.ebpf import existence, headers, proxy_headers, selection, takeover
+from certbot_standalone_nfq.capture.ebpf import datagrams, existence, headers, proxy_headers, selection, takeover
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -38,7 +38,7 @@ from certbot_standalone_nfq.capture.ebpf.layout import (
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.capture.ebpf.selection import Alternative
 from certbot_standalone_nfq.capture.protocols import port_of
-from certbot_standalone_nfq.engine.protocols import Selector
+from certbot_standalone_nfq.engine.protocols import Selector, Transport
 
 _SYN, _RST, _ACK = 2, 4, 16
 ANY_TAKEN, ANY_WATCHED, LOST = 0, 4, 8
@@ -55,12 +55,14 @@ def write(
     other ports, where the kernel permits that. Raises selection.CannotCompile.
     """
     port = port_of(selectors)
-    alternatives = selection.alternatives_of(selectors)
+    found = selection.alternatives_of(selectors)
+    alternatives = [each for each in found if each.transport is Transport.TCP]
+    in_datagrams = [each for each in found if each.transport is Transport.UDP]
     code = Code()
     headers.begin(code, other_hosts=other_hosts)
     if link_header == ETHERNET and sorts_out:
-        headers.sort_out(code, port, Side.DESTINATION)
-    headers.parse(code, link_header, port, Side.DESTINATION)
+        headers.sort_out(code, port, Side.DESTINATION, datagrams=bool(in_datagrams))
+    headers.parse(code, link_header, port, Side.DESTINATION, datagrams=bool(in_datagrams))
     _leave_to_taken(code, maps)
     _find_payload(code)
     comes_in_pieces = any(each.comes_in_pieces for each in alternatives)
@@ -71,6 +73,9 @@ def write(
         code.label("begun")
         code.store_double(Frame.KIND, Kind.WATCHED)
     code.label("found")
+    if in_datagrams:
+        code.load(DOUBLE, R2, R10, Frame.KIND)
+        code.jump_if(R2, "==", Kind.DATAGRAM, "hand over")
     existence.check(code, maps)
     if comes_in_pieces:
         code.load(DOUBLE, R2, R10, Frame.KIND)
@@ -78,6 +83,8 @@ def write(
     takeover.write(code, maps, link_header)
     if comes_in_pieces:
         _watch(code, maps)
+    if in_datagrams:
+        datagrams.write(code, in_datagrams, maps, port, link_header)
     code.end("pass", NEXT)
     code.end("drop", DROP)
     return code
@@ -151,33 +158,17 @@ def _compare_first(code: Code, alternatives: Sequence[Alternative], maps: Maps) 
     """Compare how the payload begins, or what follows a PROXY header there."""
     code.label("first")
     behind_header = [each for each in alternatives if each.after_proxy_header]
-    _copy_start(code, max(proxy_headers.TELLING_BYTES, *(each.length for each in alternatives)), 0)
+    selection.copy_start(
+        code, max(proxy_headers.TELLING_BYTES, *(each.length for each in alternatives)), "start", Kind.TAKEN
+    )
     if behind_header:
         proxy_headers.leave_if_there(code)
     code.label("pieces")
     selection.compare(code, alternatives, maps, "alternative")
     if behind_header:
         proxy_headers.skip(code, maps)
-        _copy_start(code, max(each.length for each in behind_header), 1)
+        selection.copy_start(code, max(each.length for each in behind_header), "rest", Kind.TAKEN)
         selection.compare(code, behind_header, maps, "behind header")
-
-
-def _copy_start(code: Code, length: int, number: int) -> None:
-    """Copy the payload's beginning into the frame."""
-    code.store_double(Frame.KIND, Kind.TAKEN)
-    code.store_double(Frame.EARLIER, 0)
-    code.jump_if(R8, "<", length, f"short {number}")
-    # Without CAP_PERFMON, verifiers before 6.16 also follow branches that cannot be taken, where more is read.
-    code.clear(Frame.START + (length & ~7), START_BYTES - (length & ~7))
-    code.copy(R9, Frame.START, length)
-    code.jump(f"compare {number}")
-    code.label(f"short {number}")
-    code.clear(Frame.START, START_BYTES)
-    code.set(R4, R8)
-    code.jump_if(R4, "<", 1, "pass")
-    code.jump_if(R4, ">=", length, "pass")
-    code.copy(R9, Frame.START, R4)
-    code.label(f"compare {number}")
 
 
 def _watch(code: Code, maps: Maps) -> None:

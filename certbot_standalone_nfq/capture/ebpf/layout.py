@@ -130,3 +130,5 @@ class Kind(enum.IntEnum):
     """A packet of a connection taken before, which has been dropped."""
     WATCHED = 4
     """None: the packet begins like a request, and passes."""
+    DATAGRAM = 5
+    """A question over UDP, which has been dropped."""

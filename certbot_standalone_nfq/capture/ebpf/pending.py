@@ -18,7 +18,7 @@ class Pending:
         """Begin with an empty map; the selectors say how many bytes of a key decide."""
         self._map = map_
         self._lengths = {selector.key.length for selector in selectors if selector.key}
-        self._by_server_name = any(selector.by_server_name for selector in selectors)
+        self._by_name = any(selector.by_server_name or selector.by_question for selector in selectors)
         self._held: dict[bytes, bytes] = {}
 
     def replace(self, keys: Collection[bytes]) -> None:
@@ -34,7 +34,7 @@ class Pending:
     def _entries(self, keys: Collection[bytes]) -> dict[bytes, bytes]:
         entries: dict[bytes, bytes] = {}
         for key in keys:
-            if self._by_server_name:
+            if self._by_name:
                 entries[_folded(key)] = PENDING.pack(len(key), b"", b"")
             for length in self._lengths:
                 name, rest = _name(key[:length]), key[:REST_BYTES]

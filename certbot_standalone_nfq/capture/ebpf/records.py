@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from certbot_standalone_nfq.capture.ebpf.layout import LARGE, RECORD, START_BYTES, Kind
 
 _IPV4_HEADER, _IPV6_HEADER, _TCP_HEADER = 20, 40, 20
-_CHECKSUM_AT = 16
+_CHECKSUM_AT = {socket.IPPROTO_TCP: 16, socket.IPPROTO_UDP: 6}
 _FIN, _PUSH = 1, 8
 
 
@@ -83,16 +83,23 @@ def _earlier(packet: TakenPacket, data: bytes) -> TakenPacket:
 
 
 def _is_to_be_completed(payload: bytes) -> bool:
-    """Whether the TCP checksum is that of the pseudo-header alone, for a network card to complete.
+    """Whether the checksum is that of the pseudo-header alone, for a network card to complete.
 
     So it is in packets of this machine, and in those that the kernel has merged, whose checksums it has verified.
     """
     addresses, tcp = _addresses(payload)
     length = _ip_length(payload) - tcp
-    total: int = sum(struct.unpack(f"!{len(addresses) // 2}H", addresses)) + socket.IPPROTO_TCP + length
+    protocol, place = _carried(payload)
+    total: int = sum(struct.unpack(f"!{len(addresses) // 2}H", addresses)) + protocol + length
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
-    return payload[tcp + _CHECKSUM_AT : tcp + _CHECKSUM_AT + 2] == total.to_bytes(2, "big")
+    return payload[tcp + place : tcp + place + 2] == total.to_bytes(2, "big")
+
+
+def _carried(payload: bytes) -> tuple[int, int]:
+    """Return the protocol in the IP header, and where in that protocol's header the checksum is."""
+    protocol = payload[9] if payload[0] >> 4 == 4 else payload[6]
+    return protocol, _CHECKSUM_AT[protocol]
 
 
 def _ip_length(payload: bytes) -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from certbot_standalone_nfq.capture.ebpf import server_names
+from certbot_standalone_nfq.capture.ebpf import questions, server_names
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -57,6 +57,9 @@ class Alternative:
     fields: tuple[Field, ...]
     key: Key | None
     after_proxy_header: bool
+    transport: Transport
+    by_question: bool
+    """Whether the key is the name in a DNS question."""
     protocols: bytes
     """Of a TLS ClientHello whose server name is the key: the length and content of its extension of protocols."""
 
@@ -67,9 +70,14 @@ class Alternative:
         return max([1, *ends, self.key.offset + self.key.length if self.key else 0])
 
     @property
+    def question_at(self) -> int:
+        """Where in the payload a DNS question begins: behind the header, over TCP with a length in front."""
+        return 12 if self.transport is Transport.UDP else 14
+
+    @property
     def comes_in_pieces(self) -> bool:
         """Whether a payload that ends before is watched for what follows it."""
-        return not self.protocols
+        return not self.protocols and not self.by_question and self.transport is Transport.TCP
 
     def may_begin_like(self, header: bytes) -> bool:
         """Whether a header that is skipped cannot be told from what is selected by its first four bytes."""
@@ -79,12 +87,19 @@ class Alternative:
 def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
     """Return all ways in which a payload may begin. Raises CannotCompile."""
     found = [
-        Alternative(fields, selector.key, selector.after_proxy_header, selector.contains)
+        Alternative(
+            fields,
+            selector.key,
+            selector.after_proxy_header,
+            selector.transport,
+            selector.by_question,
+            selector.contains,
+        )
         for selector in selectors
         for fields in selector.any_of
     ]
-    if any(selector.transport is not Transport.TCP for selector in selectors):
-        raise CannotCompile("a selector is for datagrams")
+    if all(selector.transport is Transport.UDP for selector in selectors):
+        raise CannotCompile("all selectors are for datagrams")
     if any(selector.contains and not selector.by_server_name for selector in selectors):
         raise CannotCompile("a selector has something searched for")
     if any(each.length > START_BYTES for each in found):
@@ -108,7 +123,7 @@ def compare(code: Code, alternatives: Sequence[Alternative], maps: Maps, name: s
         if not each.comes_in_pieces:
             code.jump_if(R8, "<", each.length, f"{here} other")
             _compare_words(code, each, f"{here} other")
-            server_names.find(code, each.protocols, maps, here)
+            _find_name(code, each, maps, here)
             code.label(f"{here} other")
             continue
         code.jump_if(R8, "<", each.length, f"{here} short")
@@ -119,6 +134,34 @@ def compare(code: Code, alternatives: Sequence[Alternative], maps: Maps, name: s
         code.jump("begun")
         code.label(f"{here} other")
     code.jump("pass")
+
+
+def _find_name(code: Code, alternative: Alternative, maps: Maps, here: str) -> None:
+    """Go on at "found" if the payload is whole, and names something pending; else at "pass"."""
+    if alternative.protocols:
+        server_names.find(code, alternative.protocols, maps, here)
+    elif alternative.by_question:
+        questions.find(code, alternative.question_at, maps, here)
+    else:
+        code.jump("found")
+
+
+def copy_start(code: Code, length: int, name: str, kind: Kind) -> None:
+    """Copy the beginning of a payload, r8 bytes at r9, into the frame; so many bytes of it, or all if it is shorter."""
+    code.store_double(Frame.KIND, kind)
+    code.store_double(Frame.EARLIER, 0)
+    code.jump_if(R8, "<", length, f"{name} short")
+    # Without CAP_PERFMON, verifiers before 6.16 also follow branches that cannot be taken, where more is read.
+    code.clear(Frame.START + (length & ~7), START_BYTES - (length & ~7))
+    code.copy(R9, Frame.START, length)
+    code.jump(f"{name} copied")
+    code.label(f"{name} short")
+    code.clear(Frame.START, START_BYTES)
+    code.set(R4, R8)
+    code.jump_if(R4, "<", 1, "pass")
+    code.jump_if(R4, ">=", length, "pass")
+    code.copy(R9, Frame.START, R4)
+    code.label(f"{name} copied")
 
 
 def _compare_words(code: Code, alternative: Alternative, otherwise: str) -> None:

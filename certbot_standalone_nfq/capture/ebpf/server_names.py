@@ -35,8 +35,8 @@ _NAME_AT = 4 + 5
 """Where a name begins in its extension: behind that's header, the list's length, the type and its own length."""
 _NAMED, _ASKED = 1, 2
 _LOADED = Frame.START
-_NAME_LENGTH, _LENGTH, _TCP_AT = Frame.REST, Frame.REST + 8, Frame.REST + 16
-"""Of the name, and of an extension; and r7."""
+NAME_LENGTH, _LENGTH, TRANSPORT_AT = Frame.REST, Frame.REST + 8, Frame.REST + 16
+"""Of the name, and of an extension; and r7, where TCP or UDP begins."""
 CASE = 0x20
 """The bit by which letters differ in case: names are looked up with it set in all of their bytes."""
 
@@ -46,7 +46,7 @@ def find(code: Code, protocols: bytes, maps: Maps, name: str) -> None:
 
     `protocols` is the extension's length and content. The name makes labels unlike others.
     """
-    code.store_double(_TCP_AT, R7)
+    code.store_double(TRANSPORT_AT, R7)
     code.clear(Frame.NAME, NAME_BYTES)
     code.do(R9, "+=", _BEFORE_SESSION)
     for length, longest in ((1, _LONGEST_SESSION), (2, _LONGEST_SUITES), (1, _LONGEST_METHODS)):
@@ -69,8 +69,8 @@ def find(code: Code, protocols: bytes, maps: Maps, name: str) -> None:
     code.do(R9, "+=", R3)
     code.do(R9, "+=", 4)
     code.jump_if(R7, "!=", _NAMED | _ASKED, f"{name} extension")
-    _look_up(code, maps)
-    code.load(DOUBLE, R7, R10, _TCP_AT)
+    look_up(code, maps)
+    code.load(DOUBLE, R7, R10, TRANSPORT_AT)
     code.jump("found")
 
 
@@ -109,7 +109,7 @@ def _take_name(code: Code, name: str) -> None:
     code.load(DOUBLE, R3, R10, _LENGTH)
     code.do(R3, "-=", _NAME_AT - 4)
     code.jump_if(R3, "!=", R4, "pass")
-    code.store_double(_NAME_LENGTH, R4)
+    code.store_double(NAME_LENGTH, R4)
     code.jump_if(R4, "<=", NAME_BYTES, f"{name} fits")
     code.set(R4, NAME_BYTES)
     code.label(f"{name} fits")
@@ -137,8 +137,8 @@ def _compare_protocols(code: Code, protocols: bytes) -> None:
     code.do(R7, "|=", _ASKED)
 
 
-def _look_up(code: Code, maps: Maps) -> None:
-    """Go on at "pass" unless the name is pending: so many bytes of it, in any case."""
+def look_up(code: Code, maps: Maps) -> None:
+    """Go on at "pass" unless the name in the frame is pending: so many bytes of it, in any case."""
     code.set_wide(R3, int.from_bytes(bytes([CASE]) * 8, sys.byteorder))
     for offset in range(0, NAME_BYTES, 8):
         code.load(DOUBLE, R2, R10, Frame.NAME + offset)
@@ -147,5 +147,5 @@ def _look_up(code: Code, maps: Maps) -> None:
     code.look_up(maps.pending, Frame.NAME)
     code.jump_if(R0, "==", 0, "pass")
     code.load(WORD, R2, R0, 0)
-    code.load(DOUBLE, R3, R10, _NAME_LENGTH)
+    code.load(DOUBLE, R3, R10, NAME_LENGTH)
     code.jump_if(R2, "!=", R3, "pass")

@@ -97,7 +97,7 @@ def load_program(code: bytes, name: str) -> int:
     try:
         return _load(code, name, None)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EINVAL, errno.E2BIG):
+        if error.errno in (errno.EPERM, errno.ENOSYS, errno.ENOMEM):
             raise
         log = ctypes.create_string_buffer(_LONGEST_LOG)
         try:

@@ -51,7 +51,8 @@ def write(code: Code, maps: Maps, link_header: int) -> None:
     _receive_more(code)
     _hand_over(code, maps, link_header)
     code.load(DOUBLE, R2, R10, Frame.KIND)
-    code.jump_if(R2, "==", Kind.MORE, "drop")
+    for kind in (Kind.MORE, Kind.DATAGRAM):
+        code.jump_if(R2, "==", kind, "drop")
     _turn_into_reset(code)
     _write_reset(code, link_header)
     code.jump("pass")
@@ -273,5 +274,6 @@ def _give_up(code: Code, maps: Maps) -> None:
     code.add_to(R1, _LOST, R2)
     code.load(DOUBLE, R2, R10, Frame.KIND)
     code.jump_if(R2, "==", Kind.MORE, "drop")
+    code.jump_if(R2, "==", Kind.DATAGRAM, "pass")
     code.discard(maps.taken, Frame.CONNECTION)
     code.jump("pass")

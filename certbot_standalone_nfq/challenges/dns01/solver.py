@@ -91,9 +91,9 @@ class Dns01Solver:
         else:
             self._values.pop(name, None)
 
-    def pending_keys(self) -> tuple[bytes, ...]:
-        """Return nothing: the selectors have no key, as the case of letters in it may be any."""
-        return ()
+    def pending_keys(self) -> list[bytes]:
+        """Return the names, as questions have them."""
+        return list(self._values)
 
     def reply(self, message: bytes) -> Output | None:
         """Return the response to a datagram, or None if it is the server's."""
@@ -179,7 +179,7 @@ def _selector(port: int, transport: Transport, name: bytes) -> Selector:
     message = LENGTH if transport is Transport.TCP else 0
     header = (Field(message + field.offset, field.value, field.mask) for field in _QUERY)
     fields = (*header, Field(message + HEADER, name, mask))
-    return Selector(port, (fields,), after_proxy_header=False, transport=transport)
+    return Selector(port, (fields,), after_proxy_header=False, by_question=True, transport=transport)
 
 
 def _may_begin_query(message: bytes) -> bool:
