@@ -41,7 +41,8 @@ def test_a_pending_challenges_query_is_answered_and_goes_on_without_effect(
 def test_that_the_name_has_no_other_type_is_said_and_is_no_answer_to_a_challenge(datagrams: Datagrams) -> None:
     reaction = datagrams.handle(write(Datagram(*ENDS[0], query(typ="NS"))), 1.0)
     assert (reaction.verdict, reaction.event) == (Verdict.REPLACE, None)
-    assert reaction.reply
+    assert reaction.reply is not None
+    assert reaction.reply.interface == 0
 
 
 @pytest.mark.parametrize("payload", [b"", query("example.com"), query(typ="DS"), query()[:-1]])
@@ -55,6 +56,7 @@ def test_a_damaged_query_passes_for_the_kernel_to_discard(datagrams: Datagrams) 
     damaged[-30] ^= 0x20  # a letter of the name, in the other case
     assert datagrams.handle(bytes(damaged), 1.0, verified=False) == DatagramReaction(Verdict.PASS)
     assert datagrams.handle(bytes(damaged), 1.0, verified=True).reply
+    assert datagrams.handle(bytes(damaged), 1.0).reply
 
 
 def test_of_a_flood_so_many_a_second_are_answered_and_none_reaches_the_server(datagrams: Datagrams) -> None:
