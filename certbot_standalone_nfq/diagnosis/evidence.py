@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from certbot_standalone_nfq.diagnosis.attempts import Attempt, Attempts, ChallengeIn, IsAltered, Kept, TappedSegment
 from certbot_standalone_nfq.diagnosis.queries import Queries, Query, QuestionIn, TappedDatagram
-from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Transport
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun
 from certbot_standalone_nfq.wire.tcp import Connection
 
@@ -28,7 +28,8 @@ class Request:
     forwarded_by: tuple[str, ...] = ()
     """What in it only a proxy adds: for http-01, the names of headers."""
     acknowledged: bool = False
-    """Whether the whole answer arrived."""
+    """Whether the whole answer arrived; over UDP, that is not known."""
+    transport: Transport = Transport.TCP
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Evidence:
         seen = self._seen.setdefault(event.challenge, Seen())
         seen.count += 1
         if seen.count <= MAX_REQUESTS:
-            request = Request(event.connection, event.seconds, event.forwarded_by)
+            request = Request(event.connection, event.seconds, event.forwarded_by, transport=event.transport)
             seen.requests.append(request)
             self._requests[event.connection] = request
         return seen.count

@@ -11,7 +11,7 @@ from certbot_standalone_nfq.diagnosis import dns_rules
 from certbot_standalone_nfq.diagnosis.evidence import Evidence, Seen
 from certbot_standalone_nfq.diagnosis.problem import Problem
 from certbot_standalone_nfq.diagnosis.rules import Case, Diagnosis, HostFacts, diagnose
-from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Transport
 from certbot_standalone_nfq.engine.verdicts import Answered
 from certbot_standalone_nfq.settings import DNS_01
 from certbot_standalone_nfq.wire.addresses import version_of
@@ -95,8 +95,9 @@ def _host_facts(failure: Failure, machine: Machine) -> HostFacts:
 def answered(name: str, count: int, event: Answered) -> str:
     """Return the log's line about an answer, the so many-th for a name's challenge."""
     peer = event.connection.peer
+    transport = "" if event.transport is Transport.TCP else f" and {event.transport.name}"
     return (
-        f"{name}: challenge request no. {count}, from {peer} over IPv{version_of(peer)}, "
+        f"{name}: challenge request no. {count}, from {peer} over IPv{version_of(peer)}{transport}, "
         f"answered in {event.seconds * 1000:.1f} ms"
     )
 
@@ -104,8 +105,7 @@ def answered(name: str, count: int, event: Answered) -> str:
 def summary(name: str, seen: Seen) -> str:
     """Return the log's line about all answers for a name's challenge."""
     sources = {request.connection.peer for request in seen.requests}
-    acknowledged = sum(request.acknowledged for request in seen.requests)
-    return (
-        f"{name}: challenge requests answered: {seen.count}; sources: {len(sources)}; "
-        f"answers acknowledged: {acknowledged}"
-    )
+    told = f"{name}: challenge requests answered: {seen.count}; sources: {len(sources)}"
+    if any(request.transport is Transport.UDP for request in seen.requests):
+        return told  # which has no acknowledgments
+    return f"{told}; answers acknowledged: {sum(request.acknowledged for request in seen.requests)}"

@@ -124,3 +124,12 @@ def test_only_so_many_queries_are_remembered_and_each_once() -> None:
     collected.observe(TappedDatagram(Connection(PEER, 6000 + 10, LOCAL, 53), f"{OURS.key} TXT".encode(), 0.0))
     collected.observe(TappedDatagram(Connection(PEER, 1, LOCAL, 53), b"nothing", 0.0))
     assert diagnosis(collected).count == MAX_QUERIES
+
+
+def test_the_log_says_that_a_query_came_over_udp_and_nothing_of_acknowledgments_there() -> None:
+    event = Answered(OURS, Connection(PEER, 5000, LOCAL, 53), transport=Transport.UDP, seconds=0.002)
+    assert report.answered("example.com", 1, event) == (
+        f"example.com: challenge request no. 1, from {PEER} over IPv4 and UDP, answered in 2.0 ms"
+    )
+    summary = report.summary("example.com", evidence(PEER, OTHER).seen(OURS))
+    assert summary == "example.com: challenge requests answered: 2; sources: 2"
