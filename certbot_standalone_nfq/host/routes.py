@@ -39,7 +39,7 @@ class Hop:
 def by_ports(protocol: int, source: tuple[str, int], destination: tuple[str, int], mark: int) -> Hop | None:
     """Return the next hop of a packet of this machine's if its ports or protocol matter to its route, else None.
 
-    Raises OSError, also where there is no route, and where the source is no address of this machine.
+    Raises OSError, also where there is no route, and over IPv4 where the source is no address of this machine.
     """
     transport = (
         (_PROTOCOL, bytes([protocol])),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.engine.protocols import Conversation, Declined, Output, Recognition, Undecided
 from certbot_standalone_nfq.session import datagrams
+from certbot_standalone_nfq.session.limited_log import LimitedLog
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class Acceptor:
     def __init__(self, answering: Answering, limits: Limits | None = None) -> None:
         self._answering = answering
         self._limits = limits or Limits()
+        self._log = LimitedLog(logger)
         self._selector = selectors.DefaultSelector()
         self._clients: dict[_Client, None] = {}
         """The oldest first."""
@@ -136,7 +138,7 @@ class Acceptor:
             if isinstance(key.data, _Client):
                 self._receive(key.data)
             elif key.data and key.data.type == socket.SOCK_DGRAM:
-                datagrams.answer(key.data, self._reply)
+                datagrams.answer(key.data, self._reply, self._log)
             elif key.data:
                 self._accept(key.data)
         self._expire()
@@ -165,7 +167,7 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                logger.debug("A connection could not be accepted: %s", error)
+                self._log.debug("A connection could not be accepted: %s", error)
                 if error.errno in _NO_ROOM and not accepted:  # a later one fails like this even if no client waits
                     self._make_room()
                 return
@@ -184,7 +186,7 @@ class Acceptor:
                 return
         except Exception as error:  # usually, a client or the taking over has reset the connection
             errors.raise_interruption(error)
-            logger.debug("A connection ended early: %s", error)
+            self._log.debug("A connection ended early: %s", error)
         self._drop(client)
 
     def _expire(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from typing import Optional
 
-logger = logging.getLogger(__name__)
+from certbot_standalone_nfq.session.limited_log import LimitedLog
 
 Reply = Callable[[bytes], Optional[bytes]]
 """Returns what to send back for a datagram, or None for nothing."""
@@ -27,7 +26,7 @@ def tell_destinations(opened: socket.socket) -> None:
         opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
 
-def answer(opened: socket.socket, reply: Reply) -> None:
+def answer(opened: socket.socket, reply: Reply, log: LimitedLog) -> None:
     """Answer datagrams that have come, some at a time."""
     for _ in range(_AT_ONCE):
         try:
@@ -38,7 +37,7 @@ def answer(opened: socket.socket, reply: Reply) -> None:
         except BlockingIOError:
             return
         except OSError as error:  # also what an earlier reply met on its way
-            logger.debug("A datagram could not be answered: %s", error)
+            log.debug("A datagram could not be answered: %s", error)
 
 
 def _is_destination(level: int, kind: int) -> bool:

@@ -24,6 +24,7 @@ from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import conntrack
 from certbot_standalone_nfq.host.conntrack import Tracked
+from certbot_standalone_nfq.session.limited_log import LimitedLog
 from certbot_standalone_nfq.wire.sequence import advance
 from certbot_standalone_nfq.wire.tcp import Connection, Segment
 from certbot_standalone_nfq.wire.udp import Datagram
@@ -54,6 +55,7 @@ class ReturnPaths:
 
     def __init__(self, find: Callable[[Connection, int], Tracked | None] = conntrack.find) -> None:
         self._find = find
+        self._log = LimitedLog(logger)
         self._paths: OrderedDict[Connection, _Path] = OrderedDict()
 
     def learn(
@@ -80,7 +82,7 @@ class ReturnPaths:
         try:
             return self._find(connection, transport)
         except OSError as error:
-            logger.debug("Connection tracking does not show %s: %s", connection, error)
+            self._log.debug("Connection tracking does not show %s: %s", connection, error)
             return None
 
     def address(self, segment: Segment) -> Addressed:
