@@ -7,7 +7,9 @@ A datagram is whole, so nothing is cut that would have to be selected for its be
 from __future__ import annotations
 
 import contextlib
+import re
 import select
+import shutil
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +23,10 @@ from scapy.layers.inet6 import IPv6
 from certbot_standalone_nfq.capture import choice, tap
 from certbot_standalone_nfq.capture.bpf.assembler import assemble
 from certbot_standalone_nfq.capture.bpf.selector import MAX_INSTRUCTIONS, CannotCompile, bytecode
-from certbot_standalone_nfq.capture.nftables.selector import datagram_rules
+from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, RunId
+from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
+from certbot_standalone_nfq.capture.nftables.program import Session
+from certbot_standalone_nfq.capture.nftables.selector import Payload, datagram_rules
 from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
 from certbot_standalone_nfq.engine.protocols import Field, Selector, Transport
 from certbot_standalone_nfq.engine.verdicts import Verdict
@@ -153,3 +158,23 @@ def test_exactly_what_matches_is_captured(lonely_host: Host, variant: str) -> No
                     capture.decide(packet, Verdict.PASS)
                 assert server.recv(1500) == payload
                 assert bool(packets) == any(selector.matches(payload) for selector in OVER_UDP)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_kernel_does_with_nfts_rules_what_the_evaluator_says(lonely_host: Host, tracked: bool) -> None:
+    """Each query that is selected is counted, in place of being queued."""
+    allocation = Allocation(DNS01, RunId(28080, "0f1e"), Marks(1, 2), tracked=tracked)
+    commands = nftables_rules.install_commands(allocation, Payload.TRANSPORT_HEADER, owned=False)
+    asked = [query(), query(NAME.swapcase(), "NS"), query(TARGET), *BYSTANDERS, query(f"x.{TARGET}")]
+    with lonely_host.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        session = Session(shutil.which("nft", path="/usr/sbin:/sbin") or "nft", ())
+        session.run([command.replace("queue num 28080 bypass", "counter") for command in commands])
+        for payload in asked:
+            client.sendto(payload, ("127.0.0.1", 53))
+        session.close()
+        table = nftables_rules.table_name(allocation.run_id)
+        listed = lonely_host.run("nft", "list", "chain", "inet", table, "datagram")
+        ruleset = lonely_host.run("nft", "list", "ruleset")
+    selected = [payload for payload in asked if any(selector.matches(payload) for selector in OVER_UDP)]
+    assert sum(map(int, re.findall(r"counter packets (\d+)", listed))) == len(selected)
+    assert ("ct " in ruleset) == tracked

@@ -157,6 +157,7 @@ def hear(connection: socket.socket) -> Iterator[dns.message.Message]:
             yield dns.message.from_wire(stream.read(int.from_bytes(length, "big")))
 
 
+@pytest.mark.firewall
 def test_a_query_is_answered_whatever_its_case_and_type(lab: Lab, address: str) -> None:
     del lab.answered[:]
     assert values(ask(lab.client, address, query(edns=1232))) == {VALUE}
@@ -173,6 +174,7 @@ def test_a_query_for_where_the_name_leads_is_answered(lab: Lab, address: str) ->
         assert list(map(values, hear(connection))) == [{VALUE}]
 
 
+@pytest.mark.firewall
 def test_everything_else_is_the_name_servers(lab: Lab, address: str) -> None:
     del lab.answered[:]
     queued = _queued(lab.server)
@@ -192,6 +194,7 @@ def _queued(host: Host) -> str:
     return host.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()[7]
 
 
+@pytest.mark.firewall
 @pytest.mark.parametrize("cuts", [(), (2,), (1, 20)], ids=["at once", "the length by itself", "in pieces"])
 def test_a_query_over_tcp_is_answered(lab: Lab, address: str, cuts: tuple[int, ...]) -> None:
     stream = over_tcp(query(edns=1232))
@@ -204,12 +207,14 @@ def test_a_query_over_tcp_is_answered(lab: Lab, address: str, cuts: tuple[int, .
     assert [(each.challenge, each.transport) for each in lab.answered] == [(ID, Transport.TCP)]
 
 
+@pytest.mark.anywhere
 def test_several_queries_on_one_connection_are_answered(lab: Lab, address: str) -> None:
     with lab.client.connect(address, 53) as connection:
         say(connection, over_tcp(query(typ="NS"), query(), query(edns=4096)))
         assert list(map(values, hear(connection))) == [set(), {VALUE}, {VALUE}]
 
 
+@pytest.mark.anywhere
 def test_a_query_behind_a_bystanders_on_its_connection_is_answered(lab: Lab, address: str) -> None:
     with lab.client.connect(address, 53) as connection:
         for _ in range(2):
@@ -220,6 +225,7 @@ def test_a_query_behind_a_bystanders_on_its_connection_is_answered(lab: Lab, add
         assert list(map(values, hear(connection))) == [{VALUE}]
 
 
+@pytest.mark.anywhere
 def test_bystanders_over_tcp_are_the_name_servers(lab: Lab, address: str) -> None:
     with lab.client.inside():
         message = dns.query.tcp(dns.message.from_wire(query(f"www.{ZONE}", "A")), address, timeout=10)
