@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from certbot_standalone_nfq.engine.endpoint import LINGER
+from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Output, Recognition, Selector
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
@@ -246,6 +246,17 @@ def test_the_connection_lingers_only_after_both_sides_have_closed() -> None:
     (acknowledgment,) = exchange.hear(fin).send
     assert acknowledgment.flags == Flags.ACK
     exchange.wait(LINGER)
+    assert exchange.engine.deadline() is None
+
+
+@pytest.mark.parametrize(("seconds", "given_up"), [(20.0, 20.0), (1000.0, LIFETIME)])
+def test_a_connection_has_the_time_of_its_conversation_within_the_bound(seconds: float, given_up: float) -> None:
+    exchange = Exchange()
+    exchange.script.seconds = seconds
+    exchange.say(b"HELLO")
+    exchange.wait(given_up - 1)
+    assert exchange.engine.deadline() is not None
+    exchange.wait(1)
     assert exchange.engine.deadline() is None
 
 

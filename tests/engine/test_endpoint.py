@@ -451,15 +451,6 @@ def test_a_peer_that_goes_on_sending_is_given_up_at_the_same_time(conversation: 
     assert conversation.engine.deadline() is None
 
 
-def test_what_lies_behind_the_peers_fin_is_not_taken(conversation: Conversation) -> None:
-    conversation.ask()
-    fin = conversation.peer.send(flags=FIN_ACK)
-    conversation.hear(fin)
-    for flags in (PSH_ACK, FIN_ACK):
-        (acknowledgment,) = conversation.hear(conversation.peer.segment(b"x" * 9, flags, seq=fin.seq))
-        assert acknowledgment.ack == conversation.peer.seq
-
-
 class TestTimestamps:
     @pytest.fixture
     def conversation(self) -> Conversation:
