@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_the_next_variant_is_tried_if_one_cannot_install_and_the_log_says_why(
         "not by iptables: This kernel has no x: module y, kernel option z; "
         "not by iptables-nft: This kernel has no x: module y, kernel option z"
     ]
+
+
+def test_where_ip6tables_alone_fails_the_next_program_serves_both_ip_versions(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A name with an AAAA record is validated over IPv6: rules for IPv4 alone would be the worse choice."""
+    broken = tmp_path / "ip6tables-restore"
+    broken.write_text("#!/bin/sh\necho the disk is full >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    held = open_capture()
+    assert held.name == "iptables-nft"
+    assert host.rules().count(f"--queue-num {held.allocation.queue}") == 6
+    held.close()
 
 
 def test_where_a_rule_copies_whole_connection_marks_no_connection_is_marked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
@@ -20,7 +20,7 @@ from certbot_standalone_nfq.host.command import Result, find_program, run
 from certbot_standalone_nfq.host.firewall.iptables_save import is_incomplete
 from certbot_standalone_nfq.host.firewall.reader import IPTABLES, Snapshot
 from certbot_standalone_nfq.host.firewall.rules import Rule
-from certbot_standalone_nfq.settings import Settings
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class IptablesWriter:
         return False
 
     def remove(self, run_id: RunId, port: int) -> None:
-        """Remove all rules of a run: those that a listing shows, or if there is none, those that jump for a port."""
+        """Remove all rules of a run: those that a listing shows; without one, those that jump for a port of ours."""
         with contextlib.ExitStack() as families:
             for family in reversed(self._families):
                 families.callback(self._remove_from, family, run_id, port)
@@ -162,7 +162,9 @@ class IptablesWriter:
                 break
             with contextlib.suppress(errors.FirewallRefused):
                 self._restore(family, script)
-        self._undo_in_steps(_removal_in_steps(family, run_id, port))
+        self._undo_in_steps(
+            _removal_in_steps(family, run_id, [port] if saved is not None else {port, *DEFAULT_PORTS.values()})
+        )
 
     def _undo(self, family: _Family, allocation: Allocation) -> None:
         removal = _removal(family, allocation)
@@ -248,14 +250,14 @@ class IptablesWriter:
 
 def _removal(family: _Family, allocation: Allocation) -> Removal:
     script = rules.whole_removal_script(allocation)
-    return _removal_in_steps(family, allocation.run_id, allocation.port, script)
+    return _removal_in_steps(family, allocation.run_id, [allocation.port], script)
 
 
-def _removal_in_steps(family: _Family, run_id: RunId, port: int, script: str = "") -> Removal:
+def _removal_in_steps(family: _Family, run_id: RunId, ports: Iterable[int], script: str = "") -> Removal:
     return Removal(
         transaction=(family.restore, "--noflush", "-w", str(LOCK_SECONDS)),
         script=script,
-        steps=tuple(_command(family, step) for step in rules.removal_steps(run_id, port)),
+        steps=tuple(_command(family, step) for port in ports for step in rules.removal_steps(run_id, port)),
         proofs=tuple(_command(family, deletion) for deletion in rules.chain_deletions(run_id)),
         absent=_ABSENT,
     )

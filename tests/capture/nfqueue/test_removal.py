@@ -52,12 +52,13 @@ def test_run_after_run_leaves_nothing_where_iptables_cannot_list_its_rules(host:
     assert host.run("nft", "list", "ruleset").count("numgen") == 2
 
 
+@pytest.mark.parametrize("port", [80, 443])
 @pytest.mark.parametrize("nft", [True, False], ids=["with nft", "without nft"])
 def test_leftovers_are_removed_where_iptables_cannot_list_its_rules(
-    host: Host, nft: bool, monkeypatch: pytest.MonkeyPatch
+    host: Host, nft: bool, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_unlistable(host)
-    dead = candidates(Http01Solver.selectors(80))[0]
+    dead = candidates(Http01Solver.selectors(port))[0]
     leave_behind("iptables-nft", dead)
     if not nft:
         hide(monkeypatch, "nft")
