@@ -9,12 +9,23 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from lab.hosts import Host
-from lab.pebble import Pebble
 
 CERTBOT = Path(sys.executable).with_name("certbot")
 RENEW = ("renew", "--force-renewal", "--no-random-sleep-on-renew")
+
+
+class Authority(Protocol):
+    """Where certificates come from."""
+
+    certificate: Path
+    """What its own HTTPS is to be trusted by."""
+
+    @property
+    def directory(self) -> str:
+        """The URL that clients begin at."""
 
 
 @dataclass
@@ -22,7 +33,7 @@ class Certbot:
     """Certbot on a host, with its files in a folder."""
 
     host: Host
-    authority: Pebble
+    authority: Authority
     folder: Path
     launcher: tuple[str, ...] = field(default=(), init=False)
     """What starts certbot in place of the shell, given its command."""

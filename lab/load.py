@@ -17,6 +17,8 @@ _FAILURES = re.compile(
 _SLOWEST = re.compile(r"Latency +\S+ +\S+ +([\d.]+)(us|ms|s|m)\b")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _REQUESTS = re.compile(r"(\d+) requests in")
+_HANDSHAKES = ("-H", "Connection: close", "--timeout", "20s")
+"""A handshake may take its time on a machine that is busy with many."""
 
 
 class Load:
@@ -46,7 +48,7 @@ def load(
     With `handshakes`, each request has a connection of its own.
     """
     counted = Load()
-    options = ("-t1", f"-c{connections}", f"-d{seconds}s", *(("-H", "Connection: close") if handshakes else ()))
+    options = ("-t1", f"-c{connections}", f"-d{seconds}s", *(_HANDSHAKES if handshakes else ()))
     command = client.command("nice", f"-n{niceness}", "wrk", *options, url)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -94,7 +94,37 @@ class Row:
         return [_cell(value) for value in (*values, self.kept, self.unchanged, self.left, f"{self.seconds:.0f}")]
 
 
+@dataclass
+class TlsRow:
+    """What came of one server on port 443."""
+
+    headings: ClassVar[tuple[str, ...]] = (
+        *_WEB_SERVERS[:4],
+        "Load, handshakes",
+        "Failed",
+        "Visitors served",
+        *_WEB_SERVERS[-3:],
+    )
+    server: str
+    version: str = "-"
+    ipv4: bool = False
+    ipv6: bool = False
+    requests: int = 0
+    failures: int = 0
+    served: bool = False
+    """Whether visitors got the server's own certificate afterwards."""
+    unchanged: bool = False
+    left: str = "-"
+    """What challenges left in its log beyond what a client leaves that hangs up."""
+    seconds: float = 0
+
+    def cells(self) -> list[str]:
+        """Return what is in the table."""
+        return [*map(_cell, astuple(self)[:-1]), f"{self.seconds:.0f}"]
+
+
 ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()
+TLS_ROWS: pytest.StashKey[list[TlsRow]] = pytest.StashKey()
 NAME_SERVER_ROWS: pytest.StashKey[list[NameServerRow]] = pytest.StashKey()
 
 

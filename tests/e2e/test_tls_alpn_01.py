@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lab import hosts
-from lab.certbot import Certbot
+from lab.caddy_authority import caddy_authority
+from lab.capture import capture
+from lab.certbot import RENEW, Certbot
 from lab.interceptor import VARIANTS
 from lab.load import load
 from lab.nginx import nginx
@@ -23,6 +25,7 @@ from lab.tls import listen
 from tests.e2e.conftest import Internet
 from tests.e2e.test_certbot import NAMES, alternative_names, serial_number
 
+SEGMENT = 1448
 BY_TLS = ("--preferred-challenges", "tls-alpn-01")
 
 
@@ -127,3 +130,24 @@ def test_a_certificate_is_issued_and_renewed_where_no_server_has_the_port(tmp_pa
         assert result.returncode == 0, result.stdout
         assert server.rules() == before
         assert not server.listens(443)
+
+
+def test_a_current_go_validates_too(tmp_path: Path) -> None:
+    """Whose ClientHello takes two segments; on this cable they are not sent as one."""
+    with (
+        hosts.pair() as (client, server),
+        nginx(server, tmp_path / "nginx", 443, listen(tmp_path / "tls")) as web_server,
+        caddy_authority(client, tmp_path / "caddy") as authority,
+    ):
+        certbot = Certbot(server, authority, tmp_path / "certbot")
+        client.run("ip", "link", "set", "eth0", "gso_max_segs", "1")
+        authority.resolve(NAMES[0], server.ipv4)
+        before = server.rules(), web_server.identity(), web_server.error_log
+        with capture(server, tmp_path / "validation.pcap", f"tcp dst port 443 and dst {server.ipv4}") as captured:
+            result = certbot.certonly(NAMES[0], options=BY_TLS)
+            assert result.returncode == 0, result.stdout
+            result = certbot.run(*RENEW)
+            assert result.returncode == 0, result.stdout
+        assert (server.rules(), web_server.identity(), web_server.error_log) == before
+    longest = max(len(segment["TCP"].payload) for segment in captured.segments())
+    assert longest == SEGMENT

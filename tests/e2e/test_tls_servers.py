@@ -1,0 +1,107 @@
+"""The real certbot and a real authority, by TLS-ALPN-01 past servers of many kinds on port 443."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
+from lab.certbot import Certbot
+from lab.hosts import Host
+from lab.interceptor import KEY_AUTHORIZATION, intercepting
+from lab.load import load
+from lab.servers.tls import TLS_SERVERS
+from lab.servers.web_server import WebServer
+from lab.tls import VISITOR, certificate_at, proof
+from tests.e2e.matrix import TLS_ROWS, TlsRow
+from tests.e2e.test_servers import FOUR, SIX, Town, compared, folder, names, town  # noqa: F401 - fixtures
+from tests.e2e.test_tls_alpn_01 import BY_TLS
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+HANG_UPS = 20
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest, kind: str) -> Iterator[TlsRow]:
+    made = TlsRow(kind)
+    request.config.stash.setdefault(TLS_ROWS, []).append(made)
+    begin = time.monotonic()
+    yield made
+    made.seconds = time.monotonic() - begin
+
+
+@pytest.fixture
+def server(town: Town, folder: Path, row: TlsRow) -> Iterator[WebServer]:  # noqa: F811
+    town.server.run("conntrack", "-F")
+    with TLS_SERVERS[row.server](town.server, folder / "server") as running:
+        row.version = running.version
+        yield running
+
+
+@pytest.fixture
+def certbot(town: Town) -> Iterator[Certbot]:  # noqa: F811
+    yield town.certbot
+    shutil.rmtree(town.certbot.folder, ignore_errors=True)
+
+
+def kinds_of_lines(server: WebServer) -> set[str]:
+    """Return the lines of a server's log that are no requests, without what differs between clients."""
+    lines = server.errors.read_text(errors="replace").splitlines() if server.errors.exists() else []
+    return {re.sub(r"[0-9a-f:.]*\d[0-9a-f:.]*", "N", line) for line in lines if "GET " not in line}
+
+
+def hang_up(client: Host, address: str) -> None:
+    """Connect, and close or reset the connection, before the server accepts it and after."""
+    for number in range(HANG_UPS):
+        connection = client.connect(address, 443)
+        if number & 1:
+            certificate_at(client, address, "example.com", VISITOR[1:])
+        if number & 2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        connection.close()
+
+
+def left_behind(town: Town, server: WebServer) -> set[str]:  # noqa: F811
+    """Return what challenges leave in a server's log that clients who hang up do not."""
+    for address in town.addresses:
+        hang_up(town.client, address)
+    allowed = kinds_of_lines(server)
+    with intercepting(town.server, {FOUR: KEY_AUTHORIZATION}, 443, TlsAlpn01Solver):
+        for address in town.addresses * 5:
+            assert proof(certificate_at(town.client, address, FOUR))
+    return kinds_of_lines(server) - allowed
+
+
+@pytest.mark.parametrize("kind", TLS_SERVERS)
+def test_a_certificate_is_issued_past_a_busy_server(
+    town: Town,  # noqa: F811
+    server: WebServer,
+    certbot: Certbot,
+    row: TlsRow,
+) -> None:
+    before = town.state(server)
+    with contextlib.ExitStack() as stack:
+        urls = [f"https://{place}/" for place in town.places]
+        loads = [stack.enter_context(load(town.client, url, niceness=10, handshakes=True)) for url in urls]
+        result = certbot.certonly(FOUR, SIX, options=BY_TLS)
+        row.served = all(not proof(certificate_at(town.client, each, FOUR, VISITOR[1:])) for each in town.addresses)
+    issued = names(certbot.certificate(FOUR))
+    row.requests, row.failures = sum(each.requests for each in loads), sum(each.failures for each in loads)
+    left = left_behind(town, server)
+    row.ipv4, row.ipv6, row.left = FOUR in issued, SIX in issued, compared(left, set())
+    row.unchanged = town.state(server) == before
+    assert result.returncode == 0, result.stdout
+    assert issued == {FOUR, SIX}
+    assert row.requests > 100
+    assert row.failures == 0
+    assert row.served
+    assert left == set()
+    assert town.state(server) == before
