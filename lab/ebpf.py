@@ -14,6 +14,7 @@ from certbot_standalone_nfq.capture.ebpf import records, system
 from certbot_standalone_nfq.capture.ebpf.attachment import Direction
 from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, WATCHED
 from certbot_standalone_nfq.capture.ebpf.maps import RING_BYTES, Maps
+from certbot_standalone_nfq.capture.ebpf.memory import may_lock_more
 from certbot_standalone_nfq.capture.ebpf.pending import Pending
 from certbot_standalone_nfq.capture.ebpf.programs import Programs
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
@@ -76,7 +77,7 @@ class Bench:
         self.ports = itertools.count(1024)
         """For clients, each of which no packet has come from before."""
         with contextlib.ExitStack() as opened:
-            self.maps = Maps()
+            self.maps = _maps()
             opened.callback(self.maps.close)
             self.programs = Programs(selectors, self.maps)
             opened.callback(self.programs.close)
@@ -101,6 +102,16 @@ class Bench:
         taken = [found for record in self._ring.read(16) for found in records.read(record)]
         watched = self.maps.watched.get(key_of(packet)) if len(packet) >= 40 else None
         return Outcome(ran.verdict, ran.frame[14:], taken, watched is not None and len(watched) == WATCHED.size)
+
+
+def _maps() -> Maps:
+    """Make maps, with as much memory as that takes."""
+    try:
+        return Maps()
+    except PermissionError:
+        if not may_lock_more():
+            raise
+    return Maps()
 
 
 def key_of(packet: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.ebpf import refusals, system
+from certbot_standalone_nfq.capture.ebpf import memory, refusals, system
 from certbot_standalone_nfq.capture.ebpf.capture import EbpfCapture
 from certbot_standalone_nfq.capture.ebpf.selection import CannotCompile
 from certbot_standalone_nfq.engine.protocols import Selector
@@ -17,8 +17,6 @@ from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.settings import Settings
 
 NAME = "ebpf"
-_LOCKED_BYTES = 16 << 20
-"""What maps and programs take of memory that may be locked, before Linux 5.11; since then, it is not counted so."""
 
 
 class EbpfBackend:
@@ -49,7 +47,7 @@ class EbpfBackend:
         try:
             return EbpfCapture(selectors, held)
         except PermissionError:
-            if not privileges.may_use_ebpf() or not _may_lock_more():
+            if not privileges.may_use_ebpf() or not memory.may_lock_more():
                 raise
         return EbpfCapture(selectors, held)
 
@@ -57,16 +55,3 @@ class EbpfBackend:
 def backends(_: Settings, __: Snapshot) -> list[EbpfBackend]:
     """Return the one backend there is."""
     return [EbpfBackend()]
-
-
-def _may_lock_more() -> bool:
-    """Whether this process may lock more memory now than it could before."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY or soft >= _LOCKED_BYTES:
-        return False
-    try:
-        enough = hard if hard == resource.RLIM_INFINITY else max(hard, _LOCKED_BYTES)
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (_LOCKED_BYTES, enough))
-    except (OSError, ValueError):
-        return False
-    return True

@@ -111,6 +111,9 @@ its SYN-ACK left: by which interface, and behind which Ethernet header; zeros on
 CONTROL: Final = struct.Struct("=IIQ")
 """Whether any connection is taken, whether any is watched, and how many packets were lost for want of room."""
 
+SCANNED_BYTES: Final = 112
+"""Room for what is searched for the end of a PROXY header in text, and for the place where it is."""
+
 RECORD: Final = struct.Struct("=7I4x")
 """In front of a record's packet, which begins with its link header: the kind, the interface, bytes of the packet, of
 the link's header and of the request that came before, the mark, and nothing yet."""

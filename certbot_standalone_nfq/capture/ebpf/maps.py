@@ -36,8 +36,7 @@ class Maps:
             self.watched = made(MapType.LRU_HASH, connection, layout.WATCHED.size, MAX_WATCHED)
             self.handshakes = made(MapType.LRU_HASH, connection, layout.HANDSHAKE.size, MAX_HANDSHAKES)
             self.control = made(MapType.ARRAY, 4, layout.CONTROL.size, 1)
-            self.numbers = made(MapType.PERCPU_ARRAY, 4, 8, 1)
-            """Room for a number that the verifier is to know nothing of."""
+            self.scanned = made(MapType.PERCPU_ARRAY, 4, layout.SCANNED_BYTES, 1)
             self.masks = made(MapType.ARRAY, 4, layout.START_BYTES, layout.START_BYTES + 1)
             """By a number of bytes: a mask of that many."""
             for length in range(layout.START_BYTES + 1):

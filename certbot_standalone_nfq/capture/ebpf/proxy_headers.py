@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from certbot_standalone_nfq.capture.ebpf.assembler import (
+    BYTE,
     DOUBLE,
     HALF,
     R0,
@@ -18,7 +19,7 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     WORD,
 )
 from certbot_standalone_nfq.capture.ebpf.code import Code
-from certbot_standalone_nfq.capture.ebpf.layout import Frame
+from certbot_standalone_nfq.capture.ebpf.layout import SCANNED_BYTES, Frame
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
@@ -28,8 +29,10 @@ _FIXED = 16
 _LONGEST_BINARY = 4096
 _FIRST_END, _LAST_END = len(b"PROXY UNKNOWN"), 107 - len(b"\r\n")
 """Where the CR of a header in text can be."""
-_AT = Frame.NAME
-"""Where the place is kept that is looked at next."""
+_CR, _LF = b"\r\n"
+_SCANNED = Frame.NAME
+"""Where the address is kept of what is searched."""
+_FOUND_AT = SCANNED_BYTES - 2
 
 
 def leave_if_there(code: Code) -> None:
@@ -66,31 +69,36 @@ def skip(code: Code, maps: Maps) -> None:
 
 
 def _find_end_of_text(code: Code, maps: Maps) -> None:
-    """Leave the header's length in r5."""
-    code.set(R5, _FIRST_END)
-    code.store_double(_AT, R5)
-    code.label("scan")
-    code.load(DOUBLE, R5, R10, _AT)
-    code.jump_if(R5, ">", _LAST_END, "pass")
-    code.set(R2, R9)
-    code.do(R2, "+=", R5)
-    code.do(R5, "+=", 1)
-    code.store_double(_AT, R5)
-    code.point(R3, Frame.REST)
-    code.set(R4, 2)
-    code.copy_to_r3()
-    code.load(HALF, R2, R10, Frame.REST)
-    code.jump_if(R2, "!=", _number(b"\r\n"), "scan")
-    # By way of a map, so that the verifier does not look at the rest of the program for each place once more.
+    """Leave the header's length in r5.
+
+    Not by a loop: without CAP_PERFMON, old verifiers also follow it beyond its end.
+    """
     code.store_double(Frame.REST, 0)
-    code.look_up(maps.numbers, Frame.REST)
+    code.look_up(maps.scanned, Frame.REST)
     code.jump_if(R0, "==", 0, "pass")
-    code.load(DOUBLE, R5, R10, _AT)
-    code.do(R5, "+=", 1)
-    code.store(DOUBLE, R0, 0, R5)
-    code.load(DOUBLE, R5, R0, 0)
-    code.jump_if(R5, ">", _LAST_END + 2, "pass")
-    code.store_double(_AT, 0)
+    code.store_double(_SCANNED, R0)
+    code.set(R4, R8)
+    code.jump_if(R4, "<=", _LAST_END + 2, "scanned fits")
+    code.set(R4, _LAST_END + 2)
+    code.label("scanned fits")
+    code.jump_if(R4, "<", _FIXED, "pass")
+    code.set(R2, R9)
+    code.set(R3, R0)
+    code.copy_to_r3()
+    code.load(DOUBLE, R3, R10, _SCANNED)
+    for end in range(_FIRST_END, _LAST_END + 1):
+        code.load(BYTE, R2, R3, end)
+        code.jump_if(R2, "!=", _CR, f"no end at {end}")
+        code.load(BYTE, R2, R3, end + 1)
+        code.set(R5, end + 2)
+        code.jump_if(R2, "==", _LF, "end found")
+        code.label(f"no end at {end}")
+    code.jump("pass")
+    code.label("end found")
+    # By way of the map, so that the verifier does not look at the rest of the program for each place once more.
+    code.store(HALF, R3, _FOUND_AT, R5)
+    code.load(HALF, R5, R3, _FOUND_AT)
+    code.set(R2, 0)
 
 
 def _number(beginning: bytes, *, signed: bool = False) -> int:

@@ -16,7 +16,6 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     R3,
     R4,
     R7,
-    R8,
     R9,
     R10,
     WORD,
@@ -29,14 +28,16 @@ _SERVER_NAME, _PROTOCOLS = 0, 16
 _BEFORE_SESSION = 5 + 4 + 2 + 32
 """Bytes of the record's header, the message's, the version and the random number."""
 _LONGEST_SESSION, _LONGEST_SUITES, _LONGEST_METHODS = 32, 1024, 8
-_MOST_EXTENSIONS = 32
+_MOST_EXTENSIONS = 20
 _LONGEST_EXTENSION = 4096
 _NAME_AT = 4 + 5
 """Where a name begins in its extension: behind that's header, the list's length, the type and its own length."""
 _NAMED, _ASKED = 1, 2
 _LOADED = Frame.START
 NAME_LENGTH, _LENGTH, TRANSPORT_AT = Frame.REST, Frame.REST + 8, Frame.REST + 16
-"""Of the name, and of an extension; and r7, where TCP or UDP begins."""
+"""Of the name, and of its extension; and r7, where TCP or UDP begins."""
+_NAME_EXTENSION, _PROTOCOLS_EXTENSION = Frame.REST + 24, Frame.REST + 32
+"""Where they are in the packet."""
 CASE = 0x20
 """The bit by which letters differ in case: names are looked up with it set in all of their bytes."""
 
@@ -47,31 +48,47 @@ def find(code: Code, protocols: bytes, maps: Maps, name: str) -> None:
     `protocols` is the extension's length and content. The name makes labels unlike others.
     """
     code.store_double(TRANSPORT_AT, R7)
-    code.clear(Frame.NAME, NAME_BYTES)
     code.do(R9, "+=", _BEFORE_SESSION)
     for length, longest in ((1, _LONGEST_SESSION), (2, _LONGEST_SUITES), (1, _LONGEST_METHODS)):
         _skip_vector(code, length, longest)
     code.do(R9, "+=", 2)
     code.set(R7, 0)
-    code.set(R8, 0)
-    code.label(f"{name} extension")
-    code.jump_if(R8, ">=", _MOST_EXTENSIONS, "pass")
-    code.do(R8, "+=", 1)
-    _read_extension(code)
-    code.jump_if(R2, "==", network_order(_PROTOCOLS, 2), f"{name} protocols")
-    code.jump_if(R2, "!=", _SERVER_NAME, f"{name} next")
-    _take_name(code, name)
-    code.jump(f"{name} next")
-    code.label(f"{name} protocols")
+    for number in range(_MOST_EXTENSIONS):
+        _look_at_extension(code, int.from_bytes(protocols[:2], "big"), f"{name} {number}", f"{name} both")
+    code.jump("pass")
+    code.label(f"{name} both")
     _compare_protocols(code, protocols)
-    code.label(f"{name} next")
-    code.load(DOUBLE, R3, R10, _LENGTH)
-    code.do(R9, "+=", R3)
-    code.do(R9, "+=", 4)
-    code.jump_if(R7, "!=", _NAMED | _ASKED, f"{name} extension")
+    _take_name(code, name)
     look_up(code, maps)
     code.load(DOUBLE, R7, R10, TRANSPORT_AT)
     code.jump("found")
+
+
+def _look_at_extension(code: Code, protocols: int, here: str, both: str) -> None:
+    """Note where the extension at r9 is, if it is one of both, and move r9 behind it.
+
+    Not in a loop: without CAP_PERFMON, old verifiers also follow it beyond its end. An extension of protocols that has
+    not this length lists others.
+    """
+    code.copy(R9, _LOADED, 4)
+    code.load(HALF, R3, R10, _LOADED + 2)
+    code.swap(R3, 16)
+    code.jump_if(R3, ">", _LONGEST_EXTENSION, "pass")
+    code.load(HALF, R2, R10, _LOADED)
+    code.jump_if(R2, "==", network_order(_PROTOCOLS, 2), f"{here} protocols")
+    code.jump_if(R2, "!=", _SERVER_NAME, f"{here} next")
+    code.store_double(_NAME_EXTENSION, R9)
+    code.store_double(_LENGTH, R3)
+    code.do(R7, "|=", _NAMED)
+    code.jump(f"{here} next")
+    code.label(f"{here} protocols")
+    code.jump_if(R3, "!=", protocols, "pass")
+    code.store_double(_PROTOCOLS_EXTENSION, R9)
+    code.do(R7, "|=", _ASKED)
+    code.label(f"{here} next")
+    code.jump_if(R7, "==", _NAMED | _ASKED, both)
+    code.do(R9, "+=", R3)
+    code.do(R9, "+=", 4)
 
 
 def _skip_vector(code: Code, length: int, longest: int) -> None:
@@ -85,18 +102,10 @@ def _skip_vector(code: Code, length: int, longest: int) -> None:
     code.do(R9, "+=", length)
 
 
-def _read_extension(code: Code) -> None:
-    """Leave the type of the extension at r9 in r2, in network byte order, and note its length."""
-    code.copy(R9, _LOADED, 4)
-    code.load(HALF, R3, R10, _LOADED + 2)
-    code.swap(R3, 16)
-    code.jump_if(R3, ">", _LONGEST_EXTENSION, "pass")
-    code.store_double(_LENGTH, R3)
-    code.load(HALF, R2, R10, _LOADED)
-
-
 def _take_name(code: Code, name: str) -> None:
-    """Copy the one name of the extension at r9, as far as there is room, and note its length."""
+    """Copy the one name of the extension, as far as there is room, and note its length."""
+    code.clear(Frame.NAME, NAME_BYTES)
+    code.load(DOUBLE, R9, R10, _NAME_EXTENSION)
     code.set(R2, R9)
     code.do(R2, "+=", _NAME_AT - 3)
     code.point(R3, _LOADED + 1)
@@ -118,14 +127,13 @@ def _take_name(code: Code, name: str) -> None:
     code.do(R2, "+=", _NAME_AT)
     code.point(R3, Frame.NAME)
     code.copy_to_r3()
-    code.do(R7, "|=", _NAMED)
 
 
 def _compare_protocols(code: Code, protocols: bytes) -> None:
-    """Go on at "pass" unless the extension at r9 has this length and content."""
+    """Go on at "pass" unless the extension has this length and content."""
     padded = protocols + bytes(-len(protocols) % 8)
     code.clear(_LOADED, len(padded))
-    code.set(R2, R9)
+    code.load(DOUBLE, R2, R10, _PROTOCOLS_EXTENSION)
     code.do(R2, "+=", 2)
     code.point(R3, _LOADED)
     code.set(R4, len(protocols))
@@ -134,7 +142,6 @@ def _compare_protocols(code: Code, protocols: bytes) -> None:
         code.load(DOUBLE, R2, R10, _LOADED + offset)
         code.set_wide(R3, int.from_bytes(padded[offset : offset + 8], sys.byteorder))
         code.jump_if(R2, "!=", R3, "pass")
-    code.do(R7, "|=", _ASKED)
 
 
 def look_up(code: Code, maps: Maps) -> None:
