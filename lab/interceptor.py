@@ -104,9 +104,10 @@ def _main() -> None:
     settings = {**_DEFAULTS, "port": 80, "others": 0, "typ": HTTP_01, "key": TOKEN, **json.loads(sys.argv[1])}
     others, pending = settings.pop("others"), challenge(settings.pop("key"), settings.pop("typ"))
     port = ChallengePort(settings.pop("port"), (registry.solver(pending.typ),))
-    witness = Witness(port)
+    chosen = Settings(**settings)
+    witness = Witness(port, observe=chosen.evidence)
     witness.start()
-    interception = Interception(port, Settings(**settings), take_snapshot(), witness.tell)
+    interception = Interception(port, chosen, take_snapshot(), witness.tell)
     interception.start()
     interception.answer(pending, KEY_AUTHORIZATION)
     for _ in range(others):

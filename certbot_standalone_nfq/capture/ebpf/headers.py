@@ -156,6 +156,7 @@ def _read_ipv4(code: Code, link_header: int, side: Side, *, datagrams: bool) -> 
     code.load(HALF, R2, R10, _IPV4_AT + 6)
     code.do(R2, "&=", network_order(_FRAGMENT, 2))
     code.jump_if(R2, "!=", 0, "pass")
+    _check_version(code, _IPV4_AT, 4)
     code.load(BYTE, R7, R10, _IPV4_AT)
     code.do(R7, "&=", 15)
     code.do(R7, "<<=", 2)
@@ -180,6 +181,7 @@ def _read_ipv4(code: Code, link_header: int, side: Side, *, datagrams: bool) -> 
 
 
 def _read_ipv6(code: Code, link_header: int, side: Side, *, datagrams: bool) -> None:
+    _check_version(code, Frame.IP, 6)
     code.set(R7, 40)
     code.load(HALF, R8, R10, Frame.IP + 4)
     code.swap(R8, 16)
@@ -191,6 +193,12 @@ def _read_ipv6(code: Code, link_header: int, side: Side, *, datagrams: bool) -> 
     for number, place in enumerate(places):
         code.load(DOUBLE, R2, R10, Frame.IP + place)
         code.store_double(Frame.CONNECTION + 8 * number, R2)
+
+
+def _check_version(code: Code, place: int, version: int) -> None:
+    code.load(BYTE, R2, R10, place)
+    code.do(R2, ">>=", 4)
+    code.jump_if(R2, "!=", version, "pass")
 
 
 def _check_protocol(code: Code, place: int, *, datagrams: bool) -> None:

@@ -272,6 +272,15 @@ def test_fragments_and_extension_headers_pass(loaded: Bench) -> None:
     assert passes(loaded.send(bytes(packet)), bytes(packet))
 
 
+def test_a_header_of_another_version_than_the_links_header_says_passes(loaded: Bench, peer: Peer) -> None:
+    sent = client(peer).segment(request(), PSH_ACK)
+    loaded.open_connection(sent)
+    packet = bytes([write(sent)[0] & 0x0F | 0x10]) + write(sent)[1:]
+    frame = framed(write(sent))[:14] + packet
+    ran = run(loaded.programs.ingress(14), frame)
+    assert (ran.verdict, ran.frame) == (NEXT, frame)
+
+
 def test_other_ports_pass(loaded: Bench, peer: Peer) -> None:
     sent = replace(client(peer).segment(request(), PSH_ACK), destination_port=81)
     loaded.open_connection(sent)
