@@ -14,8 +14,9 @@ Options, hardly ever needed:
     Port that clients address, on which tls-alpn-01 is validated (default: 443)
 ``--standalone-nfq-dns-01-port PORT``
     Port that clients address, on which dns-01 is validated (default: 53)
-``--standalone-nfq-capture auto|iptables|iptables-nft|iptables-legacy|nftables``
-    Way to capture packets: the program that adds the firewall rules (default: the first of these that works)
+``--standalone-nfq-capture auto|iptables|iptables-nft|iptables-legacy|ebpf|nftables``
+    How to capture packets: by rules of a firewall program, or by eBPF (default: the first of these that works, and eBPF
+    before all others where connections are not tracked, or should not be)
 ``--standalone-nfq-queue-num NUMBER``
     NFQUEUE number to use, and the next one if challenges are on two ports (default: free ones of 28080 to 28083)
 ``--standalone-nfq-mark MASK``

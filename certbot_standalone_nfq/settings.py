@@ -18,9 +18,10 @@ DNS_01 = "dns-01"
 DEFAULT_PORTS: Mapping[str, int] = {HTTP_01: 80, TLS_ALPN_01: 443, DNS_01: 53}
 """The port that validators connect to, for each type of challenge: RFC 8555, 8.3 and 8.4; RFC 8737, 3."""
 AUTO = "auto"
-CAPTURES = ("iptables", "iptables-nft", "iptables-legacy", "nftables")
-"""In the order in which they are tried: the administrator's own choice of iptables first. Each is named like its folder
-below `capture/`, and a hyphen and more if there are several in it."""
+CAPTURES = ("iptables", "iptables-nft", "iptables-legacy", "ebpf", "nftables")
+"""In the order in which they are tried: the administrator's own choice of iptables first, unless the situation speaks
+for a way that needs no connection tracking. Each is named like its folder below `capture/`, and a hyphen and more if
+there are several in it."""
 QUEUE_CLIENTS = ("netlink", "fnfqueue")
 SELECTIONS = ("prefilter", "port", "stateless-port")
 """In the order in which they are tried; each needs less of the kernel than the one before."""
@@ -79,7 +80,8 @@ OPTIONS = (
     *(_port_option(typ) for typ in DEFAULT_PORTS if typ != HTTP_01),  # Certbot has an option for that one itself
     Option(
         "capture",
-        "Way to capture packets: the program that adds the firewall rules (default: the first of these that works)",
+        "How to capture packets: by rules of a firewall program, or by eBPF (default: the first of these that works, "
+        "and eBPF before all others where connections are not tracked, or should not be)",
         choices=(AUTO, *CAPTURES),
     ),
     Option(
@@ -139,6 +141,11 @@ class Settings:
     """The capture file to write."""
     evidence: bool = True
     """Whether to look at connections to the port from outside."""
+
+    @property
+    def asks_for_a_queue(self) -> bool:
+        """Whether an option was given that means something only with NFQUEUE."""
+        return self.queue is not None or self.mark is not None or {self.queue_client, self.selection} != {AUTO}
 
     @classmethod
     def chosen(cls, port: int, address: str | None, value_of: Callable[[str], Any]) -> Settings:

@@ -193,6 +193,13 @@ def retransmit_late(client: Host) -> None:
     client.run("ip", "-6", "route", "change", "2001:db8:100::/64", "metric", "256", *late)
 
 
+def track_connections(host_: Host) -> None:
+    """Have a host track connections, one of its own at least."""
+    host_.run("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED")
+    with host_.inside(), socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+
+
 def put_behind(server: Host, behind: Host) -> None:
     """Put a host behind a server, which routes its packets."""
     gateway4, gateway6, behind.ipv4, behind.ipv6 = cable(server, behind, 101, "inside", "eth0")

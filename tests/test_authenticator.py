@@ -23,7 +23,7 @@ from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.capture import choice
 from lab.achalls import KEY, achall
-from lab.hosts import Host
+from lab.hosts import Host, track_connections
 from lab.http import ask, request
 from lab.plugin import WORKS
 from lab.processes import wait_until
@@ -45,6 +45,8 @@ def authenticator() -> Authenticator:
 
 @pytest.fixture
 def host(lonely_host: Host) -> Iterator[Host]:
+    """A host that tracks connections, so that there are rules."""
+    track_connections(lonely_host)
     with lonely_host.inside():
         yield lonely_host
 
@@ -91,9 +93,8 @@ def test_it_may_perform_again_after_cleaning_up(authenticator: Authenticator, ho
     assert host.rules() == before
 
 
-def test_cleaning_up_after_a_failure_of_perform_is_no_error(
-    authenticator: Authenticator, host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cleaning_up_after_a_failure_of_perform_is_no_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    authenticator = Authenticator(config(standalone_nfq_capture="iptables"), "standalone-nfq")
     before = host.rules()
     monkeypatch.setattr("certbot_standalone_nfq.capture.iptables.rules.install_script", lambda *_: "nonsense\n")
     with pytest.raises(certbot_errors.PluginError, match="could not add the rules"):
@@ -252,9 +253,8 @@ def test_without_privileges_it_says_so_when_prepared(
         authenticator.prepare()
 
 
-def test_without_iptables_and_nft_it_says_so_when_prepared(
-    authenticator: Authenticator, empty_path: Any, host: Host
-) -> None:
+def test_without_iptables_and_nft_it_says_so_when_prepared_for_a_queue(empty_path: Any, host: Host) -> None:
+    authenticator = Authenticator(config(standalone_nfq_selection="port"), "standalone-nfq")
     with pytest.raises(
         certbot_errors.NoInstallationError, match="Install your distribution's iptables or nftables package"
     ):

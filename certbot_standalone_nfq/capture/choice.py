@@ -1,4 +1,4 @@
-"""The choice of a way to capture: the first that works, in an order that is the same on all machines."""
+"""The choice of a way to capture: the first that works, in an order that the situation may change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.protocols import Backend, Capture, port_of
+from certbot_standalone_nfq.capture.situation import objections
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
@@ -20,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 _MISSING = (errors.KernelSupportMissing, errors.MarksInUse)
 """What a backend may be able to do without if it selects packets in another way."""
-_HINDRANCES = (*_MISSING, errors.NoFirewallTool, errors.FirewallRefused, errors.FirewallLockDenied)
+_ABSENT = (errors.NoFirewallTool, errors.CaptureUnavailable)
+"""A backend that is not there."""
+_HINDRANCES = (*_MISSING, *_ABSENT, errors.FirewallRefused, errors.FirewallLockDenied)
 """What may hinder one backend and not another."""
 
 _DENIED = (errors.FirewallRefused, errors.FirewallLockDenied)
@@ -37,7 +40,7 @@ class _Refusal(NamedTuple):
 def require_any(settings: Settings) -> None:
     """Raise errors.NoFirewallTool if no backend can work here, found out without changing anything."""
     refusals: list[_Refusal] = []
-    for backend in _candidates(settings, Snapshot()):
+    for backend in _candidates(settings, Snapshot(), against_tracking=False):
         error = backend.unsupported()
         if error is None:
             return
@@ -54,7 +57,9 @@ def open_capture(
     """
     privileges.require_capabilities()
     refusals: list[_Refusal] = []
-    for backend in _candidates(settings, snapshot):
+    port = port_of(selectors)
+    objection = next(objections(port, snapshot), "")
+    for backend in _candidates(settings, snapshot, against_tracking=bool(objection)):
         if not _may_work(backend, refusals):
             continue
         attempt = contextlib.ExitStack()
@@ -64,7 +69,7 @@ def open_capture(
         except _HINDRANCES as error:
             refusals.append(_Refusal(backend, error))
             continue
-        _report(backend, port_of(selectors), refusals, settings)
+        _report(backend, port, refusals, settings, objection)
         return capture
     if privileges.programs_lack_capabilities() and any(isinstance(each.error, _DENIED) for each in refusals):
         raise errors.not_inherited()
@@ -78,11 +83,23 @@ def backends(settings: Settings, snapshot: Snapshot) -> list[Backend]:
     return [backend for module in modules for backend in module.backends(settings, snapshot)]
 
 
-def _candidates(settings: Settings, snapshot: Snapshot) -> list[Backend]:
+def expected(settings: Settings, port: int, snapshot: Snapshot) -> tuple[str, str]:
+    """Return the name of the backend that is likely to be taken, and why, found out without changing anything.
+
+    The name is empty if there is none.
+    """
+    objection = next(objections(port, snapshot), "")
+    for backend in _candidates(settings, snapshot, against_tracking=bool(objection)):
+        if backend.unsupported() is None:
+            return backend.name, _reason(backend, settings, objection)
+    return "", ""
+
+
+def _candidates(settings: Settings, snapshot: Snapshot, *, against_tracking: bool) -> list[Backend]:
     """Return the backends to try in turn."""
     found = backends(settings, snapshot)
     chosen = [backend for backend in found if settings.capture in (AUTO, backend.name)]
-    return sorted(chosen, key=lambda backend: backend.burden)
+    return sorted(chosen, key=lambda backend: (backend.burden, against_tracking and backend.tracks))
 
 
 def _may_work(backend: Backend, refusals: Sequence[_Refusal]) -> bool:
@@ -96,9 +113,17 @@ def _may_work(backend: Backend, refusals: Sequence[_Refusal]) -> bool:
     )
 
 
-def _report(backend: Backend, port: int, refusals: Sequence[_Refusal], settings: Settings) -> None:
+def _reason(backend: Backend, settings: Settings, objection: str) -> str:
+    """Return why a backend is taken, in words that complete 'as ...'."""
+    if settings.capture != AUTO:
+        return "it was asked for"
+    return objection if objection and not backend.tracks else "it is the first that works"
+
+
+def _report(backend: Backend, port: int, refusals: Sequence[_Refusal], settings: Settings, objection: str) -> None:
+    why = _reason(backend, settings, objection)
     others = "".join(f"; not by {refusal.backend.name}: {refusal.error.cause.rstrip('.')}" for refusal in refusals)
-    logger.info("Packets to port %d are captured by %s%s", port, backend.name, others)
+    logger.info("Packets to port %d are captured by %s, as %s%s", port, backend.name, why, others)
     lighter = [refusal for refusal in refusals if refusal.backend.burden < backend.burden]
     if lighter:
         first = [refusal for refusal in lighter if refusal.backend.burden == lighter[0].backend.burden]
@@ -112,7 +137,7 @@ def _report(backend: Backend, port: int, refusals: Sequence[_Refusal], settings:
 
 def _most_telling(refusals: Sequence[_Refusal], settings: Settings) -> errors.Error:
     """Return the first error of a backend that is there: the first is the administrator's own choice."""
-    told = [error for _, error in refusals if not isinstance(error, errors.NoFirewallTool)]
+    told = [error for _, error in refusals if not isinstance(error, _ABSENT)]
     if told:
         return told[0]
     if settings.capture != AUTO:

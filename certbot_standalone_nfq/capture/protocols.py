@@ -132,6 +132,10 @@ class Backend(Protocol):
     def burden(self) -> int:
         """How much of bystanders' traffic leaves the kernel: nothing if 0. Backends with less are tried first."""
 
+    @property
+    def tracks(self) -> bool:
+        """Whether the kernel tracks connections on account of it."""
+
     def unsupported(self) -> errors.Error | None:
         """Return why it cannot work here, found out without changing anything, or None."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.capture.ebpf.backend import EbpfBackend
 from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Selection
 from certbot_standalone_nfq.capture.protocols import port_of
@@ -36,14 +37,16 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.anywhere
 def test_the_backends_there_are_are_those_the_user_may_choose_in_the_same_order() -> None:
-    settings = Settings(selection="prefilter")
-    assert [backend.name for backend in choice.backends(settings, Snapshot())] == list(CAPTURES)
+    names = [backend.name for backend in choice.backends(Settings(), Snapshot())]
+    assert list(dict.fromkeys(names)) == list(CAPTURES)
 
 
 def test_the_log_says_in_one_line_which_backend_was_taken(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "certbot_standalone_nfq")
     open_capture().close()
-    assert [record.getMessage() for record in caplog.records] == ["Packets to port 80 are captured by iptables"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Packets to port 80 are captured by iptables, as it is the first that works"
+    ]
 
 
 @pytest.mark.anywhere
@@ -74,7 +77,7 @@ def test_the_next_variant_is_tried_if_one_cannot_install_and_the_log_says_why(
     assert held.name == "iptables-legacy"
     held.close()
     assert [record.getMessage() for record in caplog.records] == [
-        "Packets to port 80 are captured by iptables-legacy; "
+        "Packets to port 80 are captured by iptables-legacy, as it is the first that works; "
         "not by iptables: This kernel has no x: module y, kernel option z; "
         "not by iptables-nft: This kernel has no x: module y, kernel option z"
     ]
@@ -94,8 +97,20 @@ def test_where_ip6tables_alone_fails_the_next_program_serves_both_ip_versions(
     held.close()
 
 
+@pytest.fixture
+def without_ebpf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this kernel one that lacks eBPF."""
+    error = errors.CaptureUnavailable("This kernel has no eBPF.", "Use another.")
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(EbpfBackend, "unsupported", lambda _: error)
+    monkeypatch.setattr(EbpfBackend, "open", refuse)
+
+
 def test_where_a_rule_copies_whole_connection_marks_no_connection_is_marked(
-    host: Host, caplog: pytest.LogCaptureFixture
+    host: Host, caplog: pytest.LogCaptureFixture, without_ebpf: None
 ) -> None:
     rule = "-A PREROUTING -j CONNMARK --restore-mark"
     host.run("iptables", "-t", "mangle", *rule.split())
@@ -190,11 +205,13 @@ def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch
         open_capture()
 
 
-def test_without_any_firewall_program_the_error_says_what_to_install(host: Host, empty_path: Path) -> None:
+def test_without_ebpf_and_any_firewall_program_the_error_says_what_to_install(
+    host: Host, empty_path: Path, without_ebpf: None
+) -> None:
     for settings in (Settings(), Settings(selection="port")):
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
             choice.require_any(settings)
         with pytest.raises(errors.NoFirewallTool, match=r"Install your distribution's iptables or nftables package"):
-            choice.open_capture(settings, (), Snapshot(), contextlib.ExitStack())
+            choice.open_capture(settings, Http01Solver.selectors(80), Snapshot(), contextlib.ExitStack())
     with pytest.raises(errors.NoFirewallTool, match="no program iptables-legacy"):
         choice.require_any(Settings(capture="iptables-legacy"))

@@ -14,7 +14,7 @@ from certbot_standalone_nfq.capture.ebpf.selection import CannotCompile
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
-from certbot_standalone_nfq.settings import Settings
+from certbot_standalone_nfq.settings import AUTO, Settings
 
 NAME = "ebpf"
 
@@ -25,6 +25,7 @@ class EbpfBackend:
     name: ClassVar[str] = NAME
     kind: ClassVar[str] = NAME
     burden: ClassVar[int] = 0
+    tracks: ClassVar[bool] = False
 
     def unsupported(self) -> errors.Error | None:
         """Return why it cannot work here, found out by a map that is closed at once, or None."""
@@ -52,6 +53,6 @@ class EbpfBackend:
         return EbpfCapture(selectors, held)
 
 
-def backends(_: Settings, __: Snapshot) -> list[EbpfBackend]:
-    """Return the one backend there is."""
-    return [EbpfBackend()]
+def backends(settings: Settings, _: Snapshot) -> list[EbpfBackend]:
+    """Return the one backend there is, unless the user asks for something else."""
+    return [] if settings.capture == AUTO and settings.asks_for_a_queue else [EbpfBackend()]

@@ -12,6 +12,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, Selection, candidates
@@ -46,6 +47,7 @@ class NfqueueBackend:
     settings: Settings
     snapshot: Snapshot
     """The rules of other programs."""
+    tracks: ClassVar[bool] = True
 
     @property
     def burden(self) -> int:

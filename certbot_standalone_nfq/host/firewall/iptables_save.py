@@ -23,6 +23,7 @@ _EFFECTS = {
     "NFQUEUE": Effect.DIVERT,
     "TPROXY": Effect.DIVERT,
     "SYNPROXY": Effect.SHAKE_HANDS,
+    "NOTRACK": Effect.UNTRACK,
 }
 _HOOKS = {"INPUT": True, "PREROUTING": False}
 _PORT_OPTIONS = frozenset(
@@ -74,7 +75,7 @@ def _rule(line: str, program: str, table: str) -> Rule:
     return Rule(
         chain=words[1],
         text=f"{program} -t {table} {line}",
-        effect=_EFFECTS.get(target, Effect.OTHER),
+        effect=Effect.UNTRACK if "--notrack" in words else _EFFECTS.get(target, Effect.OTHER),
         ports=tuple(_ports(words)),
         unconditional=_is_unconditional(words),
         target=target,

@@ -26,6 +26,7 @@ _EFFECTS = {
     "queue": Effect.DIVERT,
     "tproxy": Effect.DIVERT,
     "synproxy": Effect.SHAKE_HANDS,
+    "notrack": Effect.UNTRACK,
 }
 _JUMPS = ("jump", "goto")
 _HARMLESS = frozenset({"counter", "log", "comment"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ class Effect(enum.Enum):
     """Hand it to a program: by a queue, or as a transparent proxy."""
     SHAKE_HANDS = enum.auto()
     """Complete handshakes in the server's place, as SYNPROXY does."""
+    UNTRACK = enum.auto()
+    """Have conntrack leave its connection alone."""
     OTHER = enum.auto()
 
 
