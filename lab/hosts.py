@@ -195,7 +195,7 @@ def retransmit_late(client: Host) -> None:
 
 def track_connections(host_: Host) -> None:
     """Have a host track connections, one of its own at least."""
-    host_.run("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED")
+    host_.run("iptables", "-A", "FORWARD", "-i", "none", "-m", "conntrack", "--ctstate", "NEW")
     with host_.inside(), socket.create_server(("127.0.0.1", 0)) as server:
         socket.create_connection(server.getsockname()).close()
 

@@ -20,7 +20,7 @@ from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.witness import Witness
-from certbot_standalone_nfq.settings import AUTO, HTTP_01, Settings
+from certbot_standalone_nfq.settings import HTTP_01, Settings
 from lab.hosts import Host, kernel_can_queue_by_nft
 from lab.processes import running
 
@@ -29,7 +29,7 @@ IPTABLES = ["iptables-nft", "iptables-legacy"]
 _ONLY = os.environ.get("NFQ_CAPTURE", "")
 VARIANTS = [_ONLY] if _ONLY else [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
 KINDS = [_ONLY] if _ONLY else [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
-_DEFAULTS = {"capture": _ONLY or AUTO}
+_DEFAULTS = {"capture": _ONLY or "iptables"}
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 

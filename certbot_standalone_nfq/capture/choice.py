@@ -83,14 +83,14 @@ def backends(settings: Settings, snapshot: Snapshot) -> list[Backend]:
     return [backend for module in modules for backend in module.backends(settings, snapshot)]
 
 
-def expected(settings: Settings, port: int, snapshot: Snapshot) -> tuple[str, str]:
+def expected(settings: Settings, selectors: Sequence[Selector], snapshot: Snapshot) -> tuple[str, str]:
     """Return the name of the backend that is likely to be taken, and why, found out without changing anything.
 
     The name is empty if there is none.
     """
-    objection = next(objections(port, snapshot), "")
+    objection = next(objections(port_of(selectors), snapshot), "")
     for backend in _candidates(settings, snapshot, against_tracking=bool(objection)):
-        if backend.unsupported() is None:
+        if backend.unsupported(selectors) is None:
             return backend.name, _reason(backend, settings, objection)
     return "", ""
 

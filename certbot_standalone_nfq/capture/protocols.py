@@ -136,8 +136,8 @@ class Backend(Protocol):
     def tracks(self) -> bool:
         """Whether the kernel tracks connections on account of it."""
 
-    def unsupported(self) -> errors.Error | None:
-        """Return why it cannot work here, found out without changing anything, or None."""
+    def unsupported(self, selectors: Sequence[Selector] = ()) -> errors.Error | None:
+        """Return why it cannot work here, or not capture what the selectors select, or None. This changes nothing."""
 
     def open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> Capture[Any]:
         """Capture what the selectors select. All or nothing: raises one of the package's errors, with nothing left.

@@ -59,6 +59,11 @@ NFT_COMPAT = Feature("iptables matches for nftables", "nft_compat", "CONFIG_NFT_
 NFT_COUNTER = Feature("counters for nftables", "nft_counter", "CONFIG_NFT_COUNTER")
 """Part of nf_tables since Linux 5.17."""
 
+CLSACT = Feature("clsact queueing discipline", "sch_ingress", "CONFIG_NET_SCH_INGRESS")
+CLS_BPF = Feature("bpf classifier", "cls_bpf", "CONFIG_NET_CLS_BPF")
+
+FOR_FILTERS = (CLSACT, CLS_BPF)
+"""Required for eBPF where the kernel has no links of TCX."""
 FOR_IPTABLES = (NFQUEUE_TARGET, MARK)
 """Required by the rules of iptables."""
 FOR_PREFILTER = (CONNTRACK, BPF, CONNMARK)

@@ -105,7 +105,7 @@ def without_ebpf(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(EbpfBackend, "unsupported", lambda _: error)
+    monkeypatch.setattr(EbpfBackend, "unsupported", lambda *_: error)
     monkeypatch.setattr(EbpfBackend, "open", refuse)
 
 

@@ -131,7 +131,10 @@ def test_without_any_firewall_program_there_is_ebpf(
 
 
 def test_what_is_expected_is_what_is_taken(tracked: Host, caplog: pytest.LogCaptureFixture) -> None:
-    assert choice.expected(Settings(), 80, take_snapshot()) == ("iptables", "it is the first that works")
+    assert choice.expected(Settings(), Http01Solver.selectors(80), take_snapshot()) == (
+        "iptables",
+        "it is the first that works",
+    )
     tracked.run("iptables", "-t", "raw", "-A", "PREROUTING", "-j", "NOTRACK")
-    name, why = choice.expected(Settings(), 80, take_snapshot())
+    name, why = choice.expected(Settings(), Http01Solver.selectors(80), take_snapshot())
     assert chosen(caplog) == f"{name}, as {why}"

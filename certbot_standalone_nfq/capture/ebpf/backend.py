@@ -10,7 +10,7 @@ from typing import ClassVar
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.ebpf import memory, refusals, system
 from certbot_standalone_nfq.capture.ebpf.capture import EbpfCapture
-from certbot_standalone_nfq.capture.ebpf.selection import CannotCompile
+from certbot_standalone_nfq.capture.ebpf.selection import CannotCompile, alternatives_of
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
@@ -27,12 +27,16 @@ class EbpfBackend:
     burden: ClassVar[int] = 0
     tracks: ClassVar[bool] = False
 
-    def unsupported(self) -> errors.Error | None:
+    def unsupported(self, selectors: Sequence[Selector] = ()) -> errors.Error | None:
         """Return why it cannot work here, found out by a map that is closed at once, or None."""
         try:
             system.Map(system.MapType.RINGBUF, 0, 0, resource.getpagesize()).close()
+            if selectors:
+                alternatives_of(selectors)
         except OSError as error:
             return refusals.explained(error)
+        except CannotCompile as error:
+            return refusals.not_selectable(error)
         return None
 
     def open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> EbpfCapture:

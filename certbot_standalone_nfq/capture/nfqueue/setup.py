@@ -54,7 +54,7 @@ class NfqueueBackend:
         """How much of bystanders' traffic leaves the kernel: the selection's rank."""
         return list(Selection).index(self.selection)
 
-    def unsupported(self) -> errors.Error | None:
+    def unsupported(self, _: Sequence[Selector] = ()) -> errors.Error | None:
         """Return that the program is not there, or None."""
         try:
             self.make_writer()

@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.capture.ebpf.backend import NAME as EBPF
+from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.cli.doctor import machine, port
 from certbot_standalone_nfq.cli.doctor.finding import Finding, Status, warned
@@ -20,7 +24,7 @@ from certbot_standalone_nfq.cli.doctor.names import Lookups
 from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
-from certbot_standalone_nfq.settings import DNS_01
+from certbot_standalone_nfq.settings import DNS_01, HTTP_01, Settings
 
 _SECONDS = 3.5
 """For everything, including the look-ups of names; Python's start and end come on top."""
@@ -59,14 +63,17 @@ def examine(number: int, names: list[str], load_modules: bool, typ: str = "") ->
     if load_modules:
         kernel_modules.load(*to_be_loaded(variants, inventory))
         inventory = kernel_modules.inventory()
+    rules = reader.read_rules(variants, inventory.presence(kernel_modules.NF_TABLES), deadline)
+    selectors = ChallengePort(number, (registry.solver(typ or HTTP_01),)).selectors()
+    way, why = choice.expected(Settings(), selectors, rules)
     # Forks, so it comes before the threads that look names up; their results come last.
-    self_test = machine.start_self_test(variants, inventory, load_modules)
+    self_test = machine.start_self_test(variants, inventory, load_modules, by_ebpf=way == EBPF)
     lookups = Lookups(names, typ)
-    nf_tables = inventory.presence(kernel_modules.NF_TABLES)
-    rules = reader.read_rules(variants, nf_tables, deadline)
     yield from _guarded("privileges", machine.capabilities)
-    yield from _guarded("kernel", lambda: machine.kernel(inventory, variants, typ))
-    yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules))
+    if way != EBPF:
+        yield from _guarded("kernel", lambda: machine.kernel(inventory, variants, typ))
+    yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules, needed=way != EBPF))
+    yield from _guarded("capture", lambda: machine.capture(way, why, number))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
     served = service.service(number, rules)
     if typ == DNS_01:

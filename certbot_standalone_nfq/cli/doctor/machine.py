@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.ebpf.backend import NAME as EBPF
 from certbot_standalone_nfq.cli.doctor import self_test
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
@@ -63,10 +64,18 @@ def kernel(inventory: Inventory, variants: list[Variant], typ: str = "") -> Iter
         yield passed("kernel", f"{'; '.join(there)}.")
 
 
-def firewall_tools(variants: list[Variant], rules: Snapshot) -> Iterator[Finding]:
+def capture(way: str, why: str, port: int) -> Iterator[Finding]:
+    """Report which way to capture a validation would take, if any."""
+    if way:
+        yield passed("capture", f"Packets to port {port} would be captured by {way}, as {why}.")
+    else:
+        yield failed("capture", f"There is no way to capture packets to port {port}.", _INSTALL)
+
+
+def firewall_tools(variants: list[Variant], rules: Snapshot, *, needed: bool = True) -> Iterator[Finding]:
     """Check for an iptables or nft that works, and for rules in both variants of iptables."""
     if not variants:
-        yield failed(
+        yield (failed if needed else warned)(
             "tools",
             "Found neither iptables, with iptables-save and iptables-restore, nor nft in PATH or the sbin directories.",
             _INSTALL,
@@ -101,13 +110,18 @@ class SelfTest:
 
     run: PrivateRun | None
     skipped: Finding | None = None
+    """Why it was not run, or why it may have failed."""
 
 
-def start_self_test(variants: list[Variant], inventory: Inventory, may_load: bool) -> SelfTest:
+def start_self_test(
+    variants: list[Variant], inventory: Inventory, may_load: bool, *, by_ebpf: bool = False
+) -> SelfTest:
     """Start the self-test if that is possible. Must be called before there are threads, as it forks."""
     missing = [*privileges.missing_capabilities(), *([] if privileges.may_make_namespaces() else ["CAP_SYS_ADMIN"])]
     if missing:
         return _skipped(f"it needs {' and '.join(missing)} for a network namespace of its own.", "Run this as root.")
+    if by_ebpf:
+        return _by_ebpf(inventory, may_load)
     sound = [variant for variant in variants if not variant.complaint]
     if not sound:
         return _skipped("no iptables or nft works.", _INSTALL)
@@ -120,8 +134,21 @@ def start_self_test(variants: list[Variant], inventory: Inventory, may_load: boo
         if not would_load:
             return SelfTest(PrivateRun(self_test.intercept_without_loading, variant.name))
         unloaded = unloaded or would_load
+    return _would_load(unloaded)
+
+
+def _by_ebpf(inventory: Inventory, may_load: bool) -> SelfTest:
+    """Start it. Before Linux 6.6 it needs what may have to be loaded."""
+    if may_load:
+        return SelfTest(PrivateRun(self_test.intercept, EBPF))
+    unloaded = [feature.module for feature in kernel_modules.FOR_FILTERS if inventory.presence(feature).would_load]
+    run = PrivateRun(self_test.intercept_without_loading, EBPF)
+    return SelfTest(run, _would_load(unloaded).skipped if unloaded else None)
+
+
+def _would_load(modules: list[str]) -> SelfTest:
     return _skipped(
-        f"it would load kernel modules: {', '.join(unloaded)}.",
+        f"it would load kernel modules: {', '.join(modules)}.",
         "Run this with --load-modules, which loads what the first validation would load.",
     )
 
@@ -168,7 +195,9 @@ def self_test_result(test: SelfTest, seconds: float) -> Iterator[Finding]:
         )
         return
     except Failed as error:
-        yield failed("self-test", f"No interception was possible. {error.cause}", error.cure or "See the lines above.")
+        yield test.skipped or failed(
+            "self-test", f"No interception was possible. {error.cause}", error.cure or "See the lines above."
+        )
         return
     for exchange in outcome.exchanges:
         yield _exchange(exchange)

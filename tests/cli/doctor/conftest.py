@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from lab.dns import Dns, dns
-from lab.hosts import Host
+from lab.hosts import Host, track_connections
 from lab.nginx import nginx
 
 
 @pytest.fixture
 def server(pair: tuple[Host, Host], tmp_path: Path) -> Iterator[Host]:
-    """A host whose nginx has port 80, on both families."""
+    """A host whose nginx has port 80, on both families, and that tracks connections."""
+    track_connections(pair[1])
     with nginx(pair[1], tmp_path / "nginx"):
         yield pair[1]
 

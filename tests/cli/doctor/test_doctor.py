@@ -16,7 +16,7 @@ def test_all_is_well_on_a_host_that_can_do_it_and_takes_less_than_five_seconds(s
     assert report.bad == []
     assert report.status == 0
     assert report.seconds < 5
-    checks = ["privileges", "kernel", "tools", "self-test", "listener", "firewall", "queues", "clients"]
+    checks = ["privileges", "kernel", "tools", "capture", "self-test", "listener", "firewall", "queues", "clients"]
     assert list(dict.fromkeys(found["check"] for found in report.findings)) == [*checks, "name", "CAA"]
     assert report.seen("self-test").count("a challenge was answered in") == 2
     assert "nginx listens on 0.0.0.0:80." in report.seen("listener")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.ebpf.backend import EbpfBackend
 from certbot_standalone_nfq.cli.doctor import examine as doctor_package
 from certbot_standalone_nfq.cli.doctor import machine
 from certbot_standalone_nfq.cli.doctor.finding import Status
@@ -74,13 +76,27 @@ def test_where_namespaces_cannot_be_made_only_the_self_test_is_left_out(server: 
     assert report.bad == ["warn self-test: Skipped: it needs CAP_SYS_ADMIN for a network namespace of its own."]
 
 
-def test_without_iptables_and_nft_it_fails(
+def test_without_iptables_and_nft_there_is_ebpf(
     lonely_host: Host, empty_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with lonely_host.inside():
+        assert main(["doctor", "--json"]) == 0
+    report = doctor.Report(0, json.loads(capsys.readouterr().out), 0)
+    assert "Found neither iptables" in report.seen("tools", "warn")
+    assert "would be captured by ebpf, as no connections are tracked here." in report.seen("capture", "pass")
+    assert report.seen("self-test", "pass").count("a challenge was answered") == 2
+
+
+def test_without_iptables_nft_and_ebpf_it_fails(
+    lonely_host: Host, empty_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lack = errors.CaptureUnavailable("This kernel has no eBPF.", "Use another.")
+    monkeypatch.setattr(EbpfBackend, "unsupported", lambda *_: lack)
     with lonely_host.inside():
         assert main(["doctor", "--json"]) == 1
     report = doctor.Report(1, json.loads(capsys.readouterr().out), 0)
     assert "Found neither iptables" in report.seen("tools", "fail")
+    assert "There is no way to capture packets to port 80." in report.seen("capture", "fail")
     assert "no iptables or nft works" in report.seen("self-test", "warn")
 
 
