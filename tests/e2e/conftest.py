@@ -48,6 +48,7 @@ def everybody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
         nginx(server, folder / "nginx") as web_server,
         pebble(client, folder / "pebble") as authority,
     ):
+        hosts.track_connections(server)  # so there are rules to look at
         authority.resolve("four.example.com", ipv4=server.ipv4)
         authority.resolve("six.example.com", ipv6=server.ipv6)
         authority.resolve("both.example.com", ipv4=server.ipv4, ipv6=server.ipv6)

@@ -63,6 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         nginx(server, folder / "nginx", listen=_listen(server)) as web_server,
         pebble(client, folder / "pebble") as authority,
     ):
+        hosts.track_connections(server)  # so there are rules to wait for
         made = World(client, server, web_server, authority, Certbot(server, authority, folder / "certbot"))
         for host, four, six in ((server, made.bare4, made.bare6), (client, made.other4, made.other6)):
             host.run("ip", "address", "add", f"{four}/24", "dev", "eth0")
@@ -249,6 +250,7 @@ SCENARIOS = {
         stateless_redirection,
         Cause.OTHER_PROGRAM,
         says=("3 challenge requests arrived at this machine (from 198.51.100.1)",),
+        options=("--standalone-nfq-capture=iptables",),
     ),
     "IPv6 is blocked on the way, and IPv4 works": Scenario(
         rules(client, BLACK_HOLE),

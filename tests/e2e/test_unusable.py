@@ -19,10 +19,11 @@ from lab.certbot import RENEW, Certbot
 from tests.e2e.conftest import Internet
 
 OURS, OTHER = "four.example.com", "both.example.com"
-WITHOUT_FIREWALL_PROGRAMS = """
+WITHOUT_ANY_WAY = """
 for program in xtables-nft-multi xtables-legacy-multi nft; do mount --bind /dev/null /usr/sbin/$program; done
-exec "$@"
+exec setpriv --bounding-set=-bpf,-sys_admin "$@"
 """
+WITHOUT_EBPF = ("setpriv", "--bounding-set=-bpf,-sys_admin")
 NO_NETFILTER = (errno.EPROTONOSUPPORT, socket.AF_NETLINK, NETLINK_NETFILTER)
 
 
@@ -83,9 +84,9 @@ def without(folder: Path, package: str) -> tuple[str, ...]:
             ("setpriv", "--bounding-set=-net_admin,-net_raw"),
             "without CAP_NET_ADMIN and CAP_NET_RAW, which root lacks here. Start",
         ),
-        (("unshare", "--mount", "sh", "-c", WITHOUT_FIREWALL_PROGRAMS, "sh"), "Install your distribution's"),
+        (("unshare", "--mount", "sh", "-c", WITHOUT_ANY_WAY, "sh"), "Install your distribution's"),
         (
-            (sys.executable, "-m", "lab.seccomp", *(str(number) for number in NO_NETFILTER)),
+            (*WITHOUT_EBPF, sys.executable, "-m", "lab.seccomp", *(str(number) for number in NO_NETFILTER)),
             "This kernel has no packet queue for user space: module nfnetlink_queue",
         ),
     ],
