@@ -71,6 +71,18 @@ def _renew(under_way: Trial) -> str:
     return "yes"
 
 
+def _by_tls_alpn_01(under_way: Trial) -> str:
+    """Get and renew one by a handshake on port 443, which no server has."""
+    options = ("--preferred-challenges", "tls-alpn-01", "--force-renewal")
+    with undisturbed(under_way):
+        _succeeded(under_way, under_way.certbot.certonly(*NAMES, options=options))
+        before = under_way.serial_number()
+        output = _succeeded(under_way, under_way.certbot.renew())
+    if under_way.serial_number() == before:
+        raise Unexpected(f"the certificate is the same as before:\n{output}")
+    return "issued, renewed"
+
+
 def _succeeded(under_way: Trial, result: subprocess.CompletedProcess[str]) -> str:
     if result.returncode:
         raise Unexpected(f"status {result.returncode}\n{result.stdout}\n{under_way.certbot.log}")
@@ -87,5 +99,6 @@ STEPS: dict[str, Callable[[Trial], str]] = {
     "Listed": _list,
     "Issued": _issue,
     "Renewed": _renew,
+    "By tls-alpn-01": _by_tls_alpn_01,
 }
 """What is done, in this order, under the heading of the column that says what came of it."""

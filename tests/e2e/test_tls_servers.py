@@ -26,7 +26,7 @@ from tests.e2e.test_servers import FOUR, SIX, Town, compared, folder, names, tow
 from tests.e2e.test_tls_alpn_01 import BY_TLS
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-HANG_UPS = 20
+HANG_UPS = 60
 
 
 @pytest.fixture
