@@ -207,11 +207,26 @@ def test_it_is_answered_on_the_loopback_interface(prefiltered: Lab, address: str
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_published_and_a_redirected_port_are_answered(tmp_path: Path, variant: str) -> None:
+def test_a_published_port_is_answered(tmp_path: Path, variant: str) -> None:
     with hosts.pair() as (client, server), hosts.host("d") as behind:
         hosts.publish(server, behind, 8443, published=443)
         with (
             nginx(behind, tmp_path / "nginx", 8443, listen(tmp_path / "tls", 8443)),
+            answering(server, capture=variant),
+        ):
+            for address in (server.ipv4, server.ipv6):
+                assert proof(certificate_at(client, address, NAME)) == PROOF
+                assert is_served(client, address)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_redirected_port_is_answered(tmp_path: Path, variant: str) -> None:
+    with hosts.pair() as (client, server):
+        for program in ("iptables", "ip6tables"):
+            redirect = ("-p", "tcp", "--dport", "443", "-j", "REDIRECT", "--to-ports", "8443")
+            server.run(program, "-t", "nat", "-A", "PREROUTING", *redirect)
+        with (
+            nginx(server, tmp_path / "nginx", 8443, listen(tmp_path / "tls", 8443)),
             answering(server, capture=variant),
         ):
             for address in (server.ipv4, server.ipv6):
