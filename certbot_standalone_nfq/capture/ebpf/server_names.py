@@ -47,6 +47,8 @@ def find(code: Code, protocols: bytes, maps: Maps, name: str) -> None:
 
     `protocols` is the extension's length and content. The name makes labels unlike others.
     """
+    for place in (_LENGTH, _NAME_EXTENSION, _PROTOCOLS_EXTENSION):
+        code.store_double(place, 0)
     code.store_double(TRANSPORT_AT, R7)
     code.do(R9, "+=", _BEFORE_SESSION)
     for length, longest in ((1, _LONGEST_SESSION), (2, _LONGEST_SUITES), (1, _LONGEST_METHODS)):
