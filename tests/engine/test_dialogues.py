@@ -9,7 +9,15 @@ import pytest
 
 from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Output, Recognition, Selector
+from certbot_standalone_nfq.engine.protocols import (
+    UNDECIDED,
+    Answer,
+    ChallengeId,
+    Declined,
+    Output,
+    Recognition,
+    Selector,
+)
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun, Reaction, Verdict
@@ -285,6 +293,17 @@ def test_solvers_are_asked_in_order_and_one_that_needs_more_keeps_the_connection
     assert engine.handle(write(Peer(port=3).segment(b"HELP", PSH_ACK)), 0.0).verdict is Verdict.REPLACE
     assert engine.handle(write(Peer(port=4).segment(b"HALT", PSH_ACK)), 0.0).verdict is Verdict.PASS
     assert (first.heard, second.heard) == ([(b"HELP", False)], [])
+
+
+def test_a_challenge_that_is_declined_is_the_servers_and_that_is_told() -> None:
+    class Busy(Greeting):
+        def recognise(self, start: bytes) -> Recognition:
+            return Declined("too many greetings")
+
+    engine, peer = Engine([Busy(Script())]), Peer()
+    reaction = engine.handle(write(peer.send(b"HELLO", PSH_ACK)), 0.0)
+    assert reaction == Reaction(Verdict.PASS, event=Declined("too many greetings"))
+    assert engine.handle(write(peer.send(b"HELLO", PSH_ACK)), 0.0).verdict is Verdict.PASS
 
 
 def test_a_stream_that_stays_undecided_is_not_watched_beyond_a_bound() -> None:

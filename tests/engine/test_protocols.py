@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from certbot_standalone_nfq.engine.protocols import Field, Selector, Transport
@@ -74,4 +76,8 @@ def test_it_is_looked_for_behind_a_proxys_header_of_at_most_512_bytes(length: in
 def test_a_selector_is_for_whole_streams_over_tcp_unless_it_says_more() -> None:
     selector = Selector(80, ((Field(0, b"a"),),))
     assert (selector.transport, selector.key, selector.contains) == (Transport.TCP, None, b"")
-    assert not selector.by_server_name
+    assert (selector.by_server_name, selector.by_question) == (False, False)
+
+
+def test_transports_are_numbered_as_in_the_ip_header() -> None:
+    assert (Transport.TCP, Transport.UDP) == (socket.IPPROTO_TCP, socket.IPPROTO_UDP)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
@@ -56,6 +56,7 @@ def test_what_is_without_effect_has_the_same_ends_no_payload_and_a_wrong_checksu
 
 
 @given(total=st.integers(0, 0xFFFF))
+@example(total=0xAAAA)  # whose checksum is 0x5555
 def test_whatever_the_right_checksum_is_the_wrong_one_is_not_the_one_that_means_none(total: int) -> None:
     datagram = Datagram("0.0.0.0", total, "0.0.0.0", 0xFFFF - 17 - 8 - 8, b"")
     packet = without_effect(datagram)
@@ -97,6 +98,7 @@ def test_bytes_behind_the_datagram_are_none_of_it(version: int) -> None:
         by_scapy(4, len=7),
         by_scapy(6, len=14),
         by_scapy(4)[:-1],
+        bytes(IP(len=27) / UDP())[:27],
         bytes(IP() / TCP()),
         bytes(IP(flags="MF") / UDP() / b"query"),
         bytes(IPv6() / IPv6ExtHdrDestOpt() / UDP() / b"query"),
