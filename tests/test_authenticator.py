@@ -22,11 +22,13 @@ from certbot import interfaces
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.authenticator import Authenticator
 from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.challenges.tls_alpn01.certificate import identifier
 from lab.achalls import KEY, achall
 from lab.hosts import Host, track_connections
 from lab.http import ask, request
 from lab.plugin import WORKS
 from lab.processes import wait_until
+from lab.tls import certificate_at, proof
 
 
 def config(*arguments: str, **options: Any) -> argparse.Namespace:
@@ -316,3 +318,40 @@ def test_a_signal_that_is_to_end_certbot_is_no_failure(
     monkeypatch.setattr("importlib.import_module", interrupted)
     with pytest.raises(certbot_errors.SignalExit):
         authenticator.prepare() if method == "prepare" else getattr(authenticator, method)([])
+
+
+REGISTERED = """
+import sys
+from acme import challenges
+challenges.Challenge.TYPES.pop("tls-alpn-01", None)
+class Other(challenges.KeyAuthorizationChallenge):
+    typ = "tls-alpn-01"
+    response_cls = challenges.HTTP01Response
+    validation = None
+if sys.argv[1] == "registered":
+    challenges.Challenge.register(Other)
+from certbot_standalone_nfq.authenticator import Authenticator
+(found,) = (each for each in Authenticator(None, "x").get_chall_pref("example.com") if each.typ == "tls-alpn-01")
+print(found is Other, found.from_json({"type": "tls-alpn-01", "token": "A" * 43}).typ)
+"""
+
+
+@pytest.mark.parametrize("state", ["registered", "missing"])
+def test_tls_alpn_01_is_registered_unless_acme_or_another_plugin_has_done_so(state: str) -> None:
+    printed = subprocess.run([sys.executable, "-c", REGISTERED, state], check=True, capture_output=True, text=True)
+    assert printed.stdout == f"{state == 'registered'} tls-alpn-01\n"
+
+
+def test_handshakes_are_answered_until_the_last_challenge_is_cleaned_up(
+    authenticator: Authenticator, host: Host
+) -> None:
+    before = host.rules()
+    asked = [achall(1), achall(2, "two.example.com", typ="tls-alpn-01")]
+    (_, response) = authenticator.perform(asked)
+    assert response == asked[1].response(KEY)
+    shown = certificate_at(host, "127.0.0.1", "two.example.com")
+    assert proof(shown) == identifier(response.key_authorization)
+    authenticator.cleanup(asked[:1])
+    assert proof(certificate_at(host, "127.0.0.1", "two.example.com"))
+    authenticator.cleanup(asked[1:])
+    assert host.rules() == before

@@ -16,7 +16,7 @@ from tests.test_authenticator import config
 
 KINDS = {"KeyboardInterrupt": KeyboardInterrupt, "SignalExit": SignalExit}
 MOMENTS = 40
-CHALLENGES = [achall(1), achall(2)]
+CHALLENGES = [achall(1), achall(2, typ="tls-alpn-01")]
 
 
 def authenticator() -> Authenticator:
