@@ -19,8 +19,8 @@ MOMENTS = 40
 CHALLENGES = [achall(1), achall(2, typ="tls-alpn-01")]
 
 
-def authenticator() -> Authenticator:
-    return Authenticator(config(standalone_nfq_queue_client="netlink"), "standalone-nfq")
+def authenticator(client: str = "netlink") -> Authenticator:
+    return Authenticator(config(standalone_nfq_queue_client=client), "standalone-nfq")
 
 
 def held(host: Host) -> tuple[str, ...]:
@@ -30,10 +30,10 @@ def held(host: Host) -> tuple[str, ...]:
     return host.rules(), host.run("ss", "-ltnH"), queues, threads
 
 
-def undisturbed() -> float:
+def undisturbed(client: str = "netlink") -> float:
     """Perform and clean up; return how many seconds performing took."""
     begin = time.monotonic()
-    performing = authenticator()
+    performing = authenticator(client)
     performing.perform(CHALLENGES)
     seconds = time.monotonic() - begin
     performing.cleanup(CHALLENGES)

@@ -26,10 +26,11 @@ from certbot_standalone_nfq.session.witness import Witness
 from certbot_standalone_nfq.settings import Settings
 from lab.hosts import Host
 from lab.http import CLOSE, ask, body, request
-from lab.interceptor import KEY_AUTHORIZATION, TOKEN, challenge
+from lab.interceptor import CLIENTS, KEY_AUTHORIZATION, TOKEN, challenge
 from lab.nginx import nginx
 from lab.processes import UNMEASURED, wait_until
 from lab.tls import certificate_at, proof
+from tests.session.interrupted_lines import SPANS
 
 
 @pytest.fixture
@@ -179,8 +180,11 @@ def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_clea
     assert lonely_host.run(*UNMEASURED, *program) == "done\n"
 
 
-def test_at_whatever_line_opening_is_interrupted_nothing_is_left_after_cleaning_up(lonely_host: Host) -> None:
-    program = (sys.executable, "-m", "tests.session.interrupted_lines", lonely_host.name)
+@pytest.mark.parametrize("span", [span for span, (client, *_) in SPANS.items() if client in CLIENTS])
+def test_at_whatever_line_opening_is_interrupted_nothing_is_left_after_cleaning_up(
+    lonely_host: Host, span: str
+) -> None:
+    program = (sys.executable, "-m", "tests.session.interrupted_lines", lonely_host.name, span)
     assert lonely_host.run(*UNMEASURED, *program) == "done\n"
 
 

@@ -29,29 +29,26 @@ logger = logging.getLogger(__name__)
 class FnfqueueQueue:
     """The queue by an fnfqueue.Connection."""
 
-    def __init__(self, number: int, configuration: Configuration) -> None:
-        """Become the queue's listener. Raises QueueOccupied, or one of the package's errors."""
+    def __init__(self, number: int, configuration: Configuration, held: contextlib.ExitStack) -> None:
+        """Become the queue's listener. Raises QueueOccupied, or one of the package's errors.
+
+        Threads would stay if an interruption came before the caller has the queue: `held` closes it.
+        """
         self.number = number
-        try:
-            self._connection = fnfqueue.Connection()
-        except OSError as error:
-            raise open_error(error) from error
-        self._socket = socket.socket(fileno=os.dup(self._connection._conn.fd))
         self._packets: collections.deque[QueuedPacket] = collections.deque()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
         self._closing = False
         self._thread = threading.Thread(target=self._collect, name="fnfqueue", daemon=True)
+        self._opened = contextlib.ExitStack()
+        held.callback(self.close)
         try:
-            enlarge_receive_buffer(self._socket)
+            self._open(self._opened)
             self._bind()
             for request in configuration:
                 self._call(request)
+            self._thread.start()
         except BaseException:
             self.close()
             raise
-        self._thread.start()
 
     def fileno(self) -> int:
         """Return a pipe's descriptor: fnfqueue reads the socket itself."""
@@ -74,18 +71,30 @@ class FnfqueueQueue:
 
     def close(self) -> None:
         """Close fnfqueue's socket, which unbinds the queue."""
-        if self._closing:
-            return
         self._closing = True
+        self._opened.close()
+
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            opened.callback(os.close, end)
+            os.set_blocking(end, False)
+        try:
+            self._connection = fnfqueue.Connection()
+        except OSError as error:
+            raise open_error(error) from error
+        opened.callback(self._end)
+        self._socket = socket.socket(fileno=os.dup(self._connection._conn.fd))
+        opened.callback(self._socket.close)
+        enlarge_receive_buffer(self._socket)
+
+    def _end(self) -> None:
         # fnfqueue's close() frees the connection while its own thread uses it, so that thread is ended first.
         os.write(self._connection._w, b"\0")
         self._connection._worker.join()
         self._connection.close()
         if self._thread.is_alive():
             self._thread.join()
-        self._socket.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
 
     def _bind(self) -> None:
         try:

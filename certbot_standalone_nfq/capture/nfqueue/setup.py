@@ -66,11 +66,10 @@ class NfqueueBackend:
         """Capture what the selectors select. Raises one of the package's errors, with nothing left; see Backend."""
         writer = self.make_writer()
         port = port_of(selectors)
-        snapshot = take_snapshot() if _remove_leftovers(writer, self.settings, port) else self.snapshot
+        snapshot = take_snapshot() if _remove_leftovers(writer, port) else self.snapshot
         with contextlib.ExitStack() as undo:
             undo.push(held)
-            allocation, queue = self._allocate(writer, selectors, snapshot)
-            held.callback(queue.close)
+            allocation, queue = self._allocate(writer, selectors, snapshot, held)
             watchdog, rules = Watchdog(), Rules(writer, allocation)
             held.callback(_dismiss, watchdog, rules)
             # A process that is stopped decides on no packet: of a whole port, that is every visitor's.
@@ -82,9 +81,9 @@ class NfqueueBackend:
             return NfqueueCapture(self.name, allocation, queue, rules, held)
 
     def _allocate(
-        self, writer: RuleWriter, selectors: Sequence[Selector], snapshot: Snapshot
+        self, writer: RuleWriter, selectors: Sequence[Selector], snapshot: Snapshot, held: contextlib.ExitStack
     ) -> tuple[Allocation, PacketQueue]:
-        """Return the first allocation whose queue and marks are free, and its queue, bound."""
+        """Return the first allocation whose queue and marks are free, and its queue, bound, which `held` closes."""
         configuration = FOR_CHALLENGES if self.selection is Selection.PREFILTER else FOR_WHOLE_PORT
         marks = None if self.settings.mark is None else Marks.from_mask(self.settings.mark)
         reasons: list[errors.Error] = []
@@ -98,14 +97,16 @@ class NfqueueBackend:
             if allocation not in first and (conflict is None or marks is not None):
                 break
             rule = next((rule for rule in rules if writer.conflicts(allocation, rule)), None)
+            attempt = contextlib.ExitStack()
+            held.push(attempt)
             try:
-                queue = open_queue(allocation.queue, self.settings.queue_client, configuration)
+                queue = open_queue(allocation.queue, self.settings.queue_client, configuration, attempt)
             except QueueOccupied:
                 reasons.append(errors.queue_in_use(allocation.queue))
                 continue
             if rule is None:
                 return allocation, queue
-            queue.close()
+            attempt.close()
             conflict = rule
             reasons.append(errors.mark_in_use(allocation.marks.both, rule.text))
         if marks is None and conflict:
@@ -153,12 +154,12 @@ def _dismiss(watchdog: Watchdog, rules: Rules) -> None:
         _on_duty.append(watchdog)
 
 
-def _remove_leftovers(writer: RuleWriter, settings: Settings, port: int) -> bool:
+def _remove_leftovers(writer: RuleWriter, port: int) -> bool:
     """Remove the rules of interrupted runs, whose queues have no listener; return whether there were any."""
     found = False
     for run_id in sorted(writer.installed()):
         try:
-            queue = open_queue(run_id.queue, settings.queue_client)
+            queue = open_queue(run_id.queue, "netlink")
         except QueueOccupied:
             continue  # a run that is alive
         found = True
