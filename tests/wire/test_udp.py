@@ -65,6 +65,11 @@ def test_whatever_the_right_checksum_is_the_wrong_one_is_not_the_one_that_means_
         parse(packet, verified=False)
 
 
+def test_a_checksum_that_comes_to_zero_is_written_as_all_ones() -> None:
+    """RFC 768: zero means that there is none."""
+    assert write(Datagram("0.0.0.0", 0xFFFF, "0.0.0.0", 0xFFFF - 17 - 8 - 8, b""))[-2:] == b"\xff\xff"
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_datagram_is_read(version: int) -> None:
     assert parse(by_scapy(version), 3, verified=False) == Datagram(*ENDS[version], b"query", 3)

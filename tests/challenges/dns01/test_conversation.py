@@ -50,6 +50,10 @@ def test_several_queries_are_answered_in_turn() -> None:
     assert output.answer == ANSWER
 
 
+def test_a_further_query_may_be_as_long_as_the_bound() -> None:
+    assert not begin().receive(over_tcp(NS) + MAX_MESSAGE.to_bytes(2, "big"), ended=False).close
+
+
 def test_a_further_query_that_has_begun_is_waited_for() -> None:
     conversation, stream = begin(), over_tcp(NS, TXT)
     first = conversation.receive(stream[:-5], ended=False)

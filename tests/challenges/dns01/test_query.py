@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import string
 import struct
 
 import dns.exception
 import dns.message
 import dns.name
+import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.challenges.dns01.query import Query, parse, to_text, to_wire
+from certbot_standalone_nfq.challenges.dns01.query import Query, Type, parse, to_text, to_wire
 from tests.challenges.dns01 import messages
 from tests.challenges.dns01.messages import NAME, with_cookie
 
@@ -118,6 +120,17 @@ def test_names_come_back_as_they_went(labels: list[str]) -> None:
     assert to_wire(name.upper() + ".") == dns.name.from_text(name).to_wire()
 
 
+@pytest.mark.parametrize("name", ["x" * 63, ".".join(["x" * 63] * 3 + ["x" * 61])], ids=["label", "name"])
+def test_the_longest_names_are_taken(name: str) -> None:
+    assert to_wire(name) == dns.name.from_text(name).to_wire()
+    with pytest.raises(ValueError, match="domain name"):
+        to_wire(f"{name}x")
+
+
+def test_types_have_the_numbers_that_dnspython_knows() -> None:
+    assert {each.name: each.value for each in Type} == {each.name: dns.rdatatype.from_text(each.name) for each in Type}
+
+
 @pytest.mark.parametrize("name", ["", ".", "a..b", "x" * 64, ".".join(["x" * 63] * 4), "bücher.example"])
 def test_what_can_be_no_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"domain name|ascii"):
@@ -127,3 +140,16 @@ def test_what_can_be_no_name_is_refused(name: str) -> None:
 def test_bytes_that_no_hosts_name_has_are_shown_by_their_numbers() -> None:
     assert to_text(b"\3a.\n\x02\\\xff\0") == r"a\046\010.\092\255"
     assert to_text(parsed(messages.query()).name) == NAME
+
+
+def test_only_what_can_be_told_apart_in_a_line_is_shown_as_it_is() -> None:
+    plain = {*string.ascii_letters, *string.digits, *string.punctuation} - {".", '"', "\\"}
+    for byte in range(256):
+        shown = to_text(bytes([1, byte, 0]))
+        assert shown == (chr(byte) if chr(byte) in plain else f"\\{byte:03}")
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_an_opt_record_that_is_cut_is_none(cut: int) -> None:
+    assert parsed(messages.query(edns=1232)).edns is not None
+    assert parsed(messages.query(edns=1232)[:-cut]).edns is None
