@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from cryptography import x509
 import scripts.container
 from lab import hosts
 from lab.certbot import Certbot
-from lab.interceptor import VARIANTS
+from lab.interceptor import EBPF, VARIANTS
 from lab.load import load
 from lab.nginx import nginx
 from lab.pebble import pebble
@@ -51,6 +52,11 @@ class ContainedCertbot(Certbot):
         trusted = ("REQUESTS_CA_BUNDLE=/etc/letsencrypt/authority.pem",)
         return self.host.command(*self.asked.command(self.image, self.folder, trusted, *arguments, "--non-interactive"))
 
+    def with_capability(self, name: str) -> ContainedCertbot:
+        """Return the same with `--cap-add NAME`."""
+        asked = dataclasses.replace(self.asked, capabilities=(*self.asked.capabilities, name))
+        return dataclasses.replace(self, asked=asked)
+
     def look(self) -> str:
         """Return what a shell sees in such a container."""
         shell = image.Image(self.image.root, ("/bin/sh", "-c", _LOOK))
@@ -71,19 +77,23 @@ def _succeed(result: subprocess.CompletedProcess[str]) -> None:
 
 
 def _issue(certbot: ContainedCertbot) -> None:
-    """Get a certificate as the README says, with each firewall in turn, and renew it."""
-    for firewall in VARIANTS:
-        begin = time.monotonic()
-        options = (*certbot.account(), f"--standalone-nfq-capture={firewall}", "--force-renewal")
-        _succeed(certbot.run(*certbot.asked.arguments, *options))
-        first = certbot.serial_number()
-        _succeed(certbot.run(*_RENEW))
-        second = certbot.serial_number()
-        if first == second:
-            raise RuntimeError(f"by {firewall}: not renewed")
-        print(
-            f"by {firewall}: issued {first:x}, renewed {second:x}, {time.monotonic() - begin:.0f} seconds", flush=True
-        )
+    """Get a certificate as the README says, by each way to capture in turn, and renew it."""
+    for way in VARIANTS:
+        _issue_by(certbot, way)
+    for way in EBPF:
+        _issue_by(certbot.with_capability("BPF"), way)
+
+
+def _issue_by(certbot: ContainedCertbot, way: str) -> None:
+    begin = time.monotonic()
+    options = (*certbot.account(), f"--standalone-nfq-capture={way}", "--force-renewal")
+    _succeed(certbot.run(*certbot.asked.arguments, *options))
+    first = certbot.serial_number()
+    _succeed(certbot.run(*_RENEW))
+    second = certbot.serial_number()
+    if first == second:
+        raise RuntimeError(f"by {way}: not renewed")
+    print(f"by {way}: issued {first:x}, renewed {second:x}, {time.monotonic() - begin:.0f} seconds", flush=True)
 
 
 def _try(built: image.Image, folder: Path) -> None:
