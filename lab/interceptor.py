@@ -27,8 +27,11 @@ from lab.processes import running
 CLIENTS = ["netlink"] + (["fnfqueue"] if importlib.util.find_spec("fnfqueue") else [])
 IPTABLES = ["iptables-nft", "iptables-legacy"]
 _ONLY = os.environ.get("NFQ_CAPTURE", "")
-VARIANTS = [_ONLY] if _ONLY else [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
-KINDS = [_ONLY] if _ONLY else [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
+EBPF = ["ebpf"] if _ONLY in ("", "ebpf") else []
+VARIANTS = [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
+KINDS = [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
+if _ONLY:
+    VARIANTS = KINDS = [] if EBPF else [_ONLY]
 _DEFAULTS = {"capture": _ONLY or "iptables"}
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"

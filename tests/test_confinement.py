@@ -41,6 +41,12 @@ def test_it_works_with_power_over_its_own_network_alone(lonely_host: Host, wrapp
     assert try_out(lonely_host, *wrapper) == WORKS
 
 
+def test_ebpf_works_with_one_capability_more_and_no_other(lonely_host: Host) -> None:
+    options = ("--standalone-nfq-capture=ebpf",)
+    assert try_out(lonely_host, "setpriv", f"--bounding-set=-all,{BOTH},+bpf", options=options) == WORKS
+    assert "CAP_BPF" in try_out(lonely_host, "setpriv", f"--bounding-set=-all,{BOTH}", options=options)
+
+
 @pytest.mark.parametrize(
     ("dropped", "named"),
     [

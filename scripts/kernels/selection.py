@@ -8,7 +8,7 @@ SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "sid": "sid"}
 """Debian's releases that kernels are taken from."""
 
 IN_SHORT = ("5.10", "6.12")
-FIREWALLS = ("iptables-nft", "iptables-legacy", "nftables")
+FIREWALLS = ("iptables-nft", "iptables-legacy", "nftables", "ebpf")
 _WITH_ALL = {"5.10": "iptables-legacy", "6.1": "iptables-nft", "6.12": "nftables", "sid": "iptables-nft"}
 """The firewall that each kernel runs the whole network suite with: all have their turn, the usual ones at its age."""
 

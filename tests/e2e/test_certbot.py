@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from scapy.utils import rdpcap
 
 from lab.certbot import Certbot
-from lab.interceptor import CLIENTS, VARIANTS
+from lab.interceptor import CLIENTS, EBPF, VARIANTS
 from lab.processes import UNMEASURED, running, wait_until
 from tests.e2e.conftest import Internet
 
@@ -44,7 +44,7 @@ def test_a_certificate_for_three_names_is_issued_and_renewed(undisturbed: Intern
 
 @pytest.mark.firewall
 @pytest.mark.essential
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 def test_a_certificate_is_issued_over_both_families_by_each_firewall(
     everybody: Internet, certbot: Certbot, variant: str
 ) -> None:
@@ -54,7 +54,7 @@ def test_a_certificate_is_issued_over_both_families_by_each_firewall(
     assert f"by {variant}, queue" in certbot.log
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 @pytest.mark.parametrize(("client", "selection"), [*((client, "prefilter") for client in CLIENTS), ("netlink", "port")])
 def test_options_work_and_are_kept_for_renewal(
     undisturbed: Internet, certbot: Certbot, variant: str, client: str, selection: str

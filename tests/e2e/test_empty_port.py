@@ -9,7 +9,7 @@ import pytest
 from lab import hosts
 from lab.certbot import Certbot
 from lab.hosts import Host
-from lab.interceptor import VARIANTS
+from lab.interceptor import EBPF, VARIANTS
 from lab.nginx import nginx
 from lab.pebble import pebble
 
@@ -29,7 +29,7 @@ def is_clean(server: Host) -> bool:
     return not server.listens(80) and not server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 def test_a_certificate_is_issued_and_renewed_where_no_web_server_runs(certbot: Certbot, variant: str) -> None:
     before = certbot.host.rules()
     result = certbot.certonly(*NAMES, options=(f"--standalone-nfq-capture={variant}", "--force-renewal"))

@@ -11,13 +11,13 @@ import pytest
 from lab.bystander import Bystander, offer
 from lab.hosts import Host
 from lab.http import body, read_all, request
-from lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from tests.netns.conftest import Lab
 
 FAMILIES = ["ipv4", "ipv6"]
 VALIDATIONS = 20
 PATIENCE = 150
-WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "stateless-port") for kind in KINDS)]
+WAYS = [*((variant, "prefilter") for variant in (*VARIANTS, *EBPF)), *((kind, "stateless-port") for kind in KINDS)]
 CABLES = {
     "anything but damage": "delay 30ms 15ms loss 5% duplicate 10% reorder 20% 50%",
     "damage": "delay 2ms corrupt 10%",

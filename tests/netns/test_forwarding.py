@@ -12,7 +12,7 @@ from lab import hosts
 from lab.capture import capture, flags
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -41,7 +41,7 @@ def address(container: Lab, request: pytest.FixtureRequest) -> str:
     return str(getattr(container.server, request.param))
 
 
-WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
+WAYS = [*((variant, "prefilter") for variant in (*VARIANTS, *EBPF)), *((kind, "port") for kind in KINDS)]
 
 
 @pytest.fixture(scope="module", params=WAYS)

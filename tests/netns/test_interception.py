@@ -12,7 +12,7 @@ import pytest
 from certbot_standalone_nfq.wire.tcp import Flags
 from lab.capture import capture, flags
 from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
-from lab.interceptor import CLIENTS, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting
+from lab.interceptor import CLIENTS, EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -23,6 +23,7 @@ NOT_FOUND = "HTTP/1.1 404 Not Found"
 
 WAYS = [
     *((variant, client, "prefilter") for variant in VARIANTS for client in CLIENTS),
+    *((each, "netlink", "prefilter") for each in EBPF),
     *((variant, client, "port") for variant, client in zip(VARIANTS, CLIENTS * 3)),
     *((kind, "netlink", "stateless-port") for kind in KINDS),
 ]

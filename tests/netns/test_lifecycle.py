@@ -21,6 +21,7 @@ from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, request
 from lab.interceptor import (
     CLIENTS,
+    EBPF,
     KEY_AUTHORIZATION,
     VARIANTS,
     intercepting,
@@ -59,7 +60,7 @@ def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, pytest.param(signal.SIGKILL, marks=pytest.mark.essential)],
@@ -103,7 +104,7 @@ def test_a_connection_that_a_dead_run_had_taken_over_is_reset_not_left_hanging(l
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 @pytest.mark.parametrize("first_to_end", [0, 1])
 def test_two_runs_at_once_do_not_disturb_each_other(lab: Lab, variant: str, first_to_end: int) -> None:
     before = lab.server.rules()

@@ -19,7 +19,7 @@ from lab.bystander import Bystander, offer
 from lab.capture import capture
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from lab.interceptor import KEY_AUTHORIZATION, KINDS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, intercepting
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, Nginx, nginx
 from lab.processes import wait_until
 
@@ -307,7 +307,7 @@ def invalid_packets(host: Host) -> int:
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *EBPF])
 def test_challenges_are_answered_and_nobody_else_notices(network: Network, tmp_path: Path, kind: str) -> None:
     client, web_server = network.client, network.web_server
     assert web_server

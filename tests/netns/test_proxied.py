@@ -10,12 +10,12 @@ import pytest
 
 from lab import hosts
 from lab.http import PAGE_REQUEST, body, read_all, request
-from lab.interceptor import IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import PAGE, nginx
 from tests.netns.conftest import Lab
 from tests.wire.proxies import PROXY_HEADERS
 
-WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
+WAYS = [*((variant, "prefilter") for variant in (*VARIANTS, *EBPF)), *((kind, "port") for kind in KINDS)]
 QUEUE = 4711
 
 

@@ -11,7 +11,7 @@ from lab import hosts
 from lab.capture import capture, flags
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, request
-from lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -86,7 +86,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(
-    scope="module", params=[*((each, "prefilter") for each in VARIANTS), *((each, "port") for each in KINDS)]
+    scope="module", params=[*((each, "prefilter") for each in (*VARIANTS, *EBPF)), *((each, "port") for each in KINDS)]
 )
 def active(published: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     variant, selection = request.param

@@ -18,7 +18,7 @@ from lab import hosts
 from lab.capture import capture
 from lab.hosts import Host
 from lab.http import KEPT_PAGE_REQUEST, ask, body, read_all, read_response, request
-from lab.interceptor import KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import PAGE, nginx
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -26,7 +26,7 @@ from tests.netns.conftest import Lab
 PSH_ACK = Flags.PSH | Flags.ACK
 VISITORS, GUESSES = 8, 5
 WAYS = [
-    *((variant, "prefilter") for variant in VARIANTS),
+    *((variant, "prefilter") for variant in (*VARIANTS, *EBPF)),
     *((kind, "port") for kind in KINDS),
     *((kind, "stateless-port") for kind in KINDS),
 ]
@@ -118,7 +118,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             yield Lab(client, server, running, folder)
 
 
-FORWARDED = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
+FORWARDED = [*((variant, "prefilter") for variant in (*VARIANTS, *EBPF)), *((kind, "port") for kind in KINDS)]
 
 
 @pytest.mark.parametrize(("variant", "selection"), FORWARDED)

@@ -10,7 +10,7 @@ import pytest
 from lab import hosts
 from lab.capture import capture, flags
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, request
-from lab.interceptor import KEY_AUTHORIZATION, VARIANTS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, VARIANTS, intercepting
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE, nginx
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -31,7 +31,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield Lab(client, server, running, folder)
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=[*VARIANTS, *EBPF])
 def active(untracked: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     with intercepting(untracked.server, capture=request.param):
         yield untracked
@@ -71,4 +71,5 @@ def test_other_requests_reach_the_server_and_other_clients_are_not_queued(active
 
 def _queued(active: Lab) -> str:
     """Return the number of the last packet that was queued."""
-    return active.server.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()[7]
+    shown = active.server.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()
+    return shown[7] if shown else "no queue"
