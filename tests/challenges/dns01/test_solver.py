@@ -3,6 +3,7 @@ from __future__ import annotations
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_the_value_is_the_key_authorizations_digest_and_is_not_to_be_kept(solver
     """RFC 8555, 8.4."""
     response = answer(solver, query(typ=typ))
     assert values(response) == {VALUE}
-    assert [each.ttl for each in response.answer] == [0]
+    assert [(each.rdclass, each.ttl) for each in response.answer] == [(dns.rdataclass.IN, 0)]
     assert response.flags == dns.flags.QR | dns.flags.AA
     assert response.rcode() == dns.rcode.NOERROR
 
@@ -84,7 +85,7 @@ def test_every_other_type_is_said_not_to_be_there_and_that_is_not_to_be_kept(sol
     response = answer(solver, query(typ=typ))
     assert (response.rcode(), response.answer) == (dns.rcode.NOERROR, [])
     (soa,) = response.authority
-    assert (soa.rdtype, soa.ttl, soa[0].minimum) == (dns.rdatatype.SOA, 0, 0)
+    assert (soa.rdtype, soa.rdclass, soa.ttl, soa[0].minimum) == (dns.rdatatype.SOA, dns.rdataclass.IN, 0, 0)
     assert soa.name == response.question[0].name
 
 
@@ -161,6 +162,7 @@ def test_a_stream_is_recognised_once_its_first_query_is_whole(solver: Dns01Solve
         assert solver.recognise(stream[:length]) is UNDECIDED, length
     assert solver.recognise(stream) not in (None, UNDECIDED)
     assert solver.recognise(stream + b"more") not in (None, UNDECIDED)
+    assert solver.recognise((2048).to_bytes(2, "big") + query()) is UNDECIDED
     assert Dns01Solver().recognise(stream) is None
 
 
@@ -172,6 +174,7 @@ def test_a_stream_is_recognised_once_its_first_query_is_whole(solver: Dns01Solve
         over_tcp(query("example.com"), query()),
         b"GET / HTTP/1.1\r\n\r\n",
         b"\0\0",
+        b"\0\x0c",
         b"\0\x0c" + bytes(12),
         b"\x08\x01" + query(),
         b"\0\x40\0\0\x80",
@@ -199,7 +202,7 @@ def test_a_datagrams_question_is_named_whatever_it_asks_for(typ: str) -> None:
 def test_queries_for_the_label_are_selected_in_any_case_and_little_else(typ: str) -> None:
     by_transport = {selector.transport: selector for selector in SELECTORS}
     udp, tcp = by_transport[Transport.UDP], by_transport[Transport.TCP]
-    assert all(selector.port == 53 for selector in SELECTORS)
+    assert all(selector.port == 53 and selector.by_question for selector in SELECTORS)
     for name in (NAME, NAME.swapcase(), "_acme-challenge.a.b.c"):
         message = query(name, typ, edns=1232)
         assert udp.matches(message)
