@@ -26,6 +26,7 @@ from lab.processes import wait_until
 from tests.challenges.dns01.messages import KEY_AUTHORIZATION, NAME, VALUE, over_tcp, query, values
 
 OTHER_PORT = 5353
+BY_EBPF = VARIANTS == ["ebpf"]
 FAMILIES = ["ipv4", "ipv6"]
 ID = ChallengeId(Dns01Solver.typ, NAME)
 TARGET = "d420c923-bbd7-4056-ab64-c3ca54c9b3cf.auth.example.net"
@@ -37,7 +38,8 @@ class Lab:
 
     client: Host
     server: Host
-    behind: Host
+    translated: bool
+    """Whether the name server is not where queries are sent to."""
     answered: list[Answered]
 
 
@@ -115,7 +117,8 @@ def laboratory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         serving = behind if request.param in FORWARDED else server
         port = OTHER_PORT if request.param is redirected else 53
         with name_server(serving, tmp_path_factory.mktemp("dns") / "nsd", port=port):
-            yield Lab(server if request.param is from_itself else client, server, serving, [])
+            translated = serving is behind or port == OTHER_PORT
+            yield Lab(server if request.param is from_itself else client, server, translated, [])
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -195,8 +198,9 @@ def _queued(host: Host) -> str:
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("cuts", [(), (2,), (1, 20)], ids=["at once", "the length by itself", "in pieces"])
+@pytest.mark.parametrize("cuts", [(), (2,), (1, 20)][: 1 if BY_EBPF else 3], ids=str)
 def test_a_query_over_tcp_is_answered(lab: Lab, address: str, cuts: tuple[int, ...]) -> None:
+    """At once, the length by itself, or in pieces; by eBPF at once only."""
     stream = over_tcp(query(edns=1232))
     pieces = [stream[begin:end] for begin, end in zip((0, *cuts), (*cuts, len(stream)))]
     del lab.answered[:]
@@ -219,10 +223,11 @@ def test_a_query_behind_a_bystanders_on_its_connection_is_answered(lab: Lab, add
     with lab.client.connect(address, 53) as connection:
         for _ in range(2):
             say(connection, over_tcp(query(f"www.{ZONE}", "A")))
-            length = int.from_bytes(connection.recv(2, socket.MSG_WAITALL), "big")
-            assert WWW in str(dns.message.from_wire(connection.recv(length, socket.MSG_WAITALL)))
+            assert WWW in str(next(hear(connection)))
         say(connection, over_tcp(query()))
-        assert list(map(values, hear(connection))) == [{VALUE}]
+        # The programs of eBPF cannot tell whether a translated connection exists, but for its first request.
+        expected = set() if BY_EBPF and lab.translated else {VALUE}
+        assert values(next(hear(connection))) == expected
 
 
 @pytest.mark.anywhere
@@ -275,7 +280,7 @@ def test_where_connections_are_not_tracked_they_are_not_afterwards(
             assert values(ask(client, address, query())) == {VALUE}
             assert WWW in str(ask(client, address, query(f"www.{ZONE}", "A")))
             with client.connect(address, 53) as connection:
-                say(connection, over_tcp(query())[:2], query())
+                say(connection, *([over_tcp(query())] if BY_EBPF else [over_tcp(query())[:2], query()]))
                 assert list(map(values, hear(connection))) == [{VALUE}]
         assert server.run(*tracked) == "0\n"
 
@@ -305,7 +310,7 @@ def test_a_process_that_is_killed_leaves_nothing_and_queries_go_on(
     with name_server(server, tmp_path_factory.mktemp("dns") / "nsd"):
         rules = server.rules()
         with interceptor.interceptor_process(server, **pending) as process:
-            assert server.rules() != rules
+            assert (server.rules() == rules) == BY_EBPF
             process.kill()
             process.wait()
             for address in (server.ipv4, server.ipv6):
