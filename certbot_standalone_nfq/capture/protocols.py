@@ -71,7 +71,7 @@ class WayBack(Protocol):
 class Capture(Protocol[Packet]):
     """Packets of one run, from the opening on.
 
-    One thread receives and decides; all else but `fileno` may be called by another meanwhile.
+    One thread receives, decides and abandons; all else but `fileno` may be called by another meanwhile.
     """
 
     def fileno(self) -> int:

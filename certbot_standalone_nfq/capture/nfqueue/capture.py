@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection
 
+from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation
 from certbot_standalone_nfq.capture.nfqueue.messages import KernelVerdict, QueuedPacket
 from certbot_standalone_nfq.capture.nfqueue.queue import PacketQueue
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, State
 from certbot_standalone_nfq.capture.protocols import WayBack
 from certbot_standalone_nfq.engine.verdicts import Verdict
+
+_SECONDS_TO_PASS = 0.5
+"""How long packets may take that wait when the queue is abandoned. Under load, more come meanwhile."""
+_PAUSE = 0.001
+"""Seconds in which the client may receive more: fnfqueue does so on a thread of its own."""
 
 
 class NfqueueCapture:
@@ -26,6 +33,7 @@ class NfqueueCapture:
         self._queue = queue
         self._rules = rules
         self._held = held
+        self._abandoned = False
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `receive` has something."""
@@ -63,8 +71,19 @@ class NfqueueCapture:
         self._rules.withdraw()
 
     def abandon(self) -> None:
-        """Unbind the queue: the rules bypass one without a listener."""
-        self._queue.close()
+        """Unbind the queue, which the rules bypass then. What waits passes before: it would be dropped."""
+        if not self._abandoned:
+            self._abandoned = True
+            with contextlib.suppress(OSError):
+                self._let_pass()
+            self._queue.close()
+
+    def _let_pass(self) -> None:
+        deadline = time.monotonic() + _SECONDS_TO_PASS
+        while state.waiting_packets() and time.monotonic() < deadline:
+            for packet in self.receive():
+                self.decide(packet, Verdict.PASS)
+            time.sleep(_PAUSE)
 
     def close(self) -> None:
         """Remove the rules, dismiss the watchdog and unbind the queue.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -21,6 +22,7 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks,
 from certbot_standalone_nfq.capture.nfqueue.capture import NfqueueCapture
 from certbot_standalone_nfq.capture.nfqueue.clients import open_queue
 from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, RuleWriter, State
+from certbot_standalone_nfq.capture.nfqueue.state import waiting_packets
 from certbot_standalone_nfq.capture.nftables import program
 from certbot_standalone_nfq.capture.nftables import rules as nftables_rules
 from certbot_standalone_nfq.capture.nftables.backend import NftablesWriter
@@ -70,6 +72,27 @@ def test_a_capture_is_closed_as_well_after_it_was_withdrawn_or_abandoned(host: H
         capture.close()
         assert host.rules() == before
         assert len(open_descriptors()) == descriptors
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_waits_when_a_capture_is_abandoned_passes_at_once(host: Host, variant: str, client: str) -> None:
+    """The kernel drops what waits in a queue that is unbound: each visitor would wait for a second."""
+    before = host.counter("TcpRetransSegs")
+    capture = open_capture(capture=variant, queue_client=client, selection="port")
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(socket.create_server(("127.0.0.1", 80), backlog=100))
+        clients = [opened.enter_context(socket.socket()) for _ in range(50)]
+        for each in clients:
+            each.setblocking(False)
+            assert each.connect_ex(("127.0.0.1", 80)) == errno.EINPROGRESS
+        wait_until(lambda: waiting_packets() == 50, "all wait")
+        capture.abandon()
+        for each in clients:
+            each.settimeout(20)
+            each.sendall(b"connected")
+    assert host.counter("TcpRetransSegs") == before
+    capture.close()
 
 
 def test_captures_at_one_time_take_other_queues_and_marks(host: Host) -> None:
