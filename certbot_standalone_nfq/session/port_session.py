@@ -105,7 +105,8 @@ class PortSession:
 
     def remarks(self) -> list[str]:
         """Return what the user should know if a challenge has failed, as of now."""
-        return self._interception.remarks() if self._interception else []
+        of_rules = self._interception.remarks() if self._interception else []
+        return [*of_rules, *self._witness.remarks()]
 
     def close(self) -> None:
         """Finish pending answers, then release everything, each step even if another fails."""

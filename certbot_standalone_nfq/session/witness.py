@@ -85,6 +85,10 @@ class Witness:
         self._declined.add(declined)
         logger.log(level, "There are %s, so further ones go to the server.", declined.reason)
 
+    def remarks(self) -> list[str]:
+        """Return what the user should know if a challenge has failed."""
+        return [f"There were {declined.reason}, so further ones went to the server." for declined in self._declined]
+
     def record(self, packet: bytes) -> None:
         """Keep a packet for the capture file, on any thread."""
         if self._recording:

@@ -37,3 +37,4 @@ def test_the_log_says_once_why_challenges_are_left_to_the_server(caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == [
         "There are too many of them, so further ones go to the server."
     ]
+    assert witness.remarks() == ["There were too many of them, so further ones went to the server."]
