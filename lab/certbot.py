@@ -80,7 +80,7 @@ class Certbot:
         result = self.run("register", *self.account())
         assert result.returncode == 0, result.stdout
         (account,) = self._accounts.glob("*/*/*/")
-        for lineage in (self.folder / "config" / "renewal").glob("*.conf"):
+        for lineage in (self.configuration / "renewal").glob("*.conf"):
             lineage.write_text(re.sub("(?m)^account = .*", f"account = {account.name}", lineage.read_text()))
 
     def _forget_account(self) -> None:
@@ -88,8 +88,13 @@ class Certbot:
         shutil.rmtree(self._accounts, ignore_errors=True)
 
     @property
+    def configuration(self) -> Path:
+        """Where its accounts, certificates and renewals are."""
+        return self.folder / "config"
+
+    @property
     def _accounts(self) -> Path:
-        return self.folder / "config" / "accounts"
+        return self.configuration / "accounts"
 
     def account(self) -> tuple[str, ...]:
         """Return the options that register with the authority."""
@@ -97,7 +102,7 @@ class Certbot:
 
     def certificate(self, name: str) -> Path:
         """Return where the newest certificate of a lineage is."""
-        return self.folder / "config" / "live" / name / "cert.pem"
+        return self.configuration / "live" / name / "cert.pem"
 
     @property
     def log(self) -> str:

@@ -56,9 +56,10 @@ class PackagedCertbot(Certbot):
         certbot = (f"REQUESTS_CA_BUNDLE=/{trusted}", "certbot", *arguments, "--non-interactive")
         return self.host.command(*self.root.command(*certbot))
 
-    def certificate(self, name: str) -> Path:
-        """Return where the newest certificate of a lineage is."""
-        return self.folder / "etc/letsencrypt/live" / name / "cert.pem"
+    @property
+    def configuration(self) -> Path:
+        """Where its accounts, certificates and renewals are."""
+        return self.folder / "etc/letsencrypt"
 
     @property
     def log(self) -> str:
