@@ -17,17 +17,23 @@ from lab.http import ask, request
 from lab.processes import end
 
 PLUGIN = "certbot-standalone-nfq"
-PACKAGES = ("certbot_standalone_nfq", "dns", "scapy")
+PACKAGES = ("certbot_standalone_nfq", "cryptography", "dns", "scapy")
+MODULE = "_cffi_backend"
+"""A file that cryptography needs."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder with the package, its metadata, scapy and dnspython, and nothing else."""
+    """A folder with the package, its metadata and what it depends on, but Certbot and what comes with that."""
     for package in PACKAGES:
         found = importlib.util.find_spec(package)
         assert found
         assert found.submodule_search_locations
         (tmp_path / package).symlink_to(found.submodule_search_locations[0])
+    module = importlib.util.find_spec(MODULE)
+    assert module
+    assert module.origin
+    (tmp_path / Path(module.origin).name).symlink_to(module.origin)
     metadata = tmp_path / "certbot_standalone_nfq.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text(f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: {importlib.metadata.version(PLUGIN)}\n")
