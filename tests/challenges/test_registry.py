@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 
 from certbot_standalone_nfq.challenges import registry
+from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
-from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Question
 from certbot_standalone_nfq.settings import DEFAULT_PORTS
+from tests.challenges.dns01.messages import NAME, query
 
 HTTP01 = ChallengePort(8080, (Http01Solver,))
 
@@ -45,3 +47,16 @@ def test_what_begins_like_a_challenge_of_any_type_is_captured() -> None:
 )
 def test_the_challenge_that_a_stream_asks_for_is_named_pending_or_not(start: bytes, key: str | None) -> None:
     assert HTTP01.challenge_in(start) == (key and ChallengeId("http-01", key))
+
+
+@pytest.mark.parametrize(("rest", "altered"), [(b"token?x=1 HTTP/1.1", True), (b"token HTTP/1.1", False)])
+def test_a_request_of_any_type_that_was_altered_is_told(rest: bytes, altered: bool) -> None:
+    assert HTTP01.is_altered(REQUEST_PREFIX + rest) is altered
+    assert ChallengePort(80, (OtherSolver, Dns01Solver)).is_altered(REQUEST_PREFIX + rest) is altered
+
+
+def test_a_datagrams_question_is_named_where_a_type_is_answered_over_udp() -> None:
+    question = Question(ChallengeId("dns-01", NAME), "TXT")
+    assert ChallengePort(53, (Http01Solver, Dns01Solver)).question_in(query()) == question
+    assert ChallengePort(53, (Dns01Solver,)).question_in(b"") is None
+    assert HTTP01.question_in(query()) is None

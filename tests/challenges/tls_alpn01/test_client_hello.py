@@ -73,6 +73,15 @@ def test_what_is_no_client_hello_is_refused_at_once(start: bytes) -> None:
         read(start)
 
 
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_each_number_that_tells_a_client_hello_must_be_right(place: int) -> None:
+    hello = bytearray(client_hello("example.com"))
+    hello[place] += 1
+    for length in (place + 1, len(hello)):
+        with pytest.raises(Malformed):
+            read(bytes(hello[:length]))
+
+
 @pytest.mark.parametrize("length_of", ["suites", "extensions", "first extension"])
 def test_a_length_that_reaches_beyond_what_holds_it_is_refused(length_of: str) -> None:
     hello = bytearray(client_hello("example.com"))

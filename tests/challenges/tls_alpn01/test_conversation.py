@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 
@@ -134,6 +135,18 @@ def test_what_is_sent_after_the_handshake_is_bounded() -> None:
     dialogue.say(b"\x14\x03\x03\0\1\1" * (MAX_BYTES // 6 + 1), piece=6000)
     assert dialogue.conversation.is_over
     assert dialogue.outputs[-1] == Output()
+
+
+def test_a_context_takes_no_old_version_gives_no_tickets_and_does_not_negotiate_anew() -> None:
+    assert CONTEXT.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert CONTEXT.options & ssl.OP_NO_TICKET
+    assert CONTEXT.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_a_context_leaves_no_file_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    context(NAME, "token.thumbprint")
+    assert os.listdir("/proc/self/fd") == before
 
 
 def hellos() -> Iterator[bytes]:

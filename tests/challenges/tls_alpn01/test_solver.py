@@ -97,6 +97,18 @@ def test_what_is_no_handshake_is_the_servers(start: bytes) -> None:
     assert TlsAlpn01Solver.challenge_in(start) is None
 
 
+def test_who_is_refused_learns_that_the_name_is_unknown() -> None:
+    client = TlsClient(NAME)
+    client.hear()
+    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+        client.hear(TlsAlpn01Solver.refusal)
+
+
+def test_handshakes_are_selected_by_their_protocol_and_looked_up_by_their_name() -> None:
+    assert SELECTOR.by_server_name
+    assert SELECTOR.port == 443
+
+
 def test_a_challenge_is_answered_until_it_is_removed() -> None:
     pending = solver(NAME, "other.example")
     pending.remove(NAME)
