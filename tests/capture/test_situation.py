@@ -12,6 +12,7 @@ import pytest
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.capture.ebpf import system
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.host import tracking
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
@@ -48,6 +49,17 @@ def test_a_host_that_tracks_no_connections_goes_on_so(host: Host, caplog: pytest
     assert chosen(caplog) == "ebpf, as no connections are tracked here"
     assert not tracking.in_use()
     assert host.rules().strip() == ""
+
+
+def test_where_ebpf_would_be_better_and_cannot_be_used_the_log_says_why(
+    host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(system, "call", refuse)
+    why = "not by ebpf: The kernel does not permit eBPF here."
+    assert chosen(caplog).startswith(f"iptables, as it is the first that works; {why}")
 
 
 def test_a_host_that_tracks_connections_gets_rules(tracked: Host, caplog: pytest.LogCaptureFixture) -> None:
