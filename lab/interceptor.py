@@ -32,6 +32,8 @@ VARIANTS = [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
 KINDS = [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
 if _ONLY:
     VARIANTS = KINDS = [] if EBPF else [_ONLY]
+BY_RULES = VARIANTS[0] if _ONLY and VARIANTS else "iptables"
+"""For tests of what only rules and a queue do."""
 _DEFAULTS = {"capture": _ONLY or "iptables"}
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"

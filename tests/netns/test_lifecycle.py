@@ -20,6 +20,7 @@ from certbot_standalone_nfq.session import loop
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, request
 from lab.interceptor import (
+    BY_RULES,
     CLIENTS,
     EBPF,
     KEY_AUTHORIZATION,
@@ -158,7 +159,7 @@ def test_a_failure_in_handling_a_packet_lets_it_pass_and_is_told_once(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    with intercepting(lab.server):
+    with intercepting(lab.server, capture=BY_RULES):
         monkeypatch.setattr(Http01Solver, "recognise", fail)
         for _ in range(3):
             assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
@@ -178,7 +179,7 @@ def test_a_failure_of_the_whole_thread_gives_the_queue_up_and_traffic_goes_on(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    with intercepting(lab.server):
+    with intercepting(lab.server, capture=BY_RULES):
         monkeypatch.setattr(Engine, "tick", fail)
         ask(lab.client, lab.server.ipv4)
         wait_until(lambda: not lab.server.run("cat", "/proc/net/netfilter/nfnetlink_queue"), "the queue is given up")
@@ -206,7 +207,7 @@ def test_a_segment_that_a_firewall_forbids_is_told_once_and_repeated(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
     block = ("OUTPUT", "-p", "tcp", "--sport", "80", "--tcp-flags", "PSH", "PSH", "-j", "DROP")
-    with intercepting(lab.server), lab.client.connect(lab.server.ipv4) as connection:
+    with intercepting(lab.server, capture=BY_RULES), lab.client.connect(lab.server.ipv4) as connection:
         lab.server.run("iptables", "-A", *block)
         connection.sendall(request())
         wait_until(lambda: "could not be sent" in caplog.text, "the failure is noted")
@@ -246,7 +247,9 @@ def as_nobody(capabilities: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.firewall), {"capture": "iptables-nft"}])
+@pytest.mark.parametrize(
+    "settings", [pytest.param({"capture": BY_RULES}, marks=pytest.mark.firewall), {"capture": "iptables-nft"}]
+)
 def test_a_user_with_the_two_capabilities_can_intercept(lab: Lab, settings: dict[str, Any]) -> None:
     """With one more in this test, as the user might not be allowed to read this folder."""
     before, command = lab.server.rules(), interceptor_command(lab.server, **settings)
