@@ -3,6 +3,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+import pytest
+
 from lab import doctor
 from lab.dns import Dns, resolving
 from lab.doctor import NAME
@@ -48,14 +50,20 @@ def test_usage_errors_have_exit_status_2(lonely_host: Host) -> None:
         assert "usage:" in process.stderr
 
 
-def test_programs_that_hang_do_not_hang_it(server: Host, wrapped: Callable[[str, str], str]) -> None:
-    wrapped("iptables-save", "exec tail -f /dev/null")
-    path = wrapped("iptables-restore", "exec tail -f /dev/null")
-    report = doctor.examine(server, path=path)
+@pytest.mark.parametrize(
+    ("program", "check", "said"),
+    [
+        ("iptables-restore", "self-test", "Did not end within"),
+        ("iptables-save", "firewall", "did not end within 1 second"),
+    ],
+)
+def test_programs_that_hang_do_not_hang_it(
+    server: Host, wrapped: Callable[[str, str], str], program: str, check: str, said: str
+) -> None:
+    report = doctor.examine(server, path=wrapped(program, "exec tail -f /dev/null"))
     assert report.seconds < 5
     wait_until(lambda: report.survivors() == [], "the helper of the self-test that was cut off has ended")
-    assert "Did not end within" in report.seen("self-test", "warn")
-    assert "did not end within 1 second" in report.seen("firewall", "warn")
+    assert said in report.seen(check, "warn")
 
 
 def test_it_leaves_rules_tables_queues_and_processes_as_they_were(server: Host, named: Dns) -> None:
