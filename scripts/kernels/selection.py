@@ -32,11 +32,13 @@ class Round:
     """Which of the tests: all, or those with a mark."""
     options: tuple[str, ...]
     """Of pytest."""
+    title: str = "each"
+    """What the matrix calls it by, if it has no firewall of its own."""
 
     @property
     def name(self) -> str:
         """What the matrix calls it by, besides the kernel."""
-        return self.firewall or "each"
+        return self.firewall or self.title
 
 
 def whole_rounds(kernel: str) -> list[Round]:
@@ -44,12 +46,13 @@ def whole_rounds(kernel: str) -> list[Round]:
     return [
         *(_everything(each) if each == _WITH_ALL[kernel] else _marked("firewall", each) for each in FIREWALLS),
         Round("", "all", ("-m", _POSSIBLE, *_PARTS, *_BY_THEMSELVES)),
+        _by_ebpf(_POSSIBLE, "all"),
     ]
 
 
 def short_rounds() -> list[Round]:
     """Return what is the same on every kernel, and shows within minutes that nothing is broken."""
-    return [_marked("essential", each) for each in FIREWALLS]
+    return [*(_marked("essential", each) for each in FIREWALLS), _by_ebpf(f"essential and {_POSSIBLE}", "essential")]
 
 
 def _everything(firewall: str) -> Round:
@@ -59,3 +62,8 @@ def _everything(firewall: str) -> Round:
 
 def _marked(mark: str, firewall: str) -> Round:
     return Round(firewall, mark, ("-m", f"{mark} and {_POSSIBLE}", _NETWORK_SUITE, _ISSUANCE))
+
+
+def _by_ebpf(mark: str, selected: str) -> Round:
+    """Return the round of the tests that are for eBPF, or are done with each way to capture, with eBPF alone."""
+    return Round("", selected, ("-m", mark, "-k", "ebpf", _NETWORK_SUITE, _ISSUANCE), title="ebpf")

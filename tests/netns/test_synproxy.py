@@ -11,7 +11,7 @@ import pytest
 from lab.bystander import Bystander, offer
 from lab.hosts import Host
 from lab.http import ask, body
-from lab.interceptor import KEY_AUTHORIZATION, KINDS, intercepting
+from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, intercepting
 from lab.processes import wait_until
 from tests.netns.test_networks import Network, in_a_container, is_served
 
@@ -69,7 +69,7 @@ def network(request: pytest.FixtureRequest, pair: tuple[Host, Host], tmp_path: P
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("firewall", KINDS)
+@pytest.mark.parametrize("firewall", [*KINDS, *EBPF])
 def test_challenges_are_answered_past_a_load(network: Network, firewall: str) -> None:
     client, web_server = network.client, network.web_server
     assert web_server

@@ -16,7 +16,7 @@ from certbot_standalone_nfq.challenges.tls_alpn01.context import context
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import MAX_CONVERSATIONS, TlsAlpn01Solver
 from lab import hosts
 from lab.hosts import Host
-from lab.interceptor import IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import nginx
 from lab.processes import wait_until
 from lab.tls import (
@@ -39,7 +39,7 @@ NAME = "example.com"
 GO = {"go1.19": "example.com", "go1.26": "2.100.51.198.in-addr.arpa"}
 PENDING = dict.fromkeys([NAME, *GO.values()], KEY_AUTHORIZATION)
 PROOF = identifier(KEY_AUTHORIZATION)
-WAYS = [*((variant, "prefilter") for variant in VARIANTS), *((kind, "port") for kind in KINDS)]
+WAYS = [*((variant, "prefilter") for variant in (*VARIANTS, *EBPF)), *((kind, "port") for kind in KINDS)]
 LONGEST_FOR_NGINX = 107
 SERVER_HELLO = b"\x16\x03\x03"
 
