@@ -40,7 +40,10 @@ def opened_with(host: Host, capabilities: str, folder: str, solver: str) -> str:
     names = [f"+{name}" for name in capabilities.split()]
     limits = ("setpriv", *(f"--{each}={','.join(['-all', *names])}" for each in ("bounding-set", "inh-caps")))
     program = _OPEN.format(folder=folder, solver=solver)
-    command = host.command(*limits, *UNMEASURED, sys.executable, "-c", program)
+    # Before Linux 5.11, they also have to be allowed the memory, which CAP_SYS_RESOURCE would be for.
+    command = host.command(
+        "sh", "-c", 'ulimit -l unlimited; exec "$@"', "sh", *limits, *UNMEASURED, sys.executable, "-c", program
+    )
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -59,8 +62,9 @@ def test_a_capture_is_attached_to_all_interfaces_and_leaves_none_behind(lonely_h
     with lonely_host.inside():
         capture = EbpfBackend().open(Http01Solver.selectors(80), contextlib.ExitStack())
     assert {line.split()[0] for line in attached(lonely_host)} >= {"lo"}
-    capture.close()
-    capture.close()
+    with lonely_host.inside():
+        capture.close()
+        capture.close()
     assert attached(lonely_host) == before == []
 
 
