@@ -21,6 +21,7 @@ from certbot_standalone_nfq.engine.protocols import (
     Recognition,
     Undecided,
 )
+from tests.engine.kept import kept_by
 from tests.wire.proxies import PROXY_HEADERS
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -91,6 +92,17 @@ def test_tokens_that_begin_alike_are_told_apart_by_the_whole_request(pending: Ht
             output = answered(pending.recognise(alike), token)
             assert output is not None
             assert output.answer == Answer(ChallengeId("http-01", token))
+
+
+def test_of_tokens_that_begin_alike_the_others_stay_when_one_is_removed_and_nothing_when_all_are(
+    pending: Http01Solver,
+) -> None:
+    other = TOKEN[:30] + "different"
+    pending.add(other, "other")
+    pending.remove(TOKEN, "")
+    assert finding(pending.recognise(REQUEST_PREFIX + other[:ENOUGH].encode())) is Finding.CHALLENGE
+    pending.remove(other, "")
+    assert kept_by(pending, set) == []
 
 
 @given(guess=st.text(ALPHABET, max_size=ENOUGH - 1), right=st.integers(0, ENOUGH - 1))
