@@ -16,7 +16,7 @@ from certbot_standalone_nfq.challenges.tls_alpn01.context import context
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import MAX_CONVERSATIONS, TlsAlpn01Solver
 from lab import hosts
 from lab.hosts import Host
-from lab.interceptor import EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
+from lab.interceptor import BY_RULES, EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import nginx
 from lab.processes import wait_until
 from lab.tls import (
@@ -67,7 +67,7 @@ def active(tls: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def prefiltered(tls: Lab) -> Iterator[Lab]:
-    with answering(tls.server, queue=QUEUE):
+    with answering(tls.server, queue=QUEUE, capture=BY_RULES):
         yield tls
 
 
