@@ -102,14 +102,20 @@ def test_no_visitors_handshake_leaves_the_kernel(prefiltered: Lab, family: str) 
     assert queued(prefiltered) == before
 
 
-def test_it_ends_without_a_reset_and_nothing_is_sent_twice(prefiltered: Lab, family: str) -> None:
-    client = prefiltered.client
-    before = client.complaints()
-    for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        connection = client.connect(getattr(prefiltered.server, family), 443)
-        assert proof(shake_hands(connection, NAME, client_context(ACME, newest))) == PROOF
-    wait_until(lambda: "443" not in client.run("ss", "-tnH", "exclude", "time-wait"), "all is closed")
-    assert client.complaints() == before
+def test_it_ends_without_a_reset_and_nothing_is_sent_twice(tmp_path: Path) -> None:
+    with (
+        hosts.pair() as (client, server),
+        nginx(server, tmp_path / "nginx", 443, listen(tmp_path / "tls")),
+        answering(server),
+    ):
+        hosts.retransmit_late(client)
+        before = client.complaints()
+        for address in (server.ipv4, server.ipv6):
+            for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+                connection = client.connect(address, 443)
+                assert proof(shake_hands(connection, NAME, client_context(ACME, newest))) == PROOF
+        wait_until(lambda: "443" not in client.run("ss", "-tnH", "exclude", "time-wait"), "all is closed")
+        assert client.complaints() == before
 
 
 def first_bytes(client: Host, address: str, *pieces: bytes) -> bytes:
