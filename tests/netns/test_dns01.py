@@ -6,7 +6,7 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dns.flags
@@ -20,13 +20,12 @@ from certbot_standalone_nfq.engine.protocols import ChallengeId, Transport
 from certbot_standalone_nfq.engine.verdicts import Answered
 from lab import hosts, interceptor
 from lab.hosts import Host
-from lab.interceptor import KINDS, VARIANTS
+from lab.interceptor import EBPF, KINDS, VARIANTS
 from lab.nameservers import WWW, ZONE, name_server
 from lab.processes import wait_until
 from tests.challenges.dns01.messages import KEY_AUTHORIZATION, NAME, VALUE, over_tcp, query, values
 
 OTHER_PORT = 5353
-BY_EBPF = VARIANTS == ["ebpf"]
 FAMILIES = ["ipv4", "ipv6"]
 ID = ChallengeId(Dns01Solver.typ, NAME)
 TARGET = "d420c923-bbd7-4056-ab64-c3ca54c9b3cf.auth.example.net"
@@ -40,7 +39,8 @@ class Lab:
     server: Host
     translated: bool
     """Whether the name server is not where queries are sent to."""
-    answered: list[Answered]
+    answered: list[Answered] = field(default_factory=list)
+    by_ebpf: bool = False
 
 
 @contextlib.contextmanager
@@ -118,14 +118,14 @@ def laboratory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         port = OTHER_PORT if request.param is redirected else 53
         with name_server(serving, tmp_path_factory.mktemp("dns") / "nsd", port=port):
             translated = serving is behind or port == OTHER_PORT
-            yield Lab(server if request.param is from_itself else client, server, translated, [])
+            yield Lab(server if request.param is from_itself else client, server, translated)
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=[*VARIANTS, *EBPF])
 def lab(laboratory: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The laboratory while a challenge is pending, and one at another name."""
     with intercepting(laboratory.server, NAME, TARGET, capture=request.param) as answered:
-        laboratory.answered = answered
+        laboratory.answered, laboratory.by_ebpf = answered, request.param in EBPF
         yield laboratory
 
 
@@ -198,17 +198,18 @@ def _queued(host: Host) -> str:
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("cuts", [(), (2,), (1, 20)][: 1 if BY_EBPF else 3], ids=str)
+@pytest.mark.parametrize("cuts", [(), (2,), (1, 20)], ids=str)
 def test_a_query_over_tcp_is_answered(lab: Lab, address: str, cuts: tuple[int, ...]) -> None:
-    """At once, the length by itself, or in pieces; by eBPF at once only."""
+    """At once, the length by itself, or in pieces. What comes in pieces is left to the server by eBPF."""
+    ours = not (lab.by_ebpf and cuts)
     stream = over_tcp(query(edns=1232))
     pieces = [stream[begin:end] for begin, end in zip((0, *cuts), (*cuts, len(stream)))]
     del lab.answered[:]
     with lab.client.connect(address, 53) as connection:
         say(connection, *pieces)
-        assert list(map(values, hear(connection))) == [{VALUE}]
-    wait_until(lambda: lab.answered, "the answer is told, which comes after it is sent")
-    assert [(each.challenge, each.transport) for each in lab.answered] == [(ID, Transport.TCP)]
+        assert values(next(hear(connection))) == ({VALUE} if ours else set())
+    wait_until(lambda: len(lab.answered) == ours, "the answer is told, which comes after it is sent")
+    assert [(each.challenge, each.transport) for each in lab.answered] == [(ID, Transport.TCP)] * ours
 
 
 @pytest.mark.anywhere
@@ -226,7 +227,7 @@ def test_a_query_behind_a_bystanders_on_its_connection_is_answered(lab: Lab, add
             assert WWW in str(next(hear(connection)))
         say(connection, over_tcp(query()))
         # The programs of eBPF cannot tell whether a translated connection exists, but for its first request.
-        expected = set() if BY_EBPF and lab.translated else {VALUE}
+        expected = set() if lab.by_ebpf and lab.translated else {VALUE}
         assert values(next(hear(connection))) == expected
 
 
@@ -268,7 +269,7 @@ def test_programs_that_ask_find_nothing_wrong_with_the_answers(
                 assert not re.search("(?i)warning|malformed|mismatch|extra|bad", said), said
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 def test_where_connections_are_not_tracked_they_are_not_afterwards(
     pair: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory, variant: str
 ) -> None:
@@ -280,7 +281,7 @@ def test_where_connections_are_not_tracked_they_are_not_afterwards(
             assert values(ask(client, address, query())) == {VALUE}
             assert WWW in str(ask(client, address, query(f"www.{ZONE}", "A")))
             with client.connect(address, 53) as connection:
-                say(connection, *([over_tcp(query())] if BY_EBPF else [over_tcp(query())[:2], query()]))
+                say(connection, over_tcp(query()))
                 assert list(map(values, hear(connection))) == [{VALUE}]
         assert server.run(*tracked) == "0\n"
 
@@ -301,7 +302,7 @@ def test_more_values_than_a_datagram_has_room_for_are_fetched_over_tcp(
             assert len(client.run("dig", "+short", f"@{address}", NAME, "TXT").splitlines()) == 31
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 def test_a_process_that_is_killed_leaves_nothing_and_queries_go_on(
     pair: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory, variant: str
 ) -> None:
@@ -310,7 +311,7 @@ def test_a_process_that_is_killed_leaves_nothing_and_queries_go_on(
     with name_server(server, tmp_path_factory.mktemp("dns") / "nsd"):
         rules = server.rules()
         with interceptor.interceptor_process(server, **pending) as process:
-            assert (server.rules() == rules) == BY_EBPF
+            assert (server.rules() == rules) == (variant in EBPF)
             process.kill()
             process.wait()
             for address in (server.ipv4, server.ipv6):
