@@ -98,6 +98,10 @@ class Host:
         programs = [f"{family}-{variant}-save" for family in ("iptables", "ip6tables") for variant in ("nft", "legacy")]
         return "\n".join([*(_normal(self.run(program)) for program in programs), *self._nft_tables()])
 
+    def queues(self) -> str:
+        """Return what the kernel shows of the packet queues that are bound; nothing if its module is not loaded."""
+        return self.run("sh", "-c", "cat /proc/net/netfilter/nfnetlink_queue 2> /dev/null || true")
+
     def _nft_tables(self) -> list[str]:
         """Return the tables that are not iptables' own, without counters and what is in their sets."""
         names = [line.split()[1:] for line in self.run("nft", "list", "tables").splitlines()]

@@ -80,4 +80,4 @@ def undisturbed(everybody: Internet) -> Iterator[Internet]:
         assert each.failures == 0
     assert (server.rules(), web_server.identity(), web_server.error_log) == before
     assert "acme-challenge" not in web_server.access_log
-    assert not server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    assert not server.queues()

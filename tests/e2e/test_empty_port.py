@@ -26,7 +26,7 @@ def certbot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certbot]:
 
 
 def is_clean(server: Host) -> bool:
-    return not server.listens(80) and not server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    return not server.listens(80) and not server.queues()
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])

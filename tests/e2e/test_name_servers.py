@@ -99,7 +99,7 @@ def undisturbed(town: Town, serving: NameServer, folder: Path, row: NameServerRo
     assert row.lost == 0
     assert row.unchanged
     assert row.log_unchanged
-    assert not town.server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    assert not town.server.queues()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -58,7 +58,7 @@ class Town:
 
     def state(self, web_server: WebServer) -> tuple[object, ...]:
         """Return what must be the same before and after."""
-        queues = self.server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+        queues = self.server.queues()
         return self.server.rules(), queues, web_server.identity()
 
 

@@ -63,7 +63,7 @@ def undisturbed(everybody: Internet) -> Iterator[Internet]:
         assert each.requests > 100
         assert each.failures == 0
     assert (server.rules(), web_server.identity(), web_server.error_log) == before
-    assert not server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    assert not server.queues()
 
 
 @pytest.fixture

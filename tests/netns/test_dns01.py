@@ -194,7 +194,7 @@ def test_everything_else_is_the_name_servers(lab: Lab, address: str) -> None:
 
 def _queued(host: Host) -> str:
     """Return the number of the last packet that was queued, or nothing where there is no queue."""
-    return "".join(host.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()[7:8])
+    return "".join(host.queues().split()[7:8])
 
 
 @pytest.mark.firewall

@@ -52,7 +52,7 @@ def command_line(pid: str) -> str:
 
 
 def is_clean(host: Host, before: str) -> bool:
-    return host.rules() == before and not host.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    return host.rules() == before and not host.queues()
 
 
 def is_taken_over(lab: Lab, connection: socket.socket) -> bool:
@@ -182,7 +182,7 @@ def test_a_failure_of_the_whole_thread_gives_the_queue_up_and_traffic_goes_on(
     with intercepting(lab.server, capture=BY_RULES):
         monkeypatch.setattr(Engine, "tick", fail)
         ask(lab.client, lab.server.ipv4)
-        wait_until(lambda: not lab.server.run("cat", "/proc/net/netfilter/nfnetlink_queue"), "the queue is given up")
+        wait_until(lambda: not lab.server.queues(), "the queue is given up")
         assert body(ask(lab.client, lab.server.ipv4, request(headers=CLOSE))) == NOT_FOUND
     assert "go to the web server from here on" in caplog.text
     assert is_clean(lab.server, before)

@@ -71,5 +71,5 @@ def test_other_requests_reach_the_server_and_other_clients_are_not_queued(active
 
 def _queued(active: Lab) -> str:
     """Return the number of the last packet that was queued."""
-    shown = active.server.run("cat", "/proc/net/netfilter/nfnetlink_queue").split()
+    shown = active.server.queues().split()
     return shown[7] if shown else "no queue"

@@ -28,7 +28,7 @@ def authenticator(client: str = "netlink") -> Authenticator:
 
 def held(host: Host) -> tuple[str, ...]:
     """Return what may be left: rules, listening sockets, queues, threads."""
-    queues = host.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    queues = host.queues()
     threads = " ".join(sorted(thread.name for thread in threading.enumerate()))
     return host.rules(), host.run("ss", "-ltnH"), queues, threads
 

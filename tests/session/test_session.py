@@ -215,7 +215,7 @@ def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
             (tmp_path / "hang").touch()
             session.close()
             assert "did not end within" in caplog.text
-        assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+        assert host.queues() == ""
         assert held(host)[1:] == (listening, threads)
         (tmp_path / "hang").unlink()
 

@@ -74,7 +74,7 @@ def next_packet(queue: PacketQueue) -> QueuedPacket:
 
 
 def statistics(host: Host) -> dict[int, list[str]]:
-    table = host.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+    table = host.queues()
     return {int(line.split()[0]): line.split() for line in table.splitlines()}
 
 

@@ -192,7 +192,7 @@ def test_a_firewall_program_that_hangs_leaves_no_queue_and_no_thread(host: Host,
         hang.touch()
         with pytest.raises(errors.Error, match="did not end within"):
             open_capture(capture="iptables", queue_client=client)
-        assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+        assert host.queues() == ""
         assert threading.active_count() == threads
     hang.unlink()
     open_capture(capture="iptables", queue_client=client).close()
@@ -208,5 +208,5 @@ def test_a_firewall_program_that_hangs_at_the_end_leaves_no_queue_and_no_thread(
     hang.touch()
     with contextlib.suppress(errors.Error):  # where only the listing hangs, they can be removed
         capture.close()
-    assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+    assert host.queues() == ""
     assert threading.active_count() == threads

@@ -199,7 +199,7 @@ def test_an_opening_that_fails_midway_leaves_nothing(host: Host, monkeypatch: py
         open_capture(capture="iptables")
     assert host.rules() == before
     assert len(open_descriptors()) == descriptors
-    assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == ""
+    assert host.queues() == ""
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
@@ -215,7 +215,7 @@ def test_an_opening_that_is_interrupted_at_any_program_it_runs_leaves_nothing(
         except interruption:
             assert host.rules() == before, number
             assert len(open_descriptors()) == descriptors, number
-            assert host.run("cat", "/proc/net/netfilter/nfnetlink_queue") == "", number
+            assert host.queues() == "", number
         else:
             break
         finally:

@@ -69,7 +69,7 @@ def test_programs_that_hang_do_not_hang_it(
 def test_it_leaves_rules_tables_queues_and_processes_as_they_were(server: Host, named: Dns) -> None:
     def state() -> tuple[str, ...]:
         legacy = server.run("sh", "-c", "cat /proc/net/ip_tables_names /proc/net/ip6_tables_names")
-        queues = server.run("cat", "/proc/net/netfilter/nfnetlink_queue")
+        queues = server.queues()
         return server.rules(), server.run("nft", "list", "ruleset"), legacy, queues
 
     before = state()
