@@ -5,13 +5,17 @@ The namespace has a loopback interface and nothing else. All that the function d
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import multiprocessing
 import os
+import signal
 import socket
 import struct
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from certbot_standalone_nfq import errors
@@ -22,6 +26,7 @@ _CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914  # include/uapi/linux/sockios.h
 _IFF_UP = 1
 _REQUEST = "16sh14x"
+_ENDING_SECONDS = 1
 
 
 class Failed(Exception):
@@ -50,7 +55,7 @@ class PrivateRun:
         """
         try:
             if not self._results.poll(seconds):
-                self._process.kill()
+                self._end()
                 raise TimeoutError
             succeeded, value = self._results.recv()
         except EOFError as error:
@@ -61,6 +66,30 @@ class PrivateRun:
         if not succeeded:
             raise Failed(*value)
         return value
+
+    def _end(self) -> None:
+        """End the process and all others in its namespace: a firewall program that hangs, and the watchdog."""
+        namespace = _namespace(Path(f"/proc/{self._process.pid}"))
+        self._process.kill()
+        if namespace in (None, _namespace(Path("/proc/self"))):  # it has none of its own yet
+            return
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while time.monotonic() < deadline and (others := _processes(namespace)):
+            for pid in others:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _processes(namespace: Path | None) -> list[int]:
+    return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _namespace(process) == namespace]
+
+
+def _namespace(process: Path) -> Path | None:
+    """Return what names a process's network namespace; None if the process has ended, or may not be looked at."""
+    try:
+        return (process / "ns" / "net").readlink()
+    except OSError:
+        return None
 
 
 def _run(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
