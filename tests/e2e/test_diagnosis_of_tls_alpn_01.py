@@ -138,6 +138,7 @@ SCENARIOS = {
         stateless_redirection,
         Cause.OTHER_PROGRAM,
         says=("3 challenge requests arrived at this machine (from 198.51.100.1)",),
+        options=("--standalone-nfq-capture=iptables",),
     ),
     "IPv6 is first and blocked, and there is no fallback": Scenario(
         rules(client, "filter OUTPUT -p tcp --dport 443 -j DROP"),
@@ -156,7 +157,7 @@ def test_the_hint_names_what_failed_and_nothing_else(
     world.authority.resolve(name, *scenario.addresses(world))
     try:
         with scenario.trouble(world):
-            result = world.certbot.certonly(name, options=BY_TLS)
+            result = world.certbot.certonly(name, options=(*BY_TLS, *scenario.options))
     finally:
         shutil.rmtree(world.certbot.folder, ignore_errors=True)
     assert result.returncode == 1, result.stdout
