@@ -85,7 +85,7 @@ def test_asking_is_cheap(connections: Connections) -> None:
 
 @pytest.mark.parametrize("function", ["connect", "listening"])
 def test_a_kernel_that_cannot_be_asked_is_not_known(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
     monkeypatch.setattr(sock_diag, function, fail)

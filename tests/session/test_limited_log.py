@@ -9,6 +9,7 @@ import pytest
 
 from certbot_standalone_nfq.session import datagrams
 from certbot_standalone_nfq.session.limited_log import LINES, LimitedLog
+from lab.processes import wait_until
 from tests.session.test_acceptor import accepting
 
 pytestmark = pytest.mark.anywhere
@@ -25,6 +26,10 @@ def test_the_last_line_says_that_it_is_the_last(caplog: pytest.LogCaptureFixture
     assert said[-1] == f"No. {LINES - 1} (further ones are not logged)"
 
 
+def ended_early(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [said for said in map(logging.LogRecord.getMessage, caplog.records) if "ended early" in said]
+
+
 def test_connections_that_are_reset_are_logged_no_more_than_that(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,10 +40,11 @@ def test_connections_that_are_reset_are_logged_no_more_than_that(
             with socket.create_connection(address) as client:
                 client.sendall(b"hel")
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+        wait_until(lambda: len(ended_early(caplog)) >= 3, "resets are logged")
         with socket.create_connection(address) as client:
             client.sendall(b"other")
             assert client.recv(100)
-    assert len([record for record in caplog.records if "ended early" in record.getMessage()]) == 3
+    assert len(ended_early(caplog)) == 3
 
 
 def test_datagrams_that_cannot_be_answered_are_logged_likewise(
