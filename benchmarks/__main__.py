@@ -49,7 +49,7 @@ def captured(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def captured_untracked(options: argparse.Namespace) -> Iterator[Row]:
-    """By eBPF, on a server that has not tracked connections before."""
+    """By eBPF, on a server that did not track connections before."""
     with site(stateful=False) as measured:
         yield from ebpf.requests_per_cpu_second(measured, options.effort)
 

@@ -224,7 +224,7 @@ def _transport_offset(transport: Transport, otherwise: str) -> list[Line]:
         Instruction(Code.LDB_ABS, 6),
         Instruction(Code.JEQ, transport, "", otherwise),
         Instruction(Code.LDX_IMM, 40),
-        Instruction(Code.JEQ, transport, found, "other"),  # always true: A has not changed
+        Instruction(Code.JEQ, transport, found, "other"),  # always jumps: A still equals it
         ipv4,
         Instruction(Code.LDB_ABS, 9),
         Instruction(Code.JEQ, transport, "", otherwise),

@@ -202,7 +202,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         _show(tap, watch, f"{_TRANSPORT_NAMES.get(typ, 'TCP')} port {port.number}")
     except BrokenPipeError:
-        _save(recording, watch, options.pcap)  # nobody reads the lines any more, but somebody wants the file
+        _save(recording, watch, options.pcap)  # the lines have no reader any more; the file was asked for
         raise
     return _save(recording, watch, options.pcap)
 

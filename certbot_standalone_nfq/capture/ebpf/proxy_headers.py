@@ -24,7 +24,7 @@ from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 TELLING_BYTES = 4
-"""Of a payload, which tell whether it may begin with a header."""
+"""How many first bytes of a payload show whether it may begin with a header."""
 _FIXED = 16
 _LONGEST_BINARY = 4096
 _FIRST_END, _LAST_END = len(b"PROXY UNKNOWN"), 107 - len(b"\r\n")

@@ -105,7 +105,7 @@ def _skip_vector(code: Code, length: int, longest: int) -> None:
 
 
 def _take_name(code: Code, name: str) -> None:
-    """Copy the one name of the extension, as far as there is room, and note its length."""
+    """Copy the extension's one name, cut to the room there is, and note its whole length."""
     code.clear(Frame.NAME, NAME_BYTES)
     code.load(DOUBLE, R9, R10, _NAME_EXTENSION)
     code.set(R2, R9)

@@ -22,7 +22,7 @@ def open_queue(
 ) -> PacketQueue:
     """Become a queue's listener. Raises QueueOccupied, or one of the package's errors.
 
-    `held` closes the queue, also if an interruption comes before the caller has it.
+    `held` closes the queue, even if an interruption comes before this returns.
     """
     held = held or contextlib.ExitStack()
     installed = importlib.util.find_spec("fnfqueue") is not None

@@ -102,7 +102,7 @@ class Http01Solver:
         return start.startswith(REQUEST_PREFIX) and not _AFTER_TOKEN.startswith(rest)
 
     def _recognise_beginning(self, beginning: bytes) -> Recognition:
-        """Say what it is while a token's end has not come: decided by the first characters alone, once they are there.
+        """Say what it is before the token's end has arrived: its first characters decide, once all of them are there.
 
         Tokens that share them are told apart by the conversation, which compares the whole.
         """

@@ -1,6 +1,6 @@
 """What the beginning of a TLS stream asks for: the server name and the application protocols of its ClientHello.
 
-Read as far as it has come. Only a ClientHello within one record is read (RFC 8446, 5.1): all clients send it like that
+It may have arrived in part. Only a ClientHello within one record is read (RFC 8446, 5.1): all clients send it like that
 unless they are made not to.
 """
 
@@ -29,7 +29,7 @@ class _Ended(Exception):
 
 @dataclass(frozen=True)
 class ClientHello:
-    """What has come of it. None: the extension has not come yet."""
+    """The part that has arrived. None: the extension has not arrived yet."""
 
     server_name: bytes | None
     """In lower case; empty if there is none."""

@@ -52,7 +52,7 @@ class TlsAlpn01Solver:
         self._make_context = make_context
         self._contexts: dict[bytes, ssl.SSLContext] = {}
         self._conversations: weakref.WeakSet[TlsConversation] = weakref.WeakSet()
-        """Those that somebody still has."""
+        """Those whose connection the engine still keeps."""
 
     @staticmethod
     def selectors(port: int, keys: Collection[str] = ()) -> tuple[Selector, ...]:  # noqa: ARG004 - any name
