@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import io
 import logging
 import os
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.cli.version import ShowVersion
+from certbot_standalone_nfq.cli.parser import parser
 from certbot_standalone_nfq.session import requirements
 
 _READER_GONE = 128 + signal.SIGPIPE
@@ -26,29 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what is shown may have letters that the locale does not have
             stream.reconfigure(errors="backslashreplace")
+    options = parser().parse_args(argv)
     try:
         requirements.load_scapy()
     except errors.Error as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    arguments = _parser().parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
+        status: int = importlib.import_module(options.module).run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone, as head does once it has its lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's end would try to write again
         return _READER_GONE
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser; each subcommand sets `run`, a function from the arguments to the exit status."""
-    from certbot_standalone_nfq.cli import watch
-    from certbot_standalone_nfq.cli.doctor import examine as doctor
-
-    parser = argparse.ArgumentParser(prog="certbot-standalone-nfq", description=__doc__)
-    parser.add_argument("--version", nargs=0, action=ShowVersion, help="show the versions of all that matters and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    doctor.add_parser(commands)
-    watch.add_parser(commands)
-    return parser

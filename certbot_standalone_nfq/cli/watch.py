@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.tap import Tap
@@ -30,7 +30,7 @@ from certbot_standalone_nfq.diagnosis.cause import Cause
 from certbot_standalone_nfq.diagnosis.queries import TappedDatagram
 from certbot_standalone_nfq.diagnosis.rules import outcome
 from certbot_standalone_nfq.engine.protocols import ChallengeId
-from certbot_standalone_nfq.settings import DNS_01, HTTP_01
+from certbot_standalone_nfq.settings import DNS_01
 from certbot_standalone_nfq.wire.addresses import version_of
 from certbot_standalone_nfq.wire.tcp import Connection
 
@@ -168,15 +168,6 @@ class Watch:
         waiting.source.answers[status] += 1
         milliseconds = (seen.time - waiting.time) * 1000
         self._tell(f"{_clock(seen.time)}  answered {seen.connection.peer}: {status}, after {milliseconds:.1f} ms")
-
-
-def add_parser(commands: Any) -> None:
-    """Add this subcommand to a program's."""
-    parser = commands.add_parser("watch", help="show validation requests as they arrive", description=__doc__)
-    arguments.add_challenge_and_port(parser, "the port to look at", default=HTTP_01)
-    parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice
@@ -30,18 +29,6 @@ _SECONDS = 3.5
 """For everything, including the look-ups of names; Python's start and end come on top."""
 _SECONDS_FOR_NAMES = 3.0
 _SECONDS_PER_PROGRAM = 1.0
-
-
-def add_parser(commands: Any) -> None:
-    """Add this subcommand to a program's."""
-    parser = commands.add_parser("doctor", help="check what a validation will need", description=__doc__)
-    arguments.add_challenge_and_port(parser, "the port that clients address")
-    parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
-    parser.add_argument(
-        "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a name for the certificate")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,0 +1,79 @@
+"""What the program's command line may say. The manual page and the shells' completions are made from it, too.
+
+What a command does is loaded only when it runs, as its dependencies may be missing or broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.cli.version import ShowVersion
+from certbot_standalone_nfq.settings import HTTP_01
+
+PROGRAM = "certbot-standalone-nfq"
+_DESCRIPTION = "Tools around the standalone-nfq plugin of Certbot, which work without Certbot too."
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand."""
+
+    name: str
+    help: str
+    """A line for the list of commands."""
+    description: str
+    module: str
+    """What is loaded to run it: a module with a function `run`, from the arguments to the exit status."""
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser. It sets `module` to that of the command."""
+    whole = argparse.ArgumentParser(prog=PROGRAM, description=_DESCRIPTION)
+    whole.add_argument("--version", nargs=0, action=ShowVersion, help="show the versions of all that matters and exit")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        one = commands.add_parser(command.name, help=command.help, description=command.description)
+        command.add_arguments(one)
+        one.set_defaults(module=command.module)
+    return whole
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    arguments.add_challenge_and_port(parser, "the port that clients address")
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
+    parser.add_argument(
+        "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a name for the certificate")
+
+
+def _watch(parser: argparse.ArgumentParser) -> None:
+    arguments.add_challenge_and_port(parser, "the port to look at", default=HTTP_01)
+    parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
+
+
+COMMANDS = (
+    Command(
+        "doctor",
+        "check what a validation will need",
+        "Check everything that a validation needs, without a CA and without changing anything. Only the self-test adds "
+        "rules, in a network namespace of its own that ends with it. All of it takes less than five seconds.",
+        "certbot_standalone_nfq.cli.doctor.examine",
+        _doctor,
+    ),
+    Command(
+        "watch",
+        "show validation requests as they arrive",
+        "Show challenge requests as they arrive, and what this machine answers to them, whichever ACME client "
+        "validates. Nothing is answered and nothing is changed. Ctrl-C ends it and prints a table of everything that "
+        "was seen.",
+        "certbot_standalone_nfq.cli.watch",
+        _watch,
+    ),
+)
