@@ -30,9 +30,6 @@ from certbot_standalone_nfq.settings import AUTO, Settings
 
 logger = logging.getLogger(__name__)
 
-_on_duty: list[Watchdog] = []
-"""Those that have something to remove when this process ends."""
-
 
 @dataclass(frozen=True)
 class NfqueueBackend:
@@ -151,7 +148,7 @@ def _dismiss(watchdog: Watchdog, rules: Rules) -> None:
     if rules.state is State.ABSENT:
         watchdog.dismiss()
     else:
-        _on_duty.append(watchdog)
+        watchdog.stay_on_duty()
 
 
 def _remove_leftovers(writer: RuleWriter, port: int) -> bool:

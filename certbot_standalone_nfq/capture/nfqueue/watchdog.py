@@ -58,3 +58,9 @@ class Watchdog:
         self.pipe = self._read_end = -1
         if self._process:
             self._process.wait()
+
+    def stay_on_duty(self) -> None:
+        """Leave the helper to remove what is left when this process ends. It cannot be dismissed any more."""
+        if self._process:
+            self._process.returncode = 0  # else Popen warns, at the end, of a process that nobody waited for
+            self._process = None

@@ -26,6 +26,8 @@ print("ready", flush=True)
 signal.pause()
 """
 
+ENDING = PARENT.replace("print(", "watchdog.stay_on_duty(); print(").replace("signal.pause()\n", "")
+
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Path:
@@ -91,6 +93,13 @@ def test_dismissing_one_that_was_killed_is_no_error(marker: Path) -> None:
     os.kill(helper, signal.SIGKILL)
     wait_until(lambda: has_ended(helper), "the helper has ended")
     watchdog.dismiss()
+
+
+def test_one_that_stays_on_duty_acts_when_its_process_ends_and_python_does_not_warn_of_it(marker: Path) -> None:
+    command = [sys.executable, "-W", "always", "-c", ENDING, str(marker)]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert (finished.stdout, finished.stderr) == ("ready\n", "")
+    wait_until(marker.exists, "the helper has run its commands")
 
 
 def test_a_watchdog_that_never_started_holds_nothing_open() -> None:

@@ -32,11 +32,12 @@ def interrupted_at_line(number: int) -> Iterator[None]:
             raise KeyboardInterrupt
         return trace
 
+    before = sys.gettrace()
     sys.settrace(trace)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
 
 
 @pytest.mark.parametrize("method", ["add", "remove"])
