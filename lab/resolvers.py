@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.hosts import Host
-from lab.processes import running, wait_until
+from lab.processes import run, running, wait_until
 from lab.zones import unbound
 
 _BIND = """\
@@ -42,7 +42,7 @@ lua-config-file={folder}/anchor.lua
 dnssec=validate
 dont-query=
 allow-from=0.0.0.0/0
-socket-dir={folder}
+socket-dir=.
 security-poll-suffix=
 """
 _LETS_ENCRYPT = {
@@ -61,18 +61,27 @@ class Resolver:
     name: str
     options: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def program(self) -> str:
+        """The first word of its name."""
+        return self.name.split()[0].rstrip(",")
+
+    @property
+    def version(self) -> str:
+        """The version of the package that is installed."""
+        return run(["dpkg-query", "-W", "-f", "${Version}", _PACKAGES[self.program]])
+
     @contextlib.contextmanager
     def running(self, host: Host, folder: Path, address: str, root: str, anchor: str) -> Iterator[None]:
         """Run it at an address, given the address of the root's name server, and the root's DS record."""
-        program = self.name.split()[0].rstrip(",")
-        if program == "unbound":
+        if self.program == "unbound":
             with unbound(host, folder, address, root, anchor, dict(self.options)):
                 yield
             return
         folder.mkdir(parents=True)
         (folder / "cache").mkdir()
         (folder / "root.hints").write_text(f". 60 IN NS ns.root.\nns.root. 60 IN A {root}\n")
-        command = _PREPARE[program](folder, address, root, anchor)
+        command = _PREPARE[self.program](folder, address, root, anchor)
         with (folder / "log").open("w") as log, running(host.command(*command), stdout=log, stderr=log, cwd=folder):
             wait_until(functools.partial(_listens, host, address), f"{self.name} listens: {folder}")
             yield
@@ -100,6 +109,8 @@ def _recursor(folder: Path, address: str, _root: str, anchor: str) -> tuple[str,
 
 
 _PREPARE = {"BIND": _bind, "Knot": _kresd, "PowerDNS": _recursor}
+_PACKAGES = {"unbound": "unbound", "BIND": "bind9", "Knot": "knot-resolver", "PowerDNS": "pdns-recursor"}
+"""Debian's."""
 RESOLVERS = (
     Resolver("unbound"),
     Resolver("unbound, strict", (("qname-minimisation-strict", "yes"), ("harden-referral-path", "yes"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hypothesis import settings
 
 from lab import hosts
 from lab.hosts import Host
+from tests.e2e.matrix import tables
 
 # Programs inherit what is ignored, not what is handled. So those that tests send signals to heed them, even if these
 # are ignored here: SIGHUP by nohup, SIGINT by a shell for its background jobs. Tests may raise SIGINT here as well.
@@ -44,6 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _lacks_parameters(item: pytest.Item) -> bool:
     return any("empty parameter set" in mark.kwargs.get("reason", "") for mark in item.iter_markers("skip"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables of servers and resolvers, if there are any."""
+    for title, table in tables(itertools.chain(*terminalreporter.stats.values())):
+        terminalreporter.section(title)
+        terminalreporter.write_line(table)
 
 
 @pytest.fixture

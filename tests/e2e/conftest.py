@@ -15,18 +15,6 @@ from lab.hosts import Host
 from lab.load import load
 from lab.nginx import Nginx, nginx
 from lab.pebble import Pebble, pebble
-from tests.e2e.matrix import NAME_SERVER_ROWS, ROWS, TLS_ROWS, table
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the tables of servers, if there are any."""
-    web_servers, name_servers = config.stash.get(ROWS, None), config.stash.get(NAME_SERVER_ROWS, None)
-    tls_servers = config.stash.get(TLS_ROWS, None)
-    tables = (("web servers", web_servers), ("TLS servers", tls_servers), ("name servers", name_servers))
-    for title, rows in tables:
-        if rows:
-            terminalreporter.section(title)
-            terminalreporter.write_line(table(rows))
 
 
 @dataclass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pytest
 
@@ -37,13 +39,20 @@ _NAME_SERVERS = (
 )
 
 
+_RECORDED = "a row"
+
+
 class Printed(Protocol):
     """A row of any table."""
 
     headings: ClassVar[tuple[str, ...]]
+    seconds: float
 
     def cells(self) -> list[str]:
         """Return what is in the table."""
+
+
+AnyRow = TypeVar("AnyRow", bound=Printed)
 
 
 @dataclass
@@ -61,6 +70,32 @@ class NameServerRow:
     unchanged: bool = False
     """Whether its process and files, and the firewall's rules, are as before."""
     log_unchanged: bool = False
+    seconds: float = 0
+
+    def cells(self) -> list[str]:
+        """Return what is in the table."""
+        return [*map(_cell, astuple(self)[:-1]), f"{self.seconds:.0f}"]
+
+
+@dataclass
+class ResolverRow:
+    """What came of one resolver of the CA's; a certificate for each kind of name, or none."""
+
+    headings: ClassVar[tuple[str, ...]] = (
+        "Resolver",
+        "Version",
+        "Unsigned zone on this machine",
+        "Delegation without DS from a signed zone",
+        "Alias",
+        "Without a record at the name above",
+        "Seconds",
+    )
+    resolver: str
+    version: str = "-"
+    served: bool = False
+    delegated: bool = False
+    alias: bool = False
+    without_record: bool = False
     seconds: float = 0
 
     def cells(self) -> list[str]:
@@ -123,16 +158,31 @@ class TlsRow:
         return [*map(_cell, astuple(self)[:-1]), f"{self.seconds:.0f}"]
 
 
-ROWS: pytest.StashKey[list[Row]] = pytest.StashKey()
-TLS_ROWS: pytest.StashKey[list[TlsRow]] = pytest.StashKey()
-NAME_SERVER_ROWS: pytest.StashKey[list[NameServerRow]] = pytest.StashKey()
+@contextlib.contextmanager
+def recorded(row: AnyRow, title: str, node: pytest.Item) -> Iterator[AnyRow]:
+    """Have a row, with the seconds that its test takes, printed at the end, in the table of this title."""
+    begin = time.monotonic()
+    try:
+        yield row
+    finally:
+        row.seconds = time.monotonic() - begin
+        # Tests may run in other processes than the one that prints.
+        node.user_properties.append((_RECORDED, [title, list(row.headings), row.cells()]))
 
 
-def table(rows: Sequence[Printed]) -> str:
-    """Return rows of one kind, at least one, as a table in Markdown."""
-    headings = rows[0].headings
-    lines = [headings, ["---"] * len(headings), *(row.cells() for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def tables(reports: Iterable[object]) -> Iterator[tuple[str, str]]:
+    """Yield the title of each table that tests have recorded rows of, and the table in Markdown."""
+    made: dict[str, list[list[str]]] = {}
+    for title, headings, cells in _rows(reports):
+        made.setdefault(title, [headings, ["---"] * len(headings)]).append(cells)
+    for title, lines in made.items():
+        yield title, "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rows(reports: Iterable[object]) -> Iterator[Any]:
+    for report in reports:
+        if isinstance(report, pytest.TestReport) and report.when == "teardown":
+            yield from (value for name, value in report.user_properties if name == _RECORDED)
 
 
 def _cell(value: object) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from lab.certbot import Certbot
 from lab.hosts import Host
+from lab.interceptor import EBPF, VARIANTS
 from lab.processes import running, wait_until
 from lab.resolvers import RESOLVERS
 from lab.zones import zone
@@ -19,6 +20,7 @@ from tests.host.dns.world import AT_MACHINE, AT_PROVIDER, MACHINE, NAME, World
 WILDCARD = f"*.{NAME}"
 AT_ONCE = RESOLVERS[2]
 """Asks for the challenge at once, as Let's Encrypt's do."""
+CAPTURES = pytest.mark.parametrize("capture", [*VARIANTS[:1], *EBPF])
 DELEGATED = f"_acme-challenge 60 IN NS {NAME}.\n"
 
 
@@ -29,17 +31,19 @@ def world(pair: tuple[Host, Host], tmp_path: Path) -> World:
     return made
 
 
-def issue(certbot: Certbot) -> str:
-    """Have a certificate issued; return what is printed."""
-    result = certbot.certonly(NAME, WILDCARD, options=("--preferred-challenges", "dns"))
+def issue(certbot: Certbot, capture: str) -> str:
+    """Have a certificate issued, with a way to capture; return what is printed."""
+    options = ("--preferred-challenges", "dns", f"--standalone-nfq-capture={capture}")
+    result = certbot.certonly(NAME, WILDCARD, options=options)
     assert result.returncode == 0, result.stdout
     assert names(certbot.certificate(NAME)) == {NAME, WILDCARD}
     return result.stdout
 
 
+@CAPTURES
 @pytest.mark.parametrize("sign", [False, True], ids=["unsigned", "signed"])
 def test_a_zone_with_a_further_name_server_delegates_the_challenge_to_this_one(
-    world: World, tmp_path: Path, sign: bool
+    world: World, tmp_path: Path, sign: bool, capture: str
 ) -> None:
     world.delegate(server=f"ns.{NAME}.", glue=MACHINE)
     world.delegate()
@@ -48,10 +52,11 @@ def test_a_zone_with_a_further_name_server_delegates_the_challenge_to_this_one(
     world.own.append(made)
     world.provider.append(made)
     with certbot_by(world, AT_ONCE, tmp_path) as certbot:
-        assert "look-ups fail" not in issue(certbot)
+        assert "look-ups fail" not in issue(certbot, capture)
 
 
-def test_a_resolver_for_the_home_stays_closed_to_the_internet(world: World, tmp_path: Path) -> None:
+@CAPTURES
+def test_a_resolver_for_the_home_stays_closed_to_the_internet(world: World, tmp_path: Path, capture: str) -> None:
     """dnsmasq, as Pi-hole runs it; the firewall drops queries from outside, and those for the challenge come first."""
     world.delegate()
     world.provider.append(zone(NAME, AT_PROVIDER + DELEGATED))
@@ -63,7 +68,7 @@ def test_a_resolver_for_the_home_stays_closed_to_the_internet(world: World, tmp_
             world.machine.run("iptables", "-A", "INPUT", *closed)
         with running(world.machine.command("dnsmasq", *options, *here)) as dnsmasq:
             wait_until(functools.partial(world.machine.listens, 53), "dnsmasq listens")
-            issue(certbot)
+            issue(certbot, capture)
             assert dnsmasq.poll() is None
         asked = world.internet.command("dig", f"@{MACHINE}", NAME, "+tries=1", "+time=1")
         with pytest.raises(RuntimeError, match="no servers could be reached"):

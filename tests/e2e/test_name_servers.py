@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from lab.nameservers import KINDS, ZONE, NameServer, name_server
 from lab.pebble import pebble
 from lab.processes import has_ended
 from lab.zones import nsd, signed, unbound, zone
-from tests.e2e.matrix import NAME_SERVER_ROWS, NameServerRow
+from tests.e2e.matrix import NameServerRow, recorded
 from tests.e2e.test_certbot import serial_number
 from tests.e2e.test_servers import names
 
@@ -27,6 +26,7 @@ WILDCARD = f"*.{ZONE}"
 NAMES = (ZONE, WILDCARD, f"one.{ZONE}", f"two.{ZONE}")
 BY_DNS = ("--preferred-challenges", "dns")
 DELEGATED = "example.org"
+DELEGATED_NAMES = (DELEGATED, f"*.{DELEGATED}", f"one.{DELEGATED}", f"two.{DELEGATED}")
 _AT_ROOT = "198.51.100.53"
 _QUERIES_PER_SECOND = 1500
 
@@ -47,7 +47,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with hosts.pair() as (client, server), contextlib.ExitStack() as stack:
         client.run("ip", "address", "add", f"{_AT_ROOT}/24", "dev", "eth0")
         glue = f"ns.{ZONE}. 60 IN A {server.ipv4}\nns.{ZONE}. 60 IN AAAA {server.ipv6}\n"
-        records = f"_acme-challenge 60 IN NS ns.{ZONE}.\n@ 60 IN NS ns.root.\n@ 60 IN A {server.ipv4}\n"
+        labels = ("_acme-challenge", "_acme-challenge.one", "_acme-challenge.two")
+        records = "".join(f"{label} 60 IN NS ns.{ZONE}.\n" for label in labels)
+        records += f"@ 60 IN NS ns.root.\n@ 60 IN A {server.ipv4}\n"
         further = signed(zone(DELEGATED, records, "ns.root."), folder / "org-keys")
         records = (
             f"@ 60 IN NS ns.root.\nns.root. 60 IN A {_AT_ROOT}\n{ZONE}. 60 IN NS ns.{ZONE}.\n{glue}"
@@ -69,12 +71,10 @@ def certbot(town: Town) -> Iterator[Certbot]:
 
 
 @pytest.fixture
-def row(request: pytest.FixtureRequest) -> Iterator[NameServerRow]:
-    """A row of the table that is printed at the end."""
-    made = NameServerRow("NSD")
-    begin = time.monotonic()
-    yield made
-    made.seconds = time.monotonic() - begin
+def row(request: pytest.FixtureRequest, kind: str) -> Iterator[NameServerRow]:
+    """A row of the table that is printed at the end, for each kind of server."""
+    with recorded(NameServerRow(kind), "name servers", request.node) as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -104,27 +104,46 @@ def undisturbed(town: Town, serving: NameServer, folder: Path, row: NameServerRo
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_certificate_with_a_wildcard_is_issued_and_renewed_past_a_busy_name_server(
-    town: Town, certbot: Certbot, row: NameServerRow, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    town: Town, certbot: Certbot, row: NameServerRow, kind: str, tmp_path: Path
 ) -> None:
-    row.server = kind
-    request.config.stash.setdefault(NAME_SERVER_ROWS, []).append(row)
     with name_server(town.server, tmp_path / kind, kind) as serving, undisturbed(town, serving, tmp_path, row):
         result = certbot.certonly(*NAMES, options=BY_DNS)
         assert result.returncode == 0, result.stdout
         certificate = certbot.certificate(ZONE)
         row.issued = names(certificate) == set(NAMES)
         assert row.issued
-        first = serial_number(certificate)
-        result = certbot.renew()
-        assert result.returncode == 0, result.stdout
-        row.renewed = serial_number(certificate) != first
+        row.renewed = is_renewed(certbot, ZONE)
         assert row.renewed
 
 
+def is_renewed(certbot: Certbot, name: str) -> bool:
+    """Renew all certificates; return whether that of a name is another one now."""
+    first = serial_number(certbot.certificate(name))
+    result = certbot.renew()
+    assert result.returncode == 0, result.stdout
+    return serial_number(certbot.certificate(name)) != first
+
+
+def test_where_nothing_has_the_port_the_same_is_issued_and_renewed(
+    town: Town, certbot: Certbot, request: pytest.FixtureRequest
+) -> None:
+    before = town.server.rules()
+    with recorded(NameServerRow("nothing"), "name servers", request.node) as row:
+        result = certbot.certonly(*NAMES, options=BY_DNS)
+        assert result.returncode == 0, result.stdout
+        row.issued = names(certbot.certificate(ZONE)) == set(NAMES)
+        row.renewed = is_renewed(certbot, ZONE)
+        row.unchanged = row.log_unchanged = town.server.rules() == before and not town.server.queues()
+    assert row.issued
+    assert row.renewed
+    assert row.unchanged
+
+
 def test_http_01_for_a_name_and_dns_01_for_its_wildcard_are_pending_at_once(
-    town: Town, certbot: Certbot, row: NameServerRow, tmp_path: Path
+    town: Town, certbot: Certbot, tmp_path: Path
 ) -> None:
     """Certbot chooses so by itself."""
+    row = NameServerRow("nsd")
     with name_server(town.server, tmp_path / "nsd") as serving, undisturbed(town, serving, tmp_path, row):
         result = certbot.certonly(ZONE, WILDCARD)
     assert result.returncode == 0, result.stdout
@@ -135,11 +154,13 @@ def test_http_01_for_a_name_and_dns_01_for_its_wildcard_are_pending_at_once(
 
 
 @pytest.mark.parametrize("kind", ["nsd", "dnsmasq"])
-def test_a_label_that_a_signed_zone_delegates_without_ds_is_answered(
-    town: Town, certbot: Certbot, row: NameServerRow, kind: str, tmp_path: Path
+def test_certificates_for_a_signed_zone_that_delegates_without_ds_are_issued_and_renewed(
+    town: Town, certbot: Certbot, kind: str, tmp_path: Path
 ) -> None:
     """The zone is another name server's; this one has nothing of it, as a resolver for a home network has not."""
+    row = NameServerRow(kind)
     with name_server(town.server, tmp_path / kind, kind) as serving, undisturbed(town, serving, tmp_path, row):
-        result = certbot.certonly(DELEGATED, f"*.{DELEGATED}", options=BY_DNS)
-    assert result.returncode == 0, result.stdout
-    assert names(certbot.certificate(DELEGATED)) == {DELEGATED, f"*.{DELEGATED}"}
+        result = certbot.certonly(*DELEGATED_NAMES, options=BY_DNS)
+        assert result.returncode == 0, result.stdout
+        assert names(certbot.certificate(DELEGATED)) == set(DELEGATED_NAMES)
+        assert is_renewed(certbot, DELEGATED)

@@ -13,12 +13,15 @@ from lab.certbot import Certbot
 from lab.pebble import pebble
 from lab.resolvers import RESOLVERS, Resolver
 from lab.zones import zone
+from tests.e2e.matrix import ResolverRow, recorded
 from tests.e2e.test_servers import names
 from tests.host.dns.world import AT_MACHINE, AT_PROVIDER, REGISTRY, World
 
 RESOLVER = "198.51.100.12"
 SERVED, DELEGATED, ALIAS = "served.com", "delegated.com", "alias.com"
 """An unsigned zone on this machine; a signed one elsewhere, that delegates the challenge; one with an alias."""
+WITHOUT_RECORD = f"www.{SERVED}"
+STRICT = next(each for each in RESOLVERS if "strict" in each.name)
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +53,27 @@ def certbot_by(world: World, resolver: Resolver, folder: Path, *, serve_own: boo
 
 @pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda each: each.name)
 def test_a_challenge_is_found_by_each_way_through_each_resolver(
-    world: World, resolver: Resolver, tmp_path: Path
+    world: World, resolver: Resolver, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    wanted = [f"*.{name}" for name in (SERVED, DELEGATED, ALIAS)]
-    with certbot_by(world, resolver, tmp_path) as certbot:
+    """One that is strict stops where a name above has no record, see docs/dns-01.md."""
+    row, strict = ResolverRow(resolver.name, resolver.version), resolver is STRICT
+    wanted = [f"*.{name}" for name in (SERVED, DELEGATED, ALIAS, *(() if strict else (WITHOUT_RECORD,)))]
+    with certbot_by(world, resolver, tmp_path) as certbot, recorded(row, "resolvers", request.node):
         result = certbot.certonly(*wanted)
         assert result.returncode == 0, result.stdout
-        assert names(certbot.certificate(SERVED)) == set(wanted)
+        issued = names(certbot.certificate(SERVED))
+        row.served, row.delegated, row.alias, row.without_record = (
+            f"*.{name}" in issued for name in (SERVED, DELEGATED, ALIAS, WITHOUT_RECORD)
+        )
+        assert issued == set(wanted)
+        assert not strict or certbot.certonly(f"*.{WITHOUT_RECORD}").returncode == 1
 
 
 def test_where_nothing_has_the_port_names_above_are_answered_for_resolvers_that_ask_for_them(
     world: World, tmp_path: Path
 ) -> None:
-    strict = next(each for each in RESOLVERS if "strict" in each.name)
     wanted = [f"*.{name}" for name in (DELEGATED, ALIAS, f"deep.{ALIAS}")]
-    with certbot_by(world, strict, tmp_path, serve_own=False) as certbot:
+    with certbot_by(world, STRICT, tmp_path, serve_own=False) as certbot:
         result = certbot.certonly(*wanted)
         assert result.returncode == 0, result.stdout
         assert names(certbot.certificate(DELEGATED)) == set(wanted)

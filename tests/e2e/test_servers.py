@@ -6,7 +6,6 @@ import contextlib
 import functools
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from lab.processes import wait_until
 from lab.servers import SERVERS
 from lab.servers.clients import ask_and_wait, hang_up, keeping
 from lab.servers.web_server import WebServer
-from tests.e2e.matrix import ROWS, Row
+from tests.e2e.matrix import Row, recorded
 
 FOUR, SIX = "four.example.com", "six.example.com"
 CONTROL = "/.well-known/acme-challenge/of-another-client"
@@ -86,11 +85,8 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def row(request: pytest.FixtureRequest, kind: str) -> Iterator[Row]:
     """The row of the table that is printed at the end."""
-    made = Row(kind)
-    request.config.stash.setdefault(ROWS, []).append(made)
-    begin = time.monotonic()
-    yield made
-    made.seconds = time.monotonic() - begin
+    with recorded(Row(kind), "web servers", request.node) as made:
+        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from lab.load import load
 from lab.servers.tls import TLS_SERVERS
 from lab.servers.web_server import WebServer
 from lab.tls import VISITOR, certificate_at, proof
-from tests.e2e.matrix import TLS_ROWS, TlsRow
+from tests.e2e.matrix import TlsRow, recorded
 from tests.e2e.test_servers import FOUR, SIX, Town, compared, folder, names, town  # noqa: F401 - fixtures
 from tests.e2e.test_tls_alpn_01 import BY_TLS
 
@@ -31,11 +30,8 @@ HANG_UPS = 60
 
 @pytest.fixture
 def row(request: pytest.FixtureRequest, kind: str) -> Iterator[TlsRow]:
-    made = TlsRow(kind)
-    request.config.stash.setdefault(TLS_ROWS, []).append(made)
-    begin = time.monotonic()
-    yield made
-    made.seconds = time.monotonic() - begin
+    with recorded(TlsRow(kind), "TLS servers", request.node) as made:
+        yield made
 
 
 @pytest.fixture
