@@ -63,7 +63,7 @@ def resolving(host: Host, nameserver: str = _ADDRESS) -> Iterator[str]:
     """Let programs that are run on a host ask a certain nameserver, as `ip netns exec` arranges it; yield the file."""
     folder = Path("/etc/netns") / host.name
     parent_was_there = folder.parent.exists()
-    folder.mkdir(parents=True)
+    wait_until(functools.partial(_make, folder), f"{folder} is made")
     try:
         (folder / "resolv.conf").write_text(f"nameserver {nameserver}\n")
         yield str(folder / "resolv.conf")
@@ -72,6 +72,13 @@ def resolving(host: Host, nameserver: str = _ADDRESS) -> Iterator[str]:
         if not parent_was_there:
             with contextlib.suppress(OSError):  # another run has put its own there meanwhile
                 folder.parent.rmdir()
+
+
+def _make(folder: Path) -> bool:
+    """Make a folder and its parent, which another run may be about to remove; tell whether it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.mkdir(parents=True)
+    return folder.exists()
 
 
 def command(address: str, management: int, *ports: int) -> list[str]:
