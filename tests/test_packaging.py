@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,8 +17,19 @@ from lab.processes import run
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "certbot_standalone_nfq"
-TESTED_WITH = ("benchmarks", "docs", "scripts", "tests", PACKAGE)
-TESTED_WITH_FILES = {".ci/run", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "pyproject.toml", "tox.ini"}
+TESTED_WITH = ("benchmarks", "docs", "lab", "scripts", "tests", PACKAGE)
+TESTED_WITH_FILES = {
+    ".ci/run",
+    ".dockerignore",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Dockerfile",
+    "LICENSE",
+    "README.md",
+    "pyproject.toml",
+    "setup.py",
+    "tox.ini",
+}
 FIND = """
 import importlib.metadata, sys
 entries = importlib.metadata.distribution("certbot-standalone-nfq").entry_points
@@ -31,12 +44,17 @@ def files_below(folder: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in paths}
 
 
+def build(checkout: Path, folder: Path) -> Path:
+    """Build the source distribution and the wheel as for a release; return the folder that they are in."""
+    command = [str(checkout / "scripts" / "build-release"), str(folder), "--no-isolation"]
+    run(command, env={**os.environ, "PYTHON": sys.executable, "SOURCE_DATE_EPOCH": "1700000000"})
+    return folder
+
+
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution and the wheel, which is built from the former."""
-    folder = tmp_path_factory.mktemp("dist")
-    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)])
-    return folder
+    return build(ROOT, tmp_path_factory.mktemp("dist") / "built")
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +96,16 @@ def test_the_source_distribution_holds_what_it_takes_to_test_it(source: Path) ->
     missing = (TESTED_WITH_FILES | {name for folder in TESTED_WITH for name in files_below(folder)}) - held
     assert not missing
     assert os.access(source / "scripts" / "test", os.X_OK)
+
+
+def test_what_is_built_at_another_time_in_another_folder_is_the_same_to_the_byte(
+    distributions: Path, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns(".git", ".venv", ".tox", ".*_cache", ".hypothesis", "*.egg-info", "__pycache__")
+    copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored, copy_function=shutil.copy)  # as new files
+    again = build(copy, tmp_path / "again")
+    names = [path.name for path in again.iterdir()]
+    assert filecmp.cmpfiles(again, distributions, names, shallow=False) == (names, [], [])
 
 
 def test_tests_pass_in_the_unpacked_source_distribution(source: Path) -> None:
