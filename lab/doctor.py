@@ -72,4 +72,4 @@ def examine(host: Host, *arguments: str, wrapper: tuple[str, ...] = (), path: st
     process, seconds = run(host, "--json", *arguments, wrapper=wrapper, path=path, marker=marker)
     if process.stderr or process.returncode not in (0, 1):
         raise RuntimeError(f"status {process.returncode}: {process.stderr}")
-    return Report(process.returncode, json.loads(process.stdout), seconds, marker)
+    return Report(process.returncode, json.loads(process.stdout)["findings"], seconds, marker)

@@ -32,3 +32,28 @@ def chosen(options: argparse.Namespace) -> tuple[str, int]:
     """Return the type of challenge that was asked for, if any, and the port."""
     typ = options.challenge or ""
     return typ, options.port or DEFAULT_PORTS[typ or HTTP_01]
+
+
+def add_names(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add names, as arguments or by Certbot's options for them; see `names`."""
+    parser.add_argument(
+        "-d",
+        "--domains",
+        "--domain",
+        "--ip-address",
+        action="extend",
+        type=_names,
+        default=[],
+        metavar="NAME",
+        help="the same, as Certbot takes it: several separated by commas, or the option several times",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=what)
+
+
+def names(options: argparse.Namespace) -> list[str]:
+    """Return the names that were given in either way."""
+    return [*options.names, *options.domains]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

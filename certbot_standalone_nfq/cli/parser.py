@@ -45,17 +45,18 @@ def parser() -> argparse.ArgumentParser:
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
     arguments.add_challenge_and_port(parser, "the port that clients address")
-    parser.add_argument("--json", action="store_true", help="print a list of objects instead of lines")
+    parser.add_argument("--json", action="store_true", help="print an object for programs instead of lines")
     parser.add_argument(
         "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a name for the certificate")
+    parser.add_argument("--strict", action="store_true", help="have warnings count for the exit status like fails")
+    arguments.add_names(parser, "a name or address for the certificate")
 
 
 def _watch(parser: argparse.ArgumentParser) -> None:
     arguments.add_challenge_and_port(parser, "the port to look at", default=HTTP_01)
     parser.add_argument("--pcap", type=Path, metavar="FILE", help="write the validation's packets to a file")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="show only requests for these (default: for any)")
+    arguments.add_names(parser, "show only requests for this name (default: for any)")
 
 
 COMMANDS = (
@@ -64,7 +65,7 @@ COMMANDS = (
         "check what a validation will need",
         "Check everything that a validation needs, without a CA and without changing anything. Only the self-test adds "
         "rules, in a network namespace of its own that ends with it. All of it takes less than five seconds.",
-        "certbot_standalone_nfq.cli.doctor.examine",
+        "certbot_standalone_nfq.cli.doctor.command",
         _doctor,
     ),
     Command(

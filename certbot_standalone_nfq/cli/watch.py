@@ -186,7 +186,7 @@ def run(options: argparse.Namespace) -> int:
         return _complain(options.pcap, error)
     watch = Watch(
         port,
-        {name.lower() for name in options.names},
+        {name.lower() for name in arguments.names(options)},
         _say,
         ListenerNames(port.number, _TRANSPORTS.get(typ, socket.IPPROTO_TCP)),
     )

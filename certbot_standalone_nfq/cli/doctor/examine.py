@@ -6,9 +6,6 @@ seconds.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from certbot_standalone_nfq import errors
@@ -16,9 +13,8 @@ from certbot_standalone_nfq.capture import choice
 from certbot_standalone_nfq.capture.ebpf.backend import NAME as EBPF
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.challenges.registry import ChallengePort
-from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.cli.doctor import machine, port
-from certbot_standalone_nfq.cli.doctor.finding import Finding, Status, warned
+from certbot_standalone_nfq.cli.doctor.finding import Finding, warned
 from certbot_standalone_nfq.cli.doctor.names import Lookups
 from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.command import Deadline
@@ -29,14 +25,6 @@ _SECONDS = 3.5
 """For everything, including the look-ups of names; Python's start and end come on top."""
 _SECONDS_FOR_NAMES = 3.0
 _SECONDS_PER_PROGRAM = 1.0
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run all checks, print the findings, and return the exit status: 1 if there is a fail, else 0."""
-    typ, number = arguments.chosen(options)
-    findings = list(examine(number, options.names, options.load_modules, typ))
-    sys.stdout.write(_as_json(findings) if options.json else "".join(map(_as_line, findings)))
-    return int(any(finding.status is Status.FAIL for finding in findings))
 
 
 def examine(number: int, names: list[str], load_modules: bool, typ: str = "") -> Iterator[Finding]:
@@ -89,17 +77,3 @@ def _guarded(check: str, find: Callable[[], Iterable[Finding]]) -> Iterator[Find
     except Exception as error:
         errors.raise_interruption(error)
         yield warned(check, f"This check failed: {error!r}.", "Check this by hand, and report it.")
-
-
-def _as_line(finding: Finding) -> str:
-    text = f"{finding.status.value}  {finding.check}: {finding.seen} {finding.cure}".rstrip()
-    # Names of programs, comments of rules and DNS records are untrusted: they must not control the terminal.
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text) + "\n"
-
-
-def _as_json(findings: list[Finding]) -> str:
-    objects = [
-        {"status": finding.status.value, "check": finding.check, "seen": finding.seen, "cure": finding.cure}
-        for finding in findings
-    ]
-    return json.dumps(objects, indent=2) + "\n"

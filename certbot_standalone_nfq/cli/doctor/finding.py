@@ -24,6 +24,8 @@ class Finding:
     status: Status
     seen: str
     cure: str = ""
+    unchecked: bool = False
+    """Whether it says only that privileges are missing for this check."""
 
 
 def passed(check: str, seen: str) -> Finding:
@@ -39,3 +41,8 @@ def warned(check: str, seen: str, cure: str) -> Finding:
 def failed(check: str, seen: str, cure: str) -> Finding:
     """Return a finding that prevents a validation."""
     return Finding(check, Status.FAIL, seen, cure)
+
+
+def unchecked(check: str, seen: str) -> Finding:
+    """Return a finding that a check needs privileges that this process does not have."""
+    return Finding(check, Status.WARN, seen, "Run this as root.", unchecked=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.ebpf.backend import NAME as EBPF
 from certbot_standalone_nfq.cli.doctor import self_test
-from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
+from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, unchecked, warned
 from certbot_standalone_nfq.cli.doctor.network_namespace import Failed, PrivateRun
 from certbot_standalone_nfq.host import kernel_modules, privileges
 from certbot_standalone_nfq.host.addresses import has_ipv6
@@ -119,7 +119,8 @@ def start_self_test(
     """Start the self-test if that is possible. Must be called before there are threads, as it forks."""
     missing = [*privileges.missing_capabilities(), *([] if privileges.may_make_namespaces() else ["CAP_SYS_ADMIN"])]
     if missing:
-        return _skipped(f"it needs {' and '.join(missing)} for a network namespace of its own.", "Run this as root.")
+        lack = f"Skipped: it needs {' and '.join(missing)} for a network namespace of its own."
+        return SelfTest(None, unchecked("self-test", lack))
     if by_ebpf:
         return _by_ebpf(inventory, may_load)
     sound = [variant for variant in variants if not variant.complaint]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import RunId, run_ids
-from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
+from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, unchecked, warned
 from certbot_standalone_nfq.host import privileges, processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
@@ -98,7 +98,7 @@ def _unread(rules: Snapshot) -> Iterator[Finding]:
     """Report which programs did not show their rules: on one line for a user who may not see any."""
     complaints = {shown.program: shown.complaint for shown in rules.listings if shown.complaint}
     if complaints and privileges.missing_capabilities():
-        yield warned("firewall", f"This user cannot read the rules ({', '.join(complaints)}).", "Run this as root.")
+        yield unchecked("firewall", f"This user cannot read the rules ({', '.join(complaints)}).")
         return
     for program, complaint in complaints.items():
         seen = f"The rules could not be read: {program}: {complaint}."
@@ -110,7 +110,7 @@ def queues(rules: Snapshot) -> Iterator[Finding]:
     bound = state.bound_queues() if state.has_queues() else set()
     ours = run_ids(rules.text)
     if bound is None:
-        yield warned("queues", "This user cannot see which packet queues are in use.", "Run this as root.")
+        yield unchecked("queues", "This user cannot see which packet queues are in use.")
         return
     for run_id in sorted(ours):
         yield _run_of_ours(run_id, alive=run_id.queue in bound)

@@ -25,7 +25,7 @@ def test_all_is_well_on_a_host_that_can_do_it_and_takes_less_than_five_seconds(s
     assert "nginx listens on [::]:80" in report.seen("listener")
 
 
-def test_json_is_a_list_of_objects_of_four_strings(lonely_host: Host) -> None:
+def test_findings_in_json_are_objects_of_four_strings(lonely_host: Host) -> None:
     report = doctor.examine(lonely_host)
     for found in report.findings:
         assert list(found) == ["status", "check", "seen", "cure"]
@@ -39,7 +39,10 @@ def test_lines_say_the_same_as_json(lonely_host: Host) -> None:
     process, _ = doctor.run(lonely_host)
     lines = process.stdout.splitlines()
     assert lines[0] == "pass  privileges: CAP_NET_ADMIN and CAP_NET_RAW are in effect."
-    assert len(lines) == len(doctor.examine(lonely_host).findings)
+    *findings, nothing, summary = lines
+    assert len(findings) == len(doctor.examine(lonely_host).findings)
+    assert nothing == ""
+    assert summary.startswith(f"{len(findings) - 1} pass, 1 warn, 0 fail. ")
     assert process.stderr == ""
 
 
