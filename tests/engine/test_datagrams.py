@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import dns.message
 import pytest
 from hypothesis import given
@@ -45,7 +47,7 @@ def test_that_the_name_has_no_other_type_is_said_and_is_no_answer_to_a_challenge
     assert reaction.reply.interface == 0
 
 
-@pytest.mark.parametrize("payload", [b"", query("example.com"), query(typ="DS"), query()[:-1]])
+@pytest.mark.parametrize("payload", [b"", query("example.com"), query(typ="DS"), query()[:-1]], ids=itertools.count())
 def test_everything_else_passes(datagrams: Datagrams, payload: bytes) -> None:
     assert datagrams.handle(write(Datagram(*ENDS[0], payload)), 1.0) == DatagramReaction(Verdict.PASS)
     assert Datagrams([]).handle(write(Datagram(*ENDS[0], query())), 1.0) == DatagramReaction(Verdict.PASS)

@@ -61,7 +61,11 @@ def test_a_further_query_that_has_begun_is_waited_for() -> None:
     assert conversation.receive(stream[-5:], ended=False).close
 
 
-@pytest.mark.parametrize("rest", [over_tcp(FOREIGN), over_tcp(b""), (MAX_MESSAGE + 1).to_bytes(2, "big")])
+@pytest.mark.parametrize(
+    "rest",
+    [over_tcp(FOREIGN), over_tcp(b""), (MAX_MESSAGE + 1).to_bytes(2, "big")],
+    ids=["another name", "nothing", "too much"],
+)
 def test_what_is_not_ours_behind_a_query_closes_the_connection(rest: bytes) -> None:
     """The client asks again on another one, of the server."""
     output = begin().receive(over_tcp(TXT) + rest, ended=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import string
 import struct
 
@@ -30,7 +31,7 @@ def parsed(message: bytes) -> Query:
     return query
 
 
-@pytest.mark.parametrize("message", QUERIES)
+@pytest.mark.parametrize("message", QUERIES, ids=itertools.count())
 def test_a_query_is_what_dnspython_says_it_is(message: bytes) -> None:
     query, theirs = parsed(message), dns.message.from_wire(message)
     assert (query.id, query.flags, query.typ) == (theirs.id, theirs.flags, theirs.question[0].rdtype)

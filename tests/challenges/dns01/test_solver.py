@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import dns.flags
 import dns.message
 import dns.rcode
@@ -179,6 +181,7 @@ def test_a_stream_is_recognised_once_its_first_query_is_whole(solver: Dns01Solve
         b"\x08\x01" + query(),
         b"\0\x40\0\0\x80",
     ],
+    ids=itertools.count(),
 )
 def test_another_stream_is_the_servers(solver: Dns01Solver, stream: bytes) -> None:
     assert solver.recognise(stream) is None
