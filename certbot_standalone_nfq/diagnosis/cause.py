@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 
+PAGE = "https://certbot-standalone-nfq.github.io/certbot-standalone-nfq/diagnosis/"
+"""Where the documents say more about each cause: docs/diagnosis.md, as a page of the site."""
+
 
 class Cause(enum.Enum):
     """What the evidence can tell apart."""
@@ -56,3 +59,8 @@ class Cause(enum.Enum):
     """Queries reached this machine, and not the plugin."""
     NO_QUERY = enum.auto()
     """No query for the answer came."""
+
+    @property
+    def address(self) -> str:
+        """Where the documents say what shows it and what to do: the heading that has its name."""
+        return f"{PAGE}#{self.name.lower()}"

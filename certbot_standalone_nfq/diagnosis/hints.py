@@ -117,13 +117,18 @@ def hint(diagnoses: Sequence[Diagnosis], remarks: Sequence[str] = ()) -> str:
     """Return remarks, and the hint for all failed names, in at most six lines. Names that failed alike share theirs."""
     names: dict[str, list[str]] = {}
     for diagnosis in diagnoses:
-        names.setdefault(words(diagnosis), []).append(diagnosis.name)
+        names.setdefault(explained(diagnosis), []).append(diagnosis.name)
     lines = [f"{listed(alike)}: {text}" for text, alike in names.items()]
     most = MAX_LINES - len(remarks)
     if len(lines) > most:
         rest = sum(len(alike) for alike in list(names.values())[most - 1 :])
         lines[most - 1 :] = [f"And {rest} more names, for other reasons; see Certbot's log."]
     return "\n".join([*remarks, *lines])
+
+
+def explained(diagnosis: Diagnosis) -> str:
+    """Return what there is to say about one failure, and where there is more, in one line."""
+    return f"{words(diagnosis)} More: {diagnosis.cause.address}"
 
 
 def words(diagnosis: Diagnosis) -> str:

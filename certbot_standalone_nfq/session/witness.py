@@ -104,7 +104,7 @@ class Witness:
         with self._guard:
             diagnoses = report.diagnoses(failures, self._evidence, machine)
         for diagnosis in diagnoses:
-            logger.info("%s: %s: %s", diagnosis.name, diagnosis.cause.name, hints.words(diagnosis))
+            logger.info("%s: %s: %s", diagnosis.name, diagnosis.cause.name, hints.explained(diagnosis))
         return diagnoses
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from certbot_standalone_nfq.diagnosis import dns_hints
 from certbot_standalone_nfq.diagnosis.cause import Cause
-from certbot_standalone_nfq.diagnosis.hints import MAX_LINES, hint, words
+from certbot_standalone_nfq.diagnosis.hints import MAX_LINES, explained, hint, words
 from certbot_standalone_nfq.diagnosis.rules import Diagnosis
 
 OWN, OTHER, OWN_IPV6 = "203.0.113.80", "203.0.113.81", "2001:db8::80"
@@ -45,7 +45,14 @@ def test_as_many_names_and_lines_as_there_is_room_for_are_all_shown() -> None:
     alike = [Diagnosis(Cause.NOTHING, f"{number}.example.com", 80) for number in range(4)]
     assert hint(alike).startswith("0.example.com, 1.example.com, 2.example.com, 3.example.com: no")
     different = [Diagnosis(Cause.NOTHING, "example.com", number) for number in range(MAX_LINES)]
-    assert hint(different).splitlines() == [f"example.com: {words(diagnosis)}" for diagnosis in different]
+    assert hint(different).splitlines() == [f"example.com: {explained(diagnosis)}" for diagnosis in different]
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_hint_ends_with_where_the_documents_explain_its_cause(cause: Cause) -> None:
+    diagnosis = Diagnosis(cause, "example.com", 80, 1, ("192.0.2.1",), (OWN,), ("via",), (4,))
+    assert hint([diagnosis]) == f"example.com: {words(diagnosis)} More: {cause.address}"
+    assert cause.address.endswith(f"/diagnosis/#{cause.name.lower()}")
 
 
 @pytest.mark.parametrize(
