@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.settings import OPTIONS
+from certbot_standalone_nfq.settings import OPTIONS, Option
 from scripts import picture
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +18,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 NAMES_A_FILE = re.compile(r"(?!/)[\w./-]+(?:/|\.(?:cfg|ini|md|py|svg|toml|txt))")
 PLACEHOLDER = re.compile(r"\b[A-Z]+/|NNNN")
-OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z0-9-]+)[^|]*\|", re.MULTILINE)
+OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z0-9-]+)(?: [A-Z]+)?`([^|]*) \| ([^|]+) \|", re.MULTILINE)
 GLOSSARY_ROW = re.compile(r"^\| `(\w+)` \|.*\| `([\w/.]+)` \|$", re.MULTILINE)
 
 
@@ -72,10 +72,16 @@ def test_the_glossary_names_what_the_code_defines() -> None:
     ] == []
 
 
-def test_the_readme_lists_the_options_that_the_parser_takes_with_their_choices() -> None:
-    readme = (ROOT / "README.md").read_text()
-    described = {match[1]: set(QUOTED.findall(match[0])[1:]) for match in OPTION_ROW.finditer(readme)}
-    assert described == {option.name: set(option.choices) for option in OPTIONS}
+def test_the_options_that_the_parser_takes_are_listed_with_their_choices_and_defaults() -> None:
+    page = (ROOT / "docs/options.md").read_text()
+    rows = {name: (set(QUOTED.findall(values)), default) for name, values, default in OPTION_ROW.findall(page)}
+    assert rows == {option.name: (set(option.choices), default_of(option)) for option in OPTIONS}
+
+
+def default_of(option: Option) -> str:
+    """Return what the parser's help says of the default."""
+    (default,) = re.findall(r"\(default: (.+?)\)", option.help)
+    return str(default)
 
 
 def test_the_picture_is_what_its_source_draws() -> None:
