@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from certbot_standalone_nfq.settings import OPTIONS, Option
-from scripts import picture
+from scripts.pictures import cost
+from scripts.pictures.album import FOLDER, PICTURES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "certbot_standalone_nfq"
@@ -84,5 +85,21 @@ def default_of(option: Option) -> str:
     return str(default)
 
 
-def test_the_picture_is_what_its_source_draws() -> None:
-    assert picture.TARGET.read_text() == picture.svg()
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_what_its_source_draws(name: str) -> None:
+    assert (FOLDER / name).read_text() == PICTURES[name]()
+
+
+def test_no_picture_is_without_a_source() -> None:
+    assert {path.name for path in FOLDER.glob("*.svg")} == PICTURES.keys()
+
+
+@pytest.mark.parametrize("part", cost.parts(), ids=lambda part: part.name)
+def test_the_plot_shows_ratios_of_the_tables(part: cost.Part) -> None:
+    _, _, behind = (ROOT / "docs/performance.md").read_text().partition(f"\n### {part.section}\n")
+    rows = behind.partition("\n### ")[0].splitlines()
+    assert [bar for bar in part.bars if not shown(bar, rows)] == []
+
+
+def shown(bar: cost.Bar, rows: list[str]) -> bool:
+    return any(bar.row in row and f"| {bar.ratio:.2f} |" in row for row in rows)

@@ -1,0 +1,17 @@
+"""Which pictures there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.pictures import at_a_glance, cost, packet_path
+
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
+
+PICTURES: dict[str, Callable[[], str]] = {
+    "at-a-glance.svg": at_a_glance.svg,
+    "cost.svg": cost.svg,
+    "packet-path.svg": packet_path.svg,
+}
+"""Each file, and what draws it."""
