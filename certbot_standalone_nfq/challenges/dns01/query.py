@@ -77,9 +77,9 @@ def parse(message: bytes) -> Query | None:
     if flags & _QR_AND_OPCODE or questions != 1 or answers or authorities:
         return None
     name_end = _name_end(message)
-    end = name_end + _QUESTION_END.size
-    if not name_end or end > len(message):
+    if name_end is None or name_end + _QUESTION_END.size > len(message):
         return None
+    end = name_end + _QUESTION_END.size
     typ, class_ = _QUESTION_END.unpack_from(message, name_end)
     if class_ != _CLASS_IN:
         return None
@@ -110,13 +110,13 @@ def type_name(typ: int) -> str:
 
 def parents(name: bytes) -> Iterator[bytes]:
     """Yield a name in wire format, and all names above it but the root."""
-    while name and name[0]:
+    while name[0]:
         yield name
         name = name[1 + name[0] :]
 
 
 def _labels(name: bytes) -> Iterator[bytes]:
-    while name and name[0]:
+    while name[0]:
         yield name[1 : 1 + name[0]]
         name = name[1 + name[0] :]
 
@@ -125,17 +125,17 @@ def _label_text(label: bytes) -> str:
     return "".join(chr(byte) if 33 <= byte < 127 and byte not in b'."\\' else f"\\{byte:03}" for byte in label)
 
 
-def _name_end(message: bytes) -> int:
-    """Return where the first question's name ends, or 0 if it does not, or is longer than a name can be."""
+def _name_end(message: bytes) -> int | None:
+    """Return where the first question's name ends, or None if it does not, or is longer than a name can be."""
     position = HEADER
     while position < min(len(message), HEADER + _LONGEST_NAME):
         length = message[position]
         if length > _LONGEST_LABEL:
-            return 0
+            return None
         position += 1 + length
         if not length:
             return position
-    return 0
+    return None
 
 
 def _edns(message: bytes, position: int, records: int) -> Edns | None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.challenges.dns01.query import Edns, Query, Type, parse, to_text, to_wire
+from certbot_standalone_nfq.challenges.dns01.query import Edns, Query, Type, parents, parse, to_text, to_wire
 from tests.challenges.dns01 import messages
 from tests.challenges.dns01.messages import NAME, with_cookie
 
@@ -42,6 +42,15 @@ def test_a_query_is_what_dnspython_says_it_is(message: bytes) -> None:
     if query.edns:
         assert (query.edns.size, query.edns.version) == (theirs.payload, theirs.edns)
         assert query.edns.dnssec_ok == bool(theirs.ednsflags & 0x8000)
+
+
+def test_of_the_flags_of_edns_one_asks_for_dnssec() -> None:
+    """RFC 3225, 3: the first of the two bytes that version and response code are before."""
+    message = messages.query(edns=1232)
+    for bit in range(16):
+        flags = (1 << bit).to_bytes(2, "big")
+        edns = parsed(message[:-4] + flags + message[-2:]).edns
+        assert edns == Edns(1232, 0, dnssec_ok=bit == 15, cookie=b"")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +87,20 @@ def test_what_is_no_plain_query_for_one_name_of_the_internet_is_none(place: int,
     assert parse(bytes(changed)) is None
 
 
+@pytest.mark.parametrize("bit", range(16))
+def test_of_the_flags_only_those_count_that_tell_a_query_from_other_messages(bit: int) -> None:
+    """RFC 1035, 4.1.1: QR, and the four bits of the opcode."""
+    message = bytearray(QUERIES[0])
+    message[2:4] = (1 << bit).to_bytes(2, "big")
+    assert (parse(bytes(message)) is not None) == (bit < 11)
+
+
+@pytest.mark.parametrize("name", [b"\xc0\x0c", b"\x40", b"\3com"])
+def test_a_query_without_a_whole_name_is_none_whatever_its_header_says(name: bytes) -> None:
+    for flags in range(4):
+        assert parse(struct.pack("!6H", 16, flags, 1, 0, 0, 0) + name) is None
+
+
 def test_a_name_that_is_too_long_is_none() -> None:
     header = struct.pack("!6H", 1, 0, 1, 0, 0, 0)
     for labels, whole in ((3, True), (4, False)):
@@ -92,7 +115,8 @@ def test_an_opt_record_behind_others_is_found_and_nothing_behind_it_is_looked_at
         records = other * before + opt + b"\xc0\x0c\xff"
         message = plain[:10] + (before + 2).to_bytes(2, "big") + plain[12:] + records
         assert (parsed(message).edns is not None) == found
-    assert parsed(plain[:10] + b"\xff\xff" + plain[12:] + b"\xc0\x0c" + opt).edns is None
+    for named in (b"\xc0\x0c" + opt, b"\1" + opt[1:]):  # an OPT record's name is the root's: RFC 6891, 6.1.2
+        assert parsed(plain[:10] + b"\xff\xff" + plain[12:] + named).edns is None
 
 
 @given(st.binary(max_size=600))
@@ -119,6 +143,12 @@ def test_names_come_back_as_they_went(labels: list[str]) -> None:
     name = ".".join(labels)
     assert to_text(to_wire(name)) == name
     assert to_wire(name.upper() + ".") == dns.name.from_text(name).to_wire()
+
+
+def test_the_names_above_a_name_are_those_without_its_first_labels() -> None:
+    above = [to_wire(name) for name in ("a.0123.example", "0123.example", "example")]
+    assert list(parents(above[0])) == above
+    assert list(parents(b"\0")) == []
 
 
 @pytest.mark.parametrize("name", ["x" * 63, ".".join(["x" * 63] * 3 + ["x" * 61])], ids=["label", "name"])
