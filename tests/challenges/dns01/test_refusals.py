@@ -45,6 +45,15 @@ def test_other_names_are_refused(name: str) -> None:
     assert not response.authority
 
 
+def test_names_above_any_of_several_pending_ones_exist() -> None:
+    solver = pending_solver()
+    solver.add("_acme-challenge.example.org", "another.thumbprint")
+    for name in (*ABOVE, "org", "example.org"):
+        data = solver.refuse(query(name))
+        assert data
+        assert dns.message.from_wire(data).rcode() == dns.rcode.NOERROR
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_trouble_it(octets: bytes) -> None:
     pending_solver().refuse(octets)

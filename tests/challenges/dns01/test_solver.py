@@ -4,6 +4,7 @@ import itertools
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -76,7 +77,9 @@ def test_several_challenges_for_one_name_are_answered_together_until_each_is_rem
     solver.remove(NAME, OTHER_KEY_AUTHORIZATION)
     assert values(answer(solver, query())) == {VALUE}
     solver.remove(NAME, OTHER_KEY_AUTHORIZATION)
+    assert solver.pending_keys() == [dns.name.from_text(NAME).to_wire()]
     solver.remove(NAME, KEY_AUTHORIZATION)
+    assert solver.pending_keys() == []
     assert solver.reply(query()) is None
     solver.remove(NAME, KEY_AUTHORIZATION)
 
@@ -116,7 +119,7 @@ def test_edns_is_answered_with_edns_and_a_size_that_no_network_fragments(solver:
     for dnssec in (False, True):
         response = answer(solver, query(edns=4096, dnssec=dnssec))
         assert (response.edns, response.payload) == (0, 1232)
-        assert bool(response.ednsflags & dns.flags.DO) == dnssec
+        assert response.ednsflags == (dns.flags.DO if dnssec else 0)
 
 
 @pytest.mark.parametrize("length", [8, 16, 24, 40])
@@ -215,6 +218,22 @@ def test_queries_for_the_label_are_selected_in_any_case_and_little_else(typ: str
     for name in ("example.com", "_acme-challengf.example.com", "_acme-challenges.example.com", f"a.{NAME}"):
         assert not udp.matches(query(name, typ))
         assert not tcp.matches(over_tcp(query(name, typ)))
+
+
+def test_queries_are_selected_whatever_flags_they_have() -> None:
+    for flags in (dns.flags.RD, dns.flags.AD, dns.flags.CD):
+        message = query()[:2] + int(flags).to_bytes(2, "big") + query()[4:]
+        assert any(selector.matches(message) for selector in SELECTORS if selector.transport is Transport.UDP)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_of_the_label_nothing_but_the_case_of_letters_is_ignored(bit: int) -> None:
+    (udp,) = (selector for selector in SELECTORS if selector.transport is Transport.UDP)
+    label = bytes([len("_acme-challenge")]) + b"_acme-challenge"
+    for place, byte in enumerate(label, start=12):
+        changed = bytearray(query())
+        changed[place] ^= 1 << bit
+        assert udp.matches(bytes(changed)) == (bit == 5 and chr(byte).isalpha())
 
 
 def test_exact_names_are_selected_for_where_the_label_leads_elsewhere() -> None:
