@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
+import warnings
 
 import pytest
 from cryptography import x509
@@ -42,6 +43,15 @@ def test_it_is_for_exactly_one_address(address: str) -> None:
 def test_who_it_is_for_has_issued_it() -> None:
     found = made("example.com")
     assert found.subject == found.issuer
+
+
+def test_it_is_valid_for_days_whichever_way_a_clock_is_wrong() -> None:
+    found, days = made("example.com"), datetime.timedelta(days=7)
+    naive = NOW.replace(tzinfo=None)
+    # By names that versions of cryptography from before 42 have, too; those after it warn of them.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert (found.not_valid_before, found.not_valid_after) == (naive - days, naive + days)
 
 
 def test_no_two_have_the_same_key() -> None:

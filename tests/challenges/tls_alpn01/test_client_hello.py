@@ -18,9 +18,16 @@ REAL = {
 }
 
 
-def after_shrinking(hello: bytes) -> bytes:
-    """Return a ClientHello without extensions, as a client from before TLS 1.2 may send it."""
+SERVER_NAME = b"\0\0" + b"\0\x10" + b"\0\x0e" + b"\0" + b"\0\x0bexample.com"
+ALPN = b"\0\x10" + b"\0\x0d" + b"\0\x0b" + b"\x0aacme-tls/1"
+BEYOND_ITS_END = b"\0\x2b" + b"\xff\xff"
+
+
+def after_shrinking(hello: bytes, extensions: bytes | None = None) -> bytes:
+    """Return a ClientHello without extensions, as a client from before TLS 1.2 may send it, or with these."""
     body = hello[9 : 9 + 2 + 32] + b"\0" + b"\0\2\0\x2f" + b"\1\0"
+    if extensions is not None:
+        body += len(extensions).to_bytes(2, "big") + extensions
     message = b"\1" + len(body).to_bytes(3, "big") + body
     return b"\x16\x03\x01" + len(message).to_bytes(2, "big") + message
 
@@ -55,6 +62,26 @@ def test_what_is_missing_is_known_to_be_missing_once_all_has_come() -> None:
     hello = after_shrinking(client_hello("example.com"))
     assert read(hello) == ClientHello(b"", ())
     assert read(hello[:-1]) == ClientHello(None, None)
+
+
+@pytest.mark.parametrize("both", [SERVER_NAME + ALPN, ALPN + SERVER_NAME], ids=["name first", "protocol first"])
+def test_name_and_protocol_come_in_any_order_and_nothing_behind_them_is_looked_at(both: bytes) -> None:
+    hello = client_hello("example.com")
+    for extensions in (both, BEYOND_ITS_END[:2] + b"\0\0" + both, both + BEYOND_ITS_END):
+        assert read(after_shrinking(hello, extensions)) == ClientHello(b"example.com", PROTOCOLS)
+    with pytest.raises(Malformed):
+        read(after_shrinking(hello, BEYOND_ITS_END + both))
+
+
+def test_of_several_extensions_of_a_type_the_first_counts() -> None:
+    other = ALPN.replace(b"acme-tls/1", b"acme-tls/2")
+    hello = after_shrinking(client_hello("example.com"), ALPN + other + SERVER_NAME)
+    assert read(hello) == ClientHello(b"example.com", PROTOCOLS)
+
+
+def test_a_record_is_as_long_as_tls_allows() -> None:
+    """RFC 8446, 5.1."""
+    assert read(b"\x16\x03\x01\x40\x00") == ClientHello(None, None)
 
 
 @pytest.mark.parametrize(
