@@ -1,4 +1,4 @@
-# Certbot with this plugin. It is to share the host's network: see "In a container" in README.md.
+# Certbot with this plugin. It is to share the host's network: see docs/container.md.
 FROM debian:trixie-slim
 
 RUN apt-get update \

@@ -62,6 +62,10 @@ def test_a_file_that_a_document_names_exists(document: Path) -> None:
     assert list(missing_files(document)) == []
 
 
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1000
+
+
 def test_the_glossary_names_what_the_code_defines() -> None:
     rows = GLOSSARY_ROW.findall((ROOT / "docs/glossary.md").read_text())
     assert len(rows) > 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ TESTED_WITH_FILES = {
     "setup.py",
     "tox.ini",
 }
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 FIND = """
 import importlib.metadata, sys
 entries = importlib.metadata.distribution("certbot-standalone-nfq").entry_points
@@ -89,6 +91,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == files_below(PACKAGE)
+
+
+def test_package_indexes_show_a_readme_whose_links_lead_into_the_repository(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = archive.read(name).decode()
+    (repository,) = re.findall(r"^Project-URL: Source, (.+)$", metadata, re.MULTILINE)
+    places = [re.fullmatch(rf"{repository}/(?:raw|blob)/main/([^#]+)(?:#.*)?", link) for link in LINK.findall(metadata)]
+    assert len(places) > 10
+    assert [place for place in places if not (place and (ROOT / place[1]).is_file())] == []
 
 
 def test_the_source_distribution_holds_what_it_takes_to_test_it(source: Path) -> None:

@@ -77,7 +77,7 @@ def _succeed(result: subprocess.CompletedProcess[str]) -> None:
 
 
 def _issue(certbot: ContainedCertbot) -> None:
-    """Get a certificate as the README says, by each way to capture in turn, and renew it."""
+    """Get a certificate as docs/container.md says, by each way to capture in turn, and renew it."""
     for way in VARIANTS:
         _issue_by(certbot, way)
     for way in EBPF:
@@ -102,7 +102,9 @@ def _try(built: image.Image, folder: Path) -> None:
         web_server = stack.enter_context(nginx(server, folder / "nginx"))
         authority = stack.enter_context(pebble(client, folder / "pebble"))
         authority.resolve(_NAME, ipv4=server.ipv4, ipv6=server.ipv6)
-        certbot = ContainedCertbot(server, authority, folder / "disk", built, runtime.read(_SOURCE / "README.md"))
+        certbot = ContainedCertbot(
+            server, authority, folder / "disk", built, runtime.read(_SOURCE / "docs" / "container.md")
+        )
         print(f"In the container:\n{certbot.look()}")
         before = server.rules(), web_server.identity(), web_server.error_log
         with load(client, f"http://{server.ipv4}/") as counted:

@@ -1,4 +1,4 @@
-"""A container without an engine: what `docker run` is asked for in the README, by the kernel's own means."""
+"""A container without an engine: what `docker run` is asked for in docs/container.md, by the kernel's own means."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from certbot_standalone_nfq.wire.tcp import Flags, Timestamps, write
 from tests.engine.peer import Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK
-README = Path(__file__).parents[2] / "README.md"
+LIMITS = Path(__file__).parents[2] / "docs" / "limits.md"
 PROMISED = 32 * 1024
 """Bytes of memory for a connection: its data, and the objects that hold them."""
 PIECES = 1000
@@ -88,8 +88,8 @@ def test_a_stream_that_stays_undecided_takes_no_more_memory_either(piece: int) -
     assert taken <= PROMISED
 
 
-def test_the_readme_gives_the_bounds_that_hold() -> None:
-    words = " ".join(README.read_text().split())
+def test_the_page_about_limits_gives_the_bounds_that_hold() -> None:
+    words = " ".join(LIMITS.read_text().split())
     connections = f"{MAX_WATCHED:,} undecided and {MAX_TAKEN_OVER:,} answered connections"
     assert f"{connections}, {PROMISED // 1024} KiB of memory each" in words
     assert f"only counters for {MAX_ATTEMPTS:,} idle ones" in words
