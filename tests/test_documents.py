@@ -107,3 +107,11 @@ def test_the_plot_shows_ratios_of_the_tables(part: cost.Part) -> None:
 
 def shown(bar: cost.Bar, rows: list[str]) -> bool:
     return any(bar.row in row and f"| {bar.ratio:.2f} |" in row for row in rows)
+
+
+@pytest.mark.parametrize("name", ["certbot.service", "certbot.timer"])
+def test_a_unit_that_a_recipe_shows_is_the_one_that_is_there(name: str) -> None:
+    recipe = (ROOT / "docs/recipes/renewal.md").read_text()
+    shown = re.search(rf"^File `/etc/systemd/system/{name}`:\n\n```ini\n(.*?)```$", recipe, re.MULTILINE | re.DOTALL)
+    assert shown
+    assert (ROOT / "deploy/systemd" / name).read_text().endswith(f"\n{shown[1]}")
