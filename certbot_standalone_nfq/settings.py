@@ -141,6 +141,9 @@ class Settings:
     """The capture file to write."""
     evidence: bool = True
     """Whether to look at connections to the port from outside."""
+    lasting: bool = False
+    """Whether to capture for days, not for one validation: only what the kernel picks, and rules that other programs
+    remove are added again however often."""
 
     @property
     def asks_for_a_queue(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.engine.protocols import Selector
@@ -74,6 +74,9 @@ class Capture(Protocol[Packet]):
     One thread receives, decides and abandons; all else but `fileno` may be called by another meanwhile.
     """
 
+    by_rules: ClassVar[bool]
+    """Whether it depends on rules, which other programs can remove."""
+
     def fileno(self) -> int:
         """Return a descriptor that is readable when `receive` has something."""
 
@@ -96,9 +99,9 @@ class Capture(Protocol[Packet]):
         """
 
     def restore(self) -> bool:
-        """Capture again if another program ended it; once only. Return whether it was ended, now or still.
+        """Capture again if another program ended it; once only, unless the capture is a lasting one.
 
-        Raises one of the package's errors if that fails.
+        Return whether it was ended, now or still. Raises one of the package's errors if that fails.
         """
 
     def withdraw(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.cli.answer import options as answer
 from certbot_standalone_nfq.cli.version import ShowVersion
 from certbot_standalone_nfq.settings import HTTP_01
 
@@ -76,5 +77,13 @@ COMMANDS = (
         "was seen.",
         "certbot_standalone_nfq.cli.watch",
         _watch,
+    ),
+    Command(
+        "answer",
+        "answer any token of an account, as a service",
+        "Answer http-01 requests for any token of an account, for names that this machine shares with others. It runs "
+        "until it is stopped, past whatever server has the port. SIGHUP has it read its file again.",
+        "certbot_standalone_nfq.cli.answer.program",
+        answer.add,
     ),
 )

@@ -143,10 +143,11 @@ class Endpoint:
         self._outgoing.write(output.data)
         if output.close:
             self._outgoing.close()
-        if output.answer is None:
+        answer = output.answer
+        if answer is None:
             return None
         self._answered = True
-        return Answered(output.answer.challenge, self._connection, output.answer.forwarded_by)
+        return Answered(answer.challenge, self._connection, answer.forwarded_by, name=answer.name)
 
     def _settle(self) -> Acknowledged | None:
         """Note that the peer has our whole answer, if that is so and was not before."""

@@ -82,6 +82,8 @@ class Selector:
     """Whether the key is the server name in a TLS ClientHello, in lower case (RFC 6066, 3)."""
     by_question: bool = False
     """Whether the key is the name in a DNS question, in wire format and lower case (RFC 1035, 4.1.2)."""
+    by_host: bool = False
+    """Whether the key is the name in an HTTP request's Host field, in lower case and without a port."""
     transport: Transport = Transport.TCP
 
     def __post_init__(self) -> None:
@@ -126,6 +128,8 @@ class Answer:
     challenge: ChallengeId
     forwarded_by: tuple[str, ...] = ()
     """What in the request only a proxy adds, in words, such as the names of headers."""
+    name: str = ""
+    """The name that it was asked under, if that decided."""
 
 
 @dataclass(frozen=True)

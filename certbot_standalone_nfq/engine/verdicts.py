@@ -37,6 +37,8 @@ class Answered:
     transport: Transport = Transport.TCP
     seconds: float = 0.0
     """From the packet's arrival here to the answer's departure; the interception's clock knows."""
+    name: str = ""
+    """The name that it was asked under, if that decided."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,17 @@ def socket_owners(inodes: set[int], deadline: Deadline) -> dict[int, str]:
     return owners
 
 
+def socket_owner(inode: int, deadline: Deadline) -> int | None:
+    """Return the id of a process that has a socket open, if one is found in time."""
+    wanted = f"socket:[{inode}]"
+    for process in _processes():
+        if not deadline.remaining():
+            break
+        if wanted in _open_files(process):
+            return int(process.name)
+    return None
+
+
 def acme_clients() -> list[str]:
     """Return the ACME clients that are running in this network namespace: name and process id of each."""
     here = _namespace(_PROC / "self")

@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from certbot_standalone_nfq.capture import choice
+from certbot_standalone_nfq.capture.protocols import Capture
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.engine import Engine
-from certbot_standalone_nfq.engine.protocols import ChallengeId, DatagramSolver, Declined, Recognition
+from certbot_standalone_nfq.engine.protocols import ChallengeId, DatagramSolver, Declined, Recognition, StreamSolver
 from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.verdicts import Event
 from certbot_standalone_nfq.host.connections import Connections
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import translates_sources
 from certbot_standalone_nfq.session.injector import Injector
-from certbot_standalone_nfq.session.keeper import Keeper
+from certbot_standalone_nfq.session.keeper import Keeper, Keeping
 from certbot_standalone_nfq.session.loop import Loop
+from certbot_standalone_nfq.session.tokens import ClaimedTokens
 from certbot_standalone_nfq.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an interception is made of, where that is not as for one validation."""
+
+    solvers: Sequence[StreamSolver] = ()
+    """What to ask, in place of new ones of the port's types."""
+    keep: Callable[[Capture[Any]], Keeping] = Keeper
+    """Returns what looks after a capture."""
+    claims: bool = True
+    """Whether tokens are claimed, so that who answers any token leaves them alone."""
+    failed: Callable[[], object] = lambda: None
+    """Called on another thread, if requests can be answered no more."""
 
 
 class Interception:
     """Answers challenges on one port, from `start` to `stop`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it stands between
         self,
         port: ChallengePort,
         settings: Settings,
         rules: Snapshot,
         tell: Callable[[Event], object],
         record: Callable[[bytes], object] | None = None,
+        *,
+        parts: Parts | None = None,
     ) -> None:
         """Prepare, given the rules of other programs. This changes nothing. For `tell` and `record`, see Loop."""
         self._port = port
@@ -37,9 +57,12 @@ class Interception:
         self._rules = rules
         self._tell = tell
         self._record = record
-        self._solvers = {solver.typ: solver() for solver in port.solvers}
+        self._parts = parts or Parts()
+        solvers = self._parts.solvers or [solver() for solver in port.solvers]
+        self._solvers = {solver.typ: solver for solver in solvers}
+        self._tokens = ClaimedTokens()
         self._loop: Loop
-        self._keeper: Keeper
+        self._keeper: Keeping
         self._opened = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -53,6 +76,7 @@ class Interception:
             undo.pop_all()
 
     def _open(self, opened: contextlib.ExitStack) -> None:
+        opened.callback(self._tokens.close)
         injector = Injector()
         opened.callback(injector.close)
         sockets = Connections()
@@ -62,15 +86,25 @@ class Interception:
         engine = Engine(list(self._solvers.values()), sockets if looked_up else None)
         capture = choice.open_capture(self._settings, self._port.selectors(), self._rules, opened)
         self._capture = capture
-        self._loop = Loop(capture, engine, injector, self._tell, self._record, sources_translated=translated)
+        self._loop = Loop(
+            capture,
+            engine,
+            injector,
+            self._tell,
+            self._record,
+            failed=self._parts.failed,
+            sources_translated=translated,
+        )
         opened.callback(self._loop.stop)
         self._loop.start()
-        self._keeper = Keeper(capture)
+        self._keeper = self._parts.keep(capture)
         opened.callback(self._keeper.stop)
         self._keeper.start()
 
     def answer(self, challenge: ChallengeId, key_authorization: str) -> None:
         """Answer a challenge from now on. Raises ValueError for a bad key."""
+        if self._parts.claims:
+            self._tokens.add(challenge)
         with self._loop.lock:
             self._solvers[challenge.typ].add(challenge.key, key_authorization)
             self._expect()
@@ -80,6 +114,7 @@ class Interception:
         with self._loop.lock:
             self._solvers[challenge.typ].remove(challenge.key, key_authorization)
             self._expect()
+        self._tokens.remove(challenge)
 
     def _expect(self) -> None:
         self._capture.expect([key for solver in self._solvers.values() for key in solver.pending_keys()])
@@ -113,6 +148,10 @@ class Interception:
                 for solver in self._solvers.values()
             )
             return next(filter(None, refusals), b"")
+
+    def responds_within(self, seconds: float) -> bool:
+        """Whether packets are still decided on: not if the loop has ended, or hangs for so long."""
+        return self._loop.responds_within(seconds)
 
     def remarks(self) -> list[str]:
         """Return what the user should know if a challenge has failed, as of now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.protocols import Capture
@@ -17,6 +17,22 @@ REMARK = (
     "Another program removed this plugin's firewall rules while challenges were pending, as a reload of the firewall "
     "does. Requests that came then were answered by the web server. Try again when nothing changes the firewall."
 )
+
+
+class Keeping(Protocol):
+    """What looks after a capture from `start` to `stop`."""
+
+    remarks: list[str]
+    """What the user should know if a validation fails."""
+
+    def start(self) -> None:
+        """Begin. If that is interrupted, `stop` undoes it."""
+
+    def stop(self) -> None:
+        """End."""
+
+    def look(self) -> object:
+        """Look now, on any thread."""
 
 
 class Keeper:

@@ -50,13 +50,15 @@ class Loop:
         tell: Callable[[Event], object],
         record: Callable[[bytes], object] | None = None,
         *,
+        failed: Callable[[], object] = lambda: None,
         sources_translated: bool = False,
     ) -> None:
         """Prepare. Capture and injector are the caller's to close, after `stop`.
 
         `tell` is called on the thread for every event of the engine's;
-        `record`, if given, for every packet of an answered connection, in either direction. With `sources_translated`,
-        there are rules that have packets for this machine come from another address than their sender's.
+        `record`, if given, for every packet of an answered connection, in either direction; `failed`, if the thread
+        has to end before `stop`. With `sources_translated`, there are rules that have packets for this machine come
+        from another address than their sender's.
         """
         self.lock = threading.Condition()
         """Held while the engine handles packets: hold it to change what its solvers answer."""
@@ -65,6 +67,7 @@ class Loop:
         self._injector = injector
         self._tell = tell
         self._record = record
+        self._failed = failed
         self._sources_translated = sources_translated
         self._paths = ReturnPaths()
         self._warned: set[str] = set()
@@ -94,6 +97,13 @@ class Loop:
         finally:
             self._end()
 
+    def responds_within(self, seconds: float) -> bool:
+        """Whether the thread runs, and is not busy with the same packets for so long."""
+        if not self.lock.acquire(timeout=seconds):
+            return False
+        self.lock.release()
+        return self._thread.is_alive()
+
     def _end(self) -> None:
         """End the thread, once it has given a verdict on every packet that waits."""
         self._stop_by = time.monotonic() + DRAIN_SECONDS
@@ -111,6 +121,7 @@ class Loop:
             errors.raise_interruption(error)
             self._capture.abandon()
             logger.warning("Challenge requests go to the web server from here on: %s", error, exc_info=True)
+            self._failed()
 
     def _handle_until_stopped(self) -> None:
         poll = select.poll()

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
@@ -36,6 +37,8 @@ class Packet:
 @dataclass
 class PlayedCapture:
     """Captures what a test gives it."""
+
+    by_rules: ClassVar[bool] = False
 
     waiting: list[Packet] = field(default_factory=list)
     decided: list[tuple[int, Verdict]] = field(default_factory=list)

@@ -13,6 +13,7 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from typing import ClassVar
 
 from certbot_standalone_nfq.capture.ebpf import records
 from certbot_standalone_nfq.capture.ebpf.interfaces import Interfaces
@@ -35,6 +36,8 @@ _ONLY = struct.pack("=I", 0)
 
 class EbpfCapture:
     """Programs on the interfaces that matter, and the ring that they write to."""
+
+    by_rules: ClassVar[bool] = False
 
     def __init__(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> None:
         """Capture what the selectors select. All or nothing: raises OSError, and errors.CaptureUnavailable.

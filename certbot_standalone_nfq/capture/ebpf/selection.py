@@ -102,6 +102,8 @@ def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
         raise CannotCompile("all selectors are for datagrams")
     if any(selector.contains and not selector.by_server_name for selector in selectors):
         raise CannotCompile("a selector has something searched for")
+    if any(selector.by_host for selector in selectors):
+        raise CannotCompile("a selector looks for a Host field")
     if any(each.length > START_BYTES for each in found):
         raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
     if any(each.may_begin_like(header) for each in found for header in (TEXT_BEGINNING, BINARY_SIGNATURE)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection
+from typing import ClassVar
 
 from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation
@@ -22,6 +23,8 @@ _PAUSE = 0.001
 
 class NfqueueCapture:
     """A bound queue and the rules that send packets to it."""
+
+    by_rules: ClassVar[bool] = True
 
     def __init__(
         self, name: str, allocation: Allocation, queue: PacketQueue, rules: Rules, held: contextlib.ExitStack
@@ -63,7 +66,7 @@ class NfqueueCapture:
         return None
 
     def restore(self) -> bool:
-        """Add the rules again if another program removed them; once only. Return whether they were missing."""
+        """Add the rules again if another program removed them; see Capture. Return whether they were missing."""
         return self._rules.restore()
 
     def withdraw(self) -> None:

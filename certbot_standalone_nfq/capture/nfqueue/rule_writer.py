@@ -71,9 +71,11 @@ class State(enum.Enum):
 class Rules:
     """The rules of one run. As an exit of a context, removes them. For use by several threads."""
 
-    def __init__(self, writer: RuleWriter, allocation: Allocation) -> None:
+    def __init__(self, writer: RuleWriter, allocation: Allocation, *, lasting: bool = False) -> None:
+        """Prepare; `lasting` rules are restored however often another program removes them."""
         self._writer = writer
         self._allocation = allocation
+        self._lasting = lasting
         self._lock = threading.RLock()  # an interruption may remove them while this thread adds them
         self._hold_open = -1
         self._restored = False
@@ -87,14 +89,14 @@ class Rules:
             self._writer.install(self._allocation, hold_open)
 
     def restore(self) -> bool:
-        """Add them again if another program removed them, once only; return whether they were missing.
+        """Add them again if another program removed them, once only or always; return whether they were missing.
 
         Raises one of the package's errors if that fails.
         """
         with self._lock:
             if self.state is not State.STANDING or not self._is_missing():
                 return False
-            if not self._restored:
+            if self._lasting or not self._restored:
                 self._restored = True
                 self.remove()  # what is left of them
                 self.install(self._hold_open)

@@ -67,7 +67,7 @@ class NfqueueBackend:
         with contextlib.ExitStack() as undo:
             undo.push(held)
             allocation, queue = self._allocate(writer, selectors, snapshot, held)
-            watchdog, rules = Watchdog(), Rules(writer, allocation)
+            watchdog, rules = Watchdog(), Rules(writer, allocation, lasting=self.settings.lasting)
             held.callback(_dismiss, watchdog, rules)
             # A process that is stopped decides on no packet: of a whole port, that is every visitor's.
             watchdog.start(writer.removals(allocation), watch_for_stop=self.selection is not Selection.PREFILTER)
@@ -138,8 +138,13 @@ def _tracks(selectors: Sequence[Selector], snapshot: Snapshot) -> bool:
 def nfqueue_backends(
     name: str, kind: str, make_writer: Callable[[], RuleWriter], settings: Settings, snapshot: Snapshot
 ) -> list[NfqueueBackend]:
-    """Return a program's backends, one for each selection that the user allows."""
+    """Return a program's backends, one for each selection that the user allows.
+
+    For days on end, no bystander's packets leave the kernel.
+    """
     selections = list(Selection) if settings.selection == AUTO else [Selection(settings.selection)]
+    if settings.lasting:
+        selections = [Selection.PREFILTER]
     return [NfqueueBackend(name, kind, make_writer, selection, settings, snapshot) for selection in selections]
 
 

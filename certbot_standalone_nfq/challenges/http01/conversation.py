@@ -37,6 +37,8 @@ class Challenge:
     token: str
     request: bytes
     response: bytes
+    name: str = ""
+    """The name that it is asked under, if that decides."""
 
 
 class Http01Conversation:
@@ -67,12 +69,18 @@ class Http01Conversation:
 
 
 def _answer(challenge: Challenge, head: bytes) -> Answer:
-    return Answer(ChallengeId(TYP, challenge.token), forwarded_by(head))
+    return Answer(ChallengeId(TYP, challenge.token), forwarded_by(head), challenge.name)
 
 
 def has_whole_head(received: bytes) -> bool:
     """Whether the empty line that ends a request's head has come (RFC 9112, 2.1 and 2.2)."""
-    return _END_OF_HEAD.search(received) is not None
+    return end_of_head(received) is not None
+
+
+def end_of_head(received: bytes) -> int | None:
+    """Return how long a request's head is, the empty line included, or None if its end has not come."""
+    found = _END_OF_HEAD.search(received)
+    return found.end() if found else None
 
 
 def forwarded_by(head: bytes) -> tuple[str, ...]:

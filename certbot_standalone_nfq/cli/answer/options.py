@@ -1,0 +1,38 @@
+"""What the command line of `answer` may say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.settings import AUTO, CAPTURES, DEFAULT_PORTS, HTTP_01, OPTIONS
+
+CONFIG_DIR = Path("/etc/letsencrypt")
+_SHARED = ("queue-num", "mark", "queue-client")
+"""Options of the plugin that mean the same here."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add them to a parser."""
+    one = parser.add_argument
+    one("-d", "--domain", action="append", default=[], dest="names", metavar="NAME", help="a name or an address")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--thumbprint", default="", help="the account's, as 'certbot show_account' prints it")
+    whose.add_argument("--account", action="store_true", help="take that of Certbot's account on this machine")
+    one(
+        "--config-dir",
+        type=Path,
+        default=CONFIG_DIR,
+        metavar="FOLDER",
+        help=f"Certbot's, where that account is (default: {CONFIG_DIR})",
+    )
+    one("--server", default="", metavar="URL", help="the CA that it is at, if Certbot has accounts at several")
+    one("--config", type=Path, metavar="FILE", help="a file with a name, and perhaps a thumbprint, on each line")
+    port = DEFAULT_PORTS[HTTP_01]
+    one("--port", type=arguments.port, default=port, help=f"the port that clients address (default: {port})")
+    one("--listen", action="store_true", help="accept connections where no server does, which then cannot start")
+    one("--capture", choices=[AUTO, *CAPTURES], default=AUTO, help="how to capture (default: the first that works)")
+    for option in OPTIONS:
+        if option.name in _SHARED:
+            one(f"--{option.name}", **option.arguments())

@@ -1,0 +1,95 @@
+"""Looks after the rules for days: puts them back however often another program removes them.
+
+It sleeps until the kernel tells that rules were removed. Where it does not tell, which is so for iptables' legacy
+variant, it looks twice a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from typing import Any
+
+from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.protocols import Capture
+from certbot_standalone_nfq.host.firewall.changes import RuleChanges, Told
+
+logger = logging.getLogger(__name__)
+
+WORDS = (b"certbot-nfq", b"mangle\0")
+"""What messages about our rules, or about those that jump to them, have in them."""
+SLOW_SECONDS = 30.0
+"""Between two looks, where the kernel does not tell."""
+_RETRY_SECONDS = 5.0
+_PAUSE = 2.0
+"""Seconds between two looks at least, whatever other programs do."""
+_JOIN_SECONDS = 30.0
+
+
+class Guard:
+    """Looks after a capture's rules from `start` to `stop`; `changes` began before they were added."""
+
+    def __init__(self, capture: Capture[Any], changes: RuleChanges | None) -> None:
+        """Prepare. Both are the caller's to close, after `stop`."""
+        self._capture = capture
+        self._changes = changes
+        self._told = changes is not None and Told.ADDED in changes.take()
+        self._wake_read, self._wake_write = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="standalone-nfq-rules", daemon=True)
+        self.remarks: list[str] = []
+        """Nothing: what happened is in the log."""
+
+    def start(self) -> None:
+        """Start the thread, if there are rules to look after."""
+        if self._capture.by_rules:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        if self._thread.is_alive():
+            os.write(self._wake_write, b"\0")
+            self._thread.join(_JOIN_SECONDS)
+        os.close(self._wake_write)
+        os.close(self._wake_read)
+
+    def look(self) -> bool:
+        """Look now, and put back what is missing; return whether that worked."""
+        try:
+            if self._capture.restore():
+                logger.warning("Another program removed this plugin's firewall rules; they were added again.")
+        except errors.Error as error:
+            logger.warning("The firewall rules are missing, and could not be added again: %s", error)
+            return False
+        return True
+
+    def _run(self) -> None:
+        seconds = self._seconds()
+        while not self._is_stopped_within(seconds):
+            seconds = self._seconds() if self.look() else _RETRY_SECONDS
+            if self._sleeps(_PAUSE):
+                return
+
+    def _seconds(self) -> float | None:
+        return None if self._told else SLOW_SECONDS
+
+    def _is_stopped_within(self, seconds: float | None) -> bool:
+        """Wait until there is a reason to look, for some seconds at most, or until `stop`: return whether it was."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if self._changes:
+            poll.register(self._changes, select.POLLIN)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = [descriptor for descriptor, _ in poll.poll(None if left is None else left * 1000)]
+            if self._wake_read in ready:
+                return True
+            if not ready or (self._changes and Told.REMOVED in self._changes.take()):
+                return False
+
+    def _sleeps(self, seconds: float) -> bool:
+        """Wait for some seconds; return whether `stop` ended that."""
+        return bool(select.select([self._wake_read], [], [], seconds)[0])
