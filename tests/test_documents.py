@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from certbot_standalone_nfq.settings import OPTIONS, Option
 from scripts.pictures import cost
@@ -20,6 +22,7 @@ QUOTED = re.compile(r"`([^`\n]+)`")
 NAMES_A_FILE = re.compile(r"(?!/)[\w./-]+(?:/|\.(?:cfg|ini|md|py|svg|toml|txt))")
 PLACEHOLDER = re.compile(r"\b[A-Z]+/|NNNN")
 OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z0-9-]+)(?: [A-Z]+)?`([^|]*) \| ([^|]+) \|", re.MULTILINE)
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 GLOSSARY_ROW = re.compile(r"^\| `(\w+)` \|.*\| `([\w/.]+)` \|$", re.MULTILINE)
 
 
@@ -107,6 +110,36 @@ def test_the_plot_shows_ratios_of_the_tables(part: cost.Part) -> None:
 
 def shown(bar: cost.Bar, rows: list[str]) -> bool:
     return any(bar.row in row and f"| {bar.ratio:.2f} |" in row for row in rows)
+
+
+def test_each_line_of_the_threats_names_tests_that_exist() -> None:
+    _, _, threats = (ROOT / "SECURITY.md").read_text().partition("## Threats\n")
+    rows = [row for row in threats.splitlines() if row.startswith("| ")][1:]
+    named = [TEST.findall(row) for row in rows]
+    assert all(named)
+    assert [
+        f"{file}::{name}"
+        for file, name in itertools.chain(*named)
+        if not re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+    ] == []
+
+
+@pytest.mark.parametrize("name", ["bug", "question"])
+def test_a_form_for_issues_asks_for_something_that_is_required(name: str) -> None:
+    form = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text())
+    assert {"name", "description", "body"} <= form.keys()
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert any(field.get("validations", {}).get("required") for field in fields)
+
+
+def test_what_is_supported_begins_with_what_the_package_requires() -> None:
+    page, project = (ROOT / "docs/support.md").read_text(), (ROOT / "pyproject.toml").read_text()
+    for name in ("certbot", "dnspython", "scapy"):
+        (least,) = re.findall(rf'"{name}>=([\d.]+)"', project)
+        assert f"\n| {name.capitalize() if name == 'certbot' else name} | {least}" in page
+    (python,) = re.findall(r'requires-python = ">=([\d.]+)"', project)
+    assert f"\n| Python | {python} to " in page
 
 
 @pytest.mark.parametrize("name", ["certbot.service", "certbot.timer"])

@@ -18,7 +18,7 @@ from lab.processes import run
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "certbot_standalone_nfq"
-TESTED_WITH = ("benchmarks", "deploy", "docs", "lab", "scripts", "tests", PACKAGE)
+TESTED_WITH = (".github", "benchmarks", "deploy", "docs", "lab", "scripts", "tests", PACKAGE)
 TESTED_WITH_FILES = {
     ".ci/run",
     ".dockerignore",
