@@ -136,8 +136,8 @@ def attached(host: Host) -> list[str]:
         for index, name in socket.if_nameindex():
             found += [f"{name} {hook.name}" for hook in Direction for _ in range(_count(index, hook.value[0]))]
             for hook in Direction:
-                filters = host.run("tc", "filter", "show", "dev", name, hook.name.lower())
-                found += [f"{name} {line}" for line in filters.splitlines() if " bpf " in line]
+                filters = host.run("tc", "filter", "show", "dev", name, hook.name.lower()).splitlines()
+                found += [f"{name} {line}" for line in filters if " bpf " in line and " handle " in line]
     return found
 
 

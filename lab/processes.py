@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,22 @@ def run(command: Sequence[str], **options: Any) -> str:
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}: status {result.returncode}\n{result.stdout}\n{result.stderr}")
     return result.stdout
+
+
+def load_module(name: str) -> None:
+    """Load a kernel module that nothing loads by itself, if the kernel has it as a module."""
+    subprocess.run(["modprobe", "--quiet", name], check=False, env=_ENVIRONMENT)
+
+
+@contextlib.contextmanager
+def as_many_descriptors_as_allowed() -> Iterator[None]:
+    """Raise this process's limit of open files, which usually is 1,024, to the highest it may have."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from lab.hosts import Host
+from lab.processes import load_module
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _ADDRESSES = (("10.9.0.1/24", "2001:db8:900::1/64"), ("10.9.0.2/24", "2001:db8:900::2/64"))
@@ -31,6 +32,7 @@ def tunnel(first: Host, second: Host) -> Iterator[tuple[str, str]]:
 
 
 def _end(undo: contextlib.ExitStack, host: Host, addresses: tuple[str, ...]) -> int:
+    load_module("tun")
     with host.inside():
         end = os.open("/dev/net/tun", os.O_RDWR)
         undo.callback(os.close, end)

@@ -15,7 +15,7 @@ from lab.hosts import Host
 from lab.http import PAGE_REQUEST, ask, body, request
 from lab.interceptor import KEY_AUTHORIZATION, intercepting
 from lab.nginx import nginx
-from lab.processes import wait_until
+from lab.processes import load_module, wait_until
 from lab.tunnel import tunnel
 from tests.netns.conftest import Lab
 
@@ -48,6 +48,7 @@ def bridge(server: Host) -> None:
 
 def bridge_whose_packets_pass_iptables(server: Host) -> None:
     bridge(server)
+    load_module("br_netfilter")
     server.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
     for program in ("iptables", "ip6tables"):
         redirect = ("-p", "tcp", "--dport", "80", "-j", "REDIRECT", "--to-ports", "8080")

@@ -20,7 +20,7 @@ from lab.hosts import Host
 from lab.http import KEPT_PAGE_REQUEST, ask, body, read_all, read_response, request
 from lab.interceptor import EBPF, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import PAGE, nginx
-from lab.processes import wait_until
+from lab.processes import as_many_descriptors_as_allowed, wait_until
 from tests.netns.conftest import Lab
 
 PSH_ACK = Flags.PSH | Flags.ACK
@@ -162,6 +162,7 @@ def test_a_forged_source_gets_no_answer_from_a_published_port(published: Lab, va
 
 def test_half_requests_by_the_thousand_do_not_keep_a_validators_pieces_from_being_answered(lab: Lab) -> None:
     with (
+        as_many_descriptors_as_allowed(),
         lab.server.inside(),
         socket.create_server(("::", 8090), family=socket.AF_INET6, backlog=4096, dualstack_ipv6=True),
         intercepting(lab.server, port=8090),
