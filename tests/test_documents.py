@@ -23,6 +23,11 @@ NAMES_A_FILE = re.compile(r"(?!/)[\w./-]+(?:/|\.(?:cfg|ini|md|py|svg|toml|txt))"
 PLACEHOLDER = re.compile(r"\b[A-Z]+/|NNNN")
 OPTION_ROW = re.compile(r"^\| `--standalone-nfq-([a-z0-9-]+)(?: [A-Z]+)?`([^|]*) \| ([^|]+) \|", re.MULTILINE)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+RIDDLES = re.compile(
+    r"tell whether|\bhas not\b(?! \w+ed\b)|all the same|as far as|\bgive back|be rid of|anybody|of no matter",
+    re.IGNORECASE,
+)
+"""Turns of phrase that have a plain word."""
 GLOSSARY_ROW = re.compile(r"^\| `(\w+)` \|.*\| `([\w/.]+)` \|$", re.MULTILINE)
 
 
@@ -63,6 +68,11 @@ def test_a_relative_link_leads_to_a_file_and_a_heading_that_exist(document: Path
 @each_document()
 def test_a_file_that_a_document_names_exists(document: Path) -> None:
     assert list(missing_files(document)) == []
+
+
+@each_document()
+def test_a_document_is_in_plain_words(document: Path) -> None:
+    assert RIDDLES.findall(" ".join(document.read_text().split())) == []
 
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:
