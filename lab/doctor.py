@@ -11,11 +11,15 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import jsonschema
 
 from lab.hosts import Host
 
 Found = dict[str, str]
 NAME = "www.example.com"
+_SCHEMA = Path(__file__).parent.parent / "docs" / "doctor.schema.json"
 
 
 @dataclass
@@ -72,4 +76,17 @@ def examine(host: Host, *arguments: str, wrapper: tuple[str, ...] = (), path: st
     process, seconds = run(host, "--json", *arguments, wrapper=wrapper, path=path, marker=marker)
     if process.stderr or process.returncode not in (0, 1):
         raise RuntimeError(f"status {process.returncode}: {process.stderr}")
-    return Report(process.returncode, json.loads(process.stdout)["findings"], seconds, marker)
+    report = json.loads(process.stdout)
+    validate(report)
+    return Report(process.returncode, report["findings"], seconds, marker)
+
+
+def validate(report: Any) -> None:
+    """Check that what is printed for programs is as users are told, and nothing more."""
+    schema = json.loads(_SCHEMA.read_text())
+    need = schema["$defs"]["certificate"]["properties"]["needs"]["items"]
+    for each in (schema, *schema["$defs"].values(), need):
+        if "properties" in each:
+            each["additionalProperties"] = False
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(report)

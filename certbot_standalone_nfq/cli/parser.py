@@ -16,6 +16,8 @@ from certbot_standalone_nfq.cli.version import ShowVersion
 from certbot_standalone_nfq.settings import HTTP_01
 
 PROGRAM = "certbot-standalone-nfq"
+_CONFIG_DIR = Path("/etc/letsencrypt")
+"""Certbot's default."""
 _DESCRIPTION = "Tools around the standalone-nfq plugin of Certbot, which work without Certbot too."
 
 
@@ -49,6 +51,18 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print an object for programs instead of lines")
     parser.add_argument(
         "--load-modules", action="store_true", help="load the kernel modules that the first validation would load"
+    )
+    parser.add_argument(
+        "--renewals",
+        action="store_true",
+        help="look at Certbot's certificates, all or those with the names given, and at what renewing them will need",
+    )
+    parser.add_argument(
+        "--config-dir",
+        type=Path,
+        default=_CONFIG_DIR,
+        metavar="FOLDER",
+        help=f"where Certbot has them (default: {_CONFIG_DIR})",
     )
     parser.add_argument("--strict", action="store_true", help="have warnings count for the exit status like fails")
     arguments.add_names(parser, "a name or address for the certificate")

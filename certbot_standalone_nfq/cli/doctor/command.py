@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import datetime, timezone
 
 from certbot_standalone_nfq.cli import arguments
+from certbot_standalone_nfq.cli.doctor import renewals
 from certbot_standalone_nfq.cli.doctor.examine import examine
+from certbot_standalone_nfq.cli.doctor.names import understood
+from certbot_standalone_nfq.cli.doctor.need import Need
 from certbot_standalone_nfq.cli.doctor.objects import as_json
 from certbot_standalone_nfq.cli.doctor.report import Report, folded
 from certbot_standalone_nfq.cli.doctor.text import as_text, terminal
 
+_SECONDS_FOR_NAMES = 10.0
+"""For those of all certificates, of which there may be many."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Run all checks, print the findings, and return the exit status."""
-    typ, number = arguments.chosen(options)
-    report = Report(folded(examine(number, arguments.names(options), options.load_modules, typ)))
+    if options.renewals and (options.challenge or options.port):
+        sys.stderr.write("With --renewals, the challenge and the port are those of Certbot's renewal files.\n")
+        return 2
+    report = (_on_renewals if options.renewals else _on_a_validation)(options)
     sys.stdout.write(as_json(report) if options.json else as_text(report, terminal(sys.stdout)))
     return report.exit_status(strict=options.strict)
+
+
+def _on_a_validation(options: argparse.Namespace) -> Report:
+    typ, number = arguments.chosen(options)
+    need = Need(number, typ, tuple(arguments.names(options)))
+    return Report(folded(examine([need], load_modules=options.load_modules)))
+
+
+def _on_renewals(options: argparse.Namespace) -> Report:
+    """Report on all of Certbot's certificates, or on those with one of the names that were given."""
+    names = list(map(understood, arguments.names(options)))
+    try:
+        found = renewals.renewals(options.config_dir, datetime.now(timezone.utc))
+    except (ImportError, OSError) as error:
+        return Report((renewals.unreadable(options.config_dir, error),), renewals=())
+    chosen = [renewal for renewal in found if not names or renewal.is_about(names)]
+    if not chosen:
+        return Report((renewals.nothing(options.config_dir, names),), renewals=())
+    findings = [finding for renewal in chosen for finding in renewals.findings(renewal)]
+    needs = renewals.merged(need for renewal in chosen for need in renewal.needs)
+    if needs:
+        findings += examine(needs, load_modules=options.load_modules, seconds_for_names=_SECONDS_FOR_NAMES)
+    return Report(folded(findings), tuple(chosen))

@@ -6,7 +6,9 @@ seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture import choice
@@ -16,51 +18,77 @@ from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.cli.doctor import machine, port
 from certbot_standalone_nfq.cli.doctor.finding import Finding, warned
 from certbot_standalone_nfq.cli.doctor.names import Lookups
+from certbot_standalone_nfq.cli.doctor.need import Need
 from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
-from certbot_standalone_nfq.settings import DNS_01, HTTP_01, Settings
+from certbot_standalone_nfq.settings import AUTO, DNS_01, HTTP_01, Settings
 
 _SECONDS = 3.5
 """For everything, including the look-ups of names; Python's start and end come on top."""
-_SECONDS_FOR_NAMES = 3.0
+SECONDS_FOR_NAMES = 3.0
 _SECONDS_PER_PROGRAM = 1.0
 
 
-def examine(number: int, names: list[str], load_modules: bool, typ: str = "") -> Iterator[Finding]:
-    """Yield what is found about a port and names, for a type of challenge or for the one that Certbot takes by itself.
+def examine(
+    needs: Sequence[Need], *, load_modules: bool, seconds_for_names: float = SECONDS_FOR_NAMES
+) -> Iterator[Finding]:
+    """Yield what is found about one or more needs.
 
     A check that fails is a finding as well.
     """
-    deadline, names_deadline = Deadline(_SECONDS, step=_SECONDS_PER_PROGRAM), Deadline(_SECONDS_FOR_NAMES)
+    deadline, names_deadline = Deadline(_SECONDS, step=_SECONDS_PER_PROGRAM), Deadline(seconds_for_names)
     variants = reader.variants(deadline)
     inventory = kernel_modules.inventory()
     if load_modules:
         kernel_modules.load(*to_be_loaded(variants, inventory))
         inventory = kernel_modules.inventory()
     rules = reader.read_rules(variants, inventory.presence(kernel_modules.NF_TABLES), deadline)
-    selectors = ChallengePort(number, (registry.solver(typ or HTTP_01),)).selectors()
-    way, why = choice.expected(Settings(), selectors, rules)
+    ways = [_way(need, rules) for need in needs]
+    by_rules = [way.need for way in ways if way.name != EBPF]
     # Forks, so it comes before the threads that look names up; their results come last.
-    self_test = machine.start_self_test(variants, inventory, load_modules, by_ebpf=way == EBPF)
-    lookups = Lookups(names, typ)
+    chosen = [variant for variant in variants if needs[0].capture in (AUTO, variant.name)]
+    self_test = machine.start_self_test(chosen, inventory, load_modules, by_ebpf=ways[0].name == EBPF)
+    lookups = [(need, Lookups(need.names, need.typ)) for need in needs]
     yield from _guarded("privileges", machine.capabilities)
-    if way != EBPF:
-        yield from _guarded("kernel", lambda: machine.kernel(inventory, variants, typ))
-    yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules, needed=way != EBPF))
-    yield from _guarded("capture", lambda: machine.capture(way, why, number))
+    for need in by_rules:
+        yield from _guarded("kernel", partial(machine.kernel, inventory, variants, need.typ))
+    yield from _guarded("tools", lambda: machine.firewall_tools(variants, rules, needed=bool(by_rules)))
+    for way in ways:
+        yield from _guarded("capture", partial(machine.capture, way.name, way.why, way.need.port))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
-    served = service.service(number, rules)
-    if typ == DNS_01:
-        datagrams = service.datagram_service(number)
+    for need in needs:
+        yield from _on_the_port(need, rules, deadline)
+    yield from _guarded("queues", lambda: port.queues(rules))
+    yield from _guarded("clients", port.clients)
+    for need, looked_up in lookups:
+        served = service.service(need.port, rules)
+        yield from _guarded("name", partial(looked_up.findings, served, names_deadline))
+
+
+class _Way(NamedTuple):
+    """How packets would be captured, and why; without a name if there is no way."""
+
+    need: Need
+    name: str
+    why: str
+
+
+def _way(need: Need, rules: reader.Snapshot) -> _Way:
+    selectors = ChallengePort(need.port, (registry.solver(need.typ or HTTP_01),)).selectors()
+    return _Way(need, *choice.expected(Settings(capture=need.capture), selectors, rules))
+
+
+def _on_the_port(need: Need, rules: reader.Snapshot, deadline: Deadline) -> Iterator[Finding]:
+    """Yield who listens on a port, and what the firewall does with it."""
+    served = service.service(need.port, rules)
+    if need.typ == DNS_01:
+        datagrams = service.datagram_service(need.port)
         yield from _guarded("listener", lambda: port.listening(datagrams, deadline, "name server"))
         yield from _guarded("listener", lambda: port.listening(served, deadline, "name server"))
     else:
         yield from _guarded("listener", lambda: port.listening(served, deadline))
     yield from _guarded("firewall", lambda: port.firewall(served, rules))
-    yield from _guarded("queues", lambda: port.queues(rules))
-    yield from _guarded("clients", port.clients)
-    yield from _guarded("name", lambda: lookups.findings(served, names_deadline))
 
 
 def to_be_loaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[kernel_modules.Feature]:

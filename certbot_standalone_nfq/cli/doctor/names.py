@@ -7,7 +7,8 @@ import queue
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from certbot_standalone_nfq.cli.doctor import caa_records, lead
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
@@ -22,6 +23,7 @@ _NOT_FOUND = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME
 Answer = Callable[[Service], Iterator[Finding]]
 """Makes findings of what a look-up found, once it is known who serves the port."""
 
+_AT_ONCE = 64
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)(?:[/?#].*)?")
 _WITH_PORT = re.compile(r"([^:\[\]]+):\d+")
@@ -43,19 +45,25 @@ def understood(given: str) -> str:
 
 
 class Lookups:
-    """The look-ups of all names, each on its own thread, as a resolver has no time limit."""
+    """The look-ups of all names, many at once on threads that are left behind, as a resolver has no time limit."""
 
-    def __init__(self, given: list[str], typ: str = "") -> None:
+    def __init__(self, given: Sequence[str], typ: str = "") -> None:
         """Begin, for a type of challenge, or for the one that Certbot takes for each name by itself."""
         names = list(dict.fromkeys(map(understood, given)))
         self._answers: queue.SimpleQueue[tuple[str, str, Answer]] = queue.SimpleQueue()
         types = {name: typ or (DNS_01 if name.startswith("*.") else HTTP_01) for name in names}
         self._pending = [(name, check) for name in names for check in _checks(name, types[name])]
-        for name, check in self._pending:
-            threading.Thread(target=self._run, args=(name, check, types[name]), daemon=True).start()
+        self._waiting = deque((name, check, types[name]) for name, check in self._pending)
+        for _ in self._pending[:_AT_ONCE]:
+            threading.Thread(target=self._run, daemon=True).start()
 
-    def _run(self, name: str, check: str, typ: str) -> None:
-        self._answers.put((name, check, _LOOK_UPS[check](name, typ)))
+    def _run(self) -> None:
+        while self._waiting:
+            try:
+                name, check, typ = self._waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self._answers.put((name, check, _LOOK_UPS[check](name, typ)))
 
     def findings(self, served: Service, deadline: Deadline) -> Iterator[Finding]:
         """Yield what was found, in the names' order, and which look-ups did not end in time."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from certbot_standalone_nfq.cli.doctor.finding import Finding, Status
+from certbot_standalone_nfq.cli.doctor.renewals import Renewal
 
 PRIVILEGES = "privileges"
 """The check whose failure is why others could not be made."""
@@ -15,10 +16,17 @@ _BY_WEIGHT = (Status.FAIL, Status.WARN, Status.PASS)
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, in their order, and what they are about: a validation or a renewal."""
+    """What a run found."""
 
     findings: tuple[Finding, ...]
-    subject: str = "validation"
+    """In their order."""
+    renewals: tuple[Renewal, ...] | None = None
+    """Certbot's certificates, if they were looked at."""
+
+    @property
+    def subject(self) -> str:
+        """What the findings are about."""
+        return "validation" if self.renewals is None else "renewal"
 
     @property
     def status(self) -> Status:
