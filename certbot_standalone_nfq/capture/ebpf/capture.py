@@ -64,6 +64,7 @@ class EbpfCapture:
             held.callback(programs.close)
             self._attached = Interfaces(programs)
             held.callback(self.withdraw)
+            self._attached.attach()
             self._poll.register(self._attached.fileno(), select.EPOLLIN)
             held.callback(self._report_losses)
             undo.pop_all()

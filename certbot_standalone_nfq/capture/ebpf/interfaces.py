@@ -85,10 +85,10 @@ def bridges_filter(settings: Path = Path("/proc/sys/net/bridge")) -> bool:
 
 
 class Interfaces:
-    """Programs on all interfaces that matter, from its making until `close`. For one thread at a time."""
+    """Programs on all interfaces that matter, from `attach` until `close`. For one thread at a time."""
 
     def __init__(self, programs: Programs) -> None:
-        """Attach everywhere. All or nothing: raises OSError, and errors.CaptureUnavailable."""
+        """Prepare: this attaches nothing. Raises OSError. The programs stay the caller's."""
         self._programs = programs
         self._attached: dict[Place, list[Attachment]] = {}
         with contextlib.ExitStack() as opened:
@@ -97,9 +97,12 @@ class Interfaces:
             self._owner = filters.Owner()
             opened.callback(self._owner.close)
             opened.callback(self._detach_all)
-            for place, link in self._wanted().items():
-                self._attach(place, link)
             self._opened = opened.pop_all()
+
+    def attach(self) -> None:
+        """Attach everywhere. Raises OSError, and errors.CaptureUnavailable; then `close` undoes what was done."""
+        for place, link in self._wanted().items():
+            self._attach(place, link)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `follow` has something to do."""
