@@ -27,6 +27,8 @@ TESTED_WITH_FILES = {
     "Dockerfile",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
+    "mkdocs.yml",
     "pyproject.toml",
     "setup.py",
     "tox.ini",

@@ -16,12 +16,13 @@ import sys
 import tempfile
 import termios
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from certbot_standalone_nfq.capture.iptables.backend import IptablesWriter
 from certbot_standalone_nfq.capture.nfqueue.allocation import candidates
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
-from lab import hosts
+from lab import hosts, lineages
 from lab.dns import dns
 from lab.hosts import Host
 from lab.http import ask, request
@@ -32,6 +33,13 @@ from scripts.pictures import terminal
 _PROGRAM = "certbot-standalone-nfq"
 _NAME, _OTHER = "www.example.com", "old.example.com"
 _WIDE, _NARROW = 110, 60
+_FOLDER = Path("/etc/letsencrypt")
+_CERTIFICATES = (
+    (_NAME, "authenticator = standalone-nfq\nrenew_hook = systemctl reload nginx", 62),
+    ("mail.example.com", "authenticator = standalone-nfq", 41),
+    (_OTHER, "authenticator = standalone-nfq\nrenew_hook = systemctl reload nginx", 9),
+)
+"""Of each its name, its options, and the days until it expires."""
 _INTERRUPT = b"\x03"
 
 
@@ -79,6 +87,7 @@ def _site(folder: Path, listen: str = "listen 80; listen [::]:80;") -> Iterator[
         with nginx(server, folder / "nginx", listen=listen), dns(server) as names:
             names.address(_NAME, server.ipv4, server.ipv6)
             names.caa("example.com", "letsencrypt.org")
+            names.address("mail.example.com", server.ipv4)
             names.address(_OTHER, "203.0.113.9")
             names.caa(_OTHER, "ca.example.net; validationmethods=dns-01")
             yield client, server
@@ -107,6 +116,29 @@ def _with_problems(folder: Path) -> str:
         return Terminal(server, _WIDE, "doctor", "-d", _NAME, "-d", _OTHER).end()
 
 
+def _renewals(folder: Path) -> str:
+    """Examine three certificates of Certbot's."""
+    with _site(folder) as (_, server), _mount_point():
+        for name, options, days in _CERTIFICATES:
+            now = datetime.now(timezone.utc)
+            pem = lineages.certificate((name,), now - timedelta(days=90 - days), now + timedelta(days=days, hours=1))
+            lineages.write(Path("/etc/netns") / server.name / _FOLDER.name, name, pem, options)
+        return Terminal(server, _WIDE, "doctor", "--renewals").end()
+
+
+@contextlib.contextmanager
+def _mount_point() -> Iterator[None]:
+    """Let there be a folder for `ip netns exec` to show the host's own at."""
+    if _FOLDER.exists():
+        yield
+        return
+    _FOLDER.mkdir()
+    try:
+        yield
+    finally:
+        _FOLDER.rmdir()
+
+
 def _watch(folder: Path) -> str:
     """Show a token that the server has, one that it does not have, and a connection that a rule refuses."""
     with _site(folder) as (client, server):
@@ -128,6 +160,7 @@ RECORDINGS: dict[str, Callable[[Path], str]] = {
     "doctor": _all_is_well,
     "doctor-narrow": _narrow,
     "doctor-problems": _with_problems,
+    "doctor-renewals": _renewals,
     "watch": _watch,
 }
 """Each run by the name of its recording."""
