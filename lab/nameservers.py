@@ -125,6 +125,37 @@ remote-control:
 """
 
 
+_RESOLVED_PROGRAM = Path("/lib/systemd/systemd-resolved")
+_RESOLVED = """\
+[Resolve]
+DNS=127.0.0.9
+DNSStubListener=no
+DNSStubListenerExtra={ipv4}
+DNSStubListenerExtra={ipv6}
+DNSStubListenerExtra=127.0.0.1
+DNSStubListenerExtra=::1
+LLMNR=no
+MulticastDNS=no
+DNSSEC=no
+Cache=no
+"""
+_RESOLVED_HOSTS = """\
+203.0.113.80 www.{zone}
+{ipv4} {zone} ns.{zone}
+{ipv6} {zone} ns.{zone}
+"""
+_RUN_RESOLVED = f"""
+mount -t tmpfs none /run
+mkdir -p /run/systemd/resolve /run/configuration
+chown systemd-resolve:systemd-resolve /run/systemd/resolve
+cp {{folder}}/resolved.conf /run/configuration
+mount --bind /run/configuration /etc/systemd
+mount --bind {{folder}}/hosts /etc/hosts
+exec {_RESOLVED_PROGRAM}
+"""
+"""It finds its files at fixed places, and knows the zone from the hosts file."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A program, and the files that configure it."""
@@ -155,7 +186,15 @@ KINDS = {
         ),
         Kind("dnsmasq", ("dnsmasq", "-k", "-C", "{folder}/dnsmasq.conf"), {"dnsmasq.conf": _DNSMASQ}, "dnsmasq-base"),
         Kind("unbound", ("unbound", "-d", "-c", "{folder}/unbound.conf"), {"unbound.conf": _UNBOUND}, "unbound"),
+        Kind(
+            "systemd-resolved",
+            ("unshare", "--mount", "sh", "-ec", _RUN_RESOLVED),
+            {"resolved.conf": _RESOLVED, "hosts": _RESOLVED_HOSTS},
+            "systemd-resolved",
+        ),
     )
+    # Its package changes how this machine looks up names, so nothing here installs it.
+    if kind.name != "systemd-resolved" or _RESOLVED_PROGRAM.exists()
 }
 
 
