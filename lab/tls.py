@@ -54,6 +54,11 @@ class TlsClient:
             pass
         return self._outgoing.read()
 
+    def write(self, data: bytes) -> bytes:
+        """Return what carries data to the server, once the handshake is finished."""
+        self._tls.write(data)
+        return self._outgoing.read()
+
     def bye(self) -> bytes:
         """Return what says that nothing more will be said."""
         with contextlib.suppress(ssl.SSLError):

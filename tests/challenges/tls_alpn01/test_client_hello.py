@@ -79,6 +79,14 @@ def test_of_several_extensions_of_a_type_the_first_counts() -> None:
     assert read(hello) == ClientHello(b"example.com", PROTOCOLS)
 
 
+@pytest.mark.parametrize("extension", [SERVER_NAME, ALPN], ids=["name", "protocol"])
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_an_extension_is_exactly_one_list(extension: bytes, wrong: int) -> None:
+    changed = extension[:5] + bytes([extension[5] + wrong]) + extension[6:]
+    with pytest.raises(Malformed):
+        read(after_shrinking(client_hello("example.com"), changed))
+
+
 def test_a_record_is_as_long_as_tls_allows() -> None:
     """RFC 8446, 5.1."""
     assert read(b"\x16\x03\x01\x40\x00") == ClientHello(None, None)

@@ -137,6 +137,29 @@ def test_what_is_sent_after_the_handshake_is_bounded() -> None:
     assert dialogue.outputs[-1] == Output()
 
 
+def test_after_so_many_bytes_the_connection_is_closed_and_not_before() -> None:
+    dialogue = Dialogue()
+    hello = dialogue.client.hear()
+    finished = dialogue.client.hear(dialogue.say(hello))
+    dialogue.say(finished)
+    left = MAX_BYTES - len(hello) - len(finished)
+    more = b"".join(dialogue.client.write(b"x" * 1000) for _ in range(left // 1000))
+    assert len(more) > left
+    assert dialogue.conversation.receive(more[: left - 1], ended=False) == Output()
+    assert dialogue.conversation.receive(more[left - 1 : left], ended=False) == Output()
+    assert dialogue.conversation.receive(more[left : left + 1], ended=False) == Output(close=True)
+    assert dialogue.conversation.is_over
+
+
+def test_a_client_that_ends_with_the_handshake_gets_the_rest_of_it(version: ssl.TLSVersion) -> None:
+    dialogue = Dialogue(TlsClient(NAME, client_context(ACME, version)))
+    finished = dialogue.client.hear(dialogue.say(dialogue.client.hear()))
+    output = dialogue.conversation.receive(finished, ended=True)
+    assert (output.close, output.answer) == (True, ANSWER)
+    dialogue.client.hear(output.data)
+    assert dialogue.client.finished
+
+
 def test_a_context_takes_no_old_version_gives_no_tickets_and_does_not_negotiate_anew() -> None:
     assert CONTEXT.minimum_version is ssl.TLSVersion.TLSv1_2
     assert CONTEXT.options & ssl.OP_NO_TICKET
