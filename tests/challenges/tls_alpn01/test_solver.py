@@ -158,6 +158,14 @@ def test_a_key_that_no_ca_asks_for_is_refused(name: str) -> None:
         TlsAlpn01Solver().add(name, "token.thumbprint")
 
 
+@pytest.mark.parametrize("name", ["", "exämple.com"])
+def test_what_is_no_server_name_is_refused_before_a_certificate_is_made(name: str) -> None:
+    pending = solver()
+    with pytest.raises(ValueError, match="not a server name"):
+        pending.add(name, "token.thumbprint")
+    assert pending.pending_keys() == []
+
+
 def test_beyond_so_many_handshakes_at_a_time_the_server_gets_them() -> None:
     pending, start = solver(NAME), client_hello(NAME)
     held = [pending.recognise(start) for _ in range(MAX_CONVERSATIONS)]
