@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certbot_standalone_nfq.challenges.tls_alpn01.client_hello import read
 from certbot_standalone_nfq.challenges.tls_alpn01.context import context
 from certbot_standalone_nfq.challenges.tls_alpn01.conversation import TlsConversation
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import MAX_CONVERSATIONS, ONLY_PROTOCOL, TlsAlpn01Solver
@@ -81,6 +82,13 @@ def test_a_handshake_for_another_name_is_the_servers(name: str) -> None:
     assert solver(NAME).recognise(start) is None
     assert SELECTOR.matches(start)
     assert TlsAlpn01Solver.challenge_in(start) == ChallengeId("tls-alpn-01", name)
+
+
+def test_a_handshake_for_no_name_or_for_what_is_none_asks_for_no_challenge() -> None:
+    start = client_hello(NAME)
+    for changed in (start.replace(b"example.com", b"ex\xe4mple.com"), client_hello("192.0.2.1")):
+        assert read(changed).protocols == (b"acme-tls/1",)
+        assert TlsAlpn01Solver.challenge_in(changed) is None
 
 
 def test_without_anything_pending_everything_is_the_servers() -> None:
