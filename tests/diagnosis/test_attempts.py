@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
-from certbot_standalone_nfq.diagnosis.attempts import MAX_ATTEMPTS, MAX_PACKETS, Attempt, Attempts, TappedSegment
+from certbot_standalone_nfq.diagnosis.attempts import (
+    MAX_ATTEMPTS,
+    MAX_PACKETS,
+    Attempt,
+    Attempts,
+    Kept,
+    TappedSegment,
+)
 from certbot_standalone_nfq.wire.tcp import Connection, Flags
 
 SYN, ACK, FIN, RST = Flags.SYN, Flags.ACK, Flags.FIN, Flags.RST
@@ -77,6 +84,31 @@ def test_a_served_connection_is_forgotten_and_counted_as_an_arrival() -> None:
 def test_a_challenge_request_is_remembered_even_if_its_connection_is_older_than_we() -> None:
     (attempt,) = after(incoming(ACK, payload=REQUEST), incoming(FIN | ACK, seq=301))
     assert attempt.challenge == ("http-01", "token")
+    assert (attempt.first_seq, attempt.sent, attempt.altered) == (None, None, False)
+
+
+def test_what_was_added_to_a_request_is_remembered_whatever_comes_behind() -> None:
+    attempts = Attempts(Http01Solver.challenge_in, lambda payload: payload == REQUEST)
+    for payload in (REQUEST, b"more", b""):
+        attempts.observe(incoming(ACK, 101, payload))
+    (attempt,) = attempts
+    assert attempt.altered
+    assert attempt.challenge == ("http-01", "token")
+
+
+def test_packets_for_a_capture_say_when_they_came_and_which_open() -> None:
+    attempts = Attempts(Http01Solver.challenge_in, keep_packets=True)
+    for seen in (incoming(SYN), outgoing(SYN | ACK), outgoing(ACK)):
+        attempts.observe(replace(seen, packet=b"bytes"))
+    (attempt,) = attempts
+    assert attempt.packets == [Kept(1.0, True, b"bytes"), Kept(2.0, True, b"bytes"), Kept(2.0, False, b"bytes")]
+
+
+def test_an_answer_that_was_seen_stays_so() -> None:
+    (attempt,) = after(incoming(SYN), outgoing(SYN | ACK), outgoing(ACK))
+    assert (attempt.accepted, attempt.refused) == (True, False)
+    (attempt,) = after(incoming(SYN), outgoing(RST | ACK), outgoing(ACK))
+    assert (attempt.accepted, attempt.refused) == (False, True)
 
 
 def test_a_challenge_connection_stays_when_its_client_has_closed_it() -> None:
@@ -99,6 +131,7 @@ def test_an_answer_may_leave_by_another_interface() -> None:
 def test_a_port_that_is_used_again_is_another_attempt_and_the_newest() -> None:
     (attempt,) = after(incoming(SYN), outgoing(RST | ACK), incoming(SYN, seq=9000))
     assert not attempt.refused
+    assert (attempt.syns, attempt.first_seq) == (1, 9000)
     attempts = after(incoming(SYN), incoming(SYN, port=4001), incoming(SYN, seq=9000))
     assert [attempt.connection.peer_port for attempt in attempts] == [4001, 4000]
 
