@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from certbot_standalone_nfq.capture.ebpf import records, system
 from certbot_standalone_nfq.capture.ebpf.attachment import Direction
-from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, WATCHED
+from certbot_standalone_nfq.capture.ebpf.layout import WATCHED
 from certbot_standalone_nfq.capture.ebpf.maps import RING_BYTES, Maps
 from certbot_standalone_nfq.capture.ebpf.memory import may_lock_more
 from certbot_standalone_nfq.capture.ebpf.pending import Pending
@@ -20,7 +20,7 @@ from certbot_standalone_nfq.capture.ebpf.programs import Programs
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.capture.ebpf.ring import Ring
 from certbot_standalone_nfq.engine.protocols import Selector
-from certbot_standalone_nfq.wire.tcp import Segment, write
+from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
 from lab.hosts import Host
 
 _LONGEST = 1 << 16
@@ -91,10 +91,18 @@ class Bench:
         self._pending.replace(keys)
 
     def open_connection(self, segment: Segment) -> None:
-        """Have a connection exist whose first request this is."""
-        self.maps.handshakes[key_of(write(segment))] = struct.pack("!II", segment.seq, segment.ack).ljust(
-            HANDSHAKE.size, b"\0"
+        """Have a connection exist whose first request this is: its SYN-ACK leaves."""
+        syn_ack = Segment(
+            source=segment.destination,
+            source_port=segment.destination_port,
+            destination=segment.source,
+            destination_port=segment.source_port,
+            seq=segment.ack - 1 & 0xFFFFFFFF,
+            ack=segment.seq,
+            flags=Flags.SYN | Flags.ACK,
+            window=0,
         )
+        run(self.programs.egress(14), framed(write(syn_ack)))
 
     def send(self, packet: bytes, link_header: int = 14) -> Outcome:
         """Have a packet arrive."""

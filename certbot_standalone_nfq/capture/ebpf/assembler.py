@@ -35,7 +35,17 @@ BYTE, HALF, WORD, DOUBLE = Size.BYTE, Size.HALF, Size.WORD, Size.DOUBLE
 Operand = Union[Register, int]
 """A register, or a number of 32 bits with its sign."""
 
-_OPERATIONS = {"+=": 0x00, "-=": 0x10, "|=": 0x40, "&=": 0x50, "<<=": 0x60, ">>=": 0x70, "^=": 0xA0, "=": 0xB0}
+_OPERATIONS = {
+    "+=": 0x00,
+    "-=": 0x10,
+    "*=": 0x20,
+    "|=": 0x40,
+    "&=": 0x50,
+    "<<=": 0x60,
+    ">>=": 0x70,
+    "^=": 0xA0,
+    "=": 0xB0,
+}
 _OPERATIONS["s>>="] = 0xC0
 _CONDITIONS = {"==": 0x10, ">": 0x20, ">=": 0x30, "&": 0x40, "!=": 0x50, "s>": 0x60, "s>=": 0x70}
 _CONDITIONS.update({"<": 0xA0, "<=": 0xB0, "s<": 0xC0, "s<=": 0xD0})

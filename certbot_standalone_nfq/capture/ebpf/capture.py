@@ -58,7 +58,7 @@ class EbpfCapture:
             held.callback(self._ring.close)
             self._poll = held.enter_context(select.epoll())
             self._poll.register(self._maps.ring.descriptor, select.EPOLLIN)
-            self._ways = WaysBack(self._maps.handshakes)
+            self._ways = WaysBack()
             held.callback(self._ways.close)
             programs = Programs(selectors, self._maps)
             held.callback(programs.close)

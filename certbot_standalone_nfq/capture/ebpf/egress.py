@@ -6,11 +6,13 @@ proxy. A stranger who forges a request knows neither number. And so our answers 
 
 from __future__ import annotations
 
-from certbot_standalone_nfq.capture.ebpf import headers
-from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, R2, R6, R10, WORD
+import functools
+
+from certbot_standalone_nfq.capture.ebpf import handshakes, headers
+from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, R2, R3, R5, R10, WORD
 from certbot_standalone_nfq.capture.ebpf.code import NEXT, Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, Side
-from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, Frame, Packet
+from certbot_standalone_nfq.capture.ebpf.layout import Frame
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 
 _SYN_ACK = 0x12
@@ -24,23 +26,30 @@ def write(port: int, maps: Maps, link_header: int, *, sorts_out: bool = True) ->
     code = Code()
     headers.begin(code, other_hosts=True)
     if link_header == ETHERNET and sorts_out:
-        headers.sort_out(code, port, Side.SOURCE, all_flags=_SYN_ACK)
+        headers.sort_out(code, port, Side.SOURCE, functools.partial(_require_syn_ack, code))
     headers.parse(code, link_header, port, Side.SOURCE)
     code.load(BYTE, R2, R10, Frame.TCP + 13)
     code.do(R2, "&=", _SYN_ACK)
     code.jump_if(R2, "!=", _SYN_ACK, "pass")
-    code.clear(Frame.HANDSHAKE, HANDSHAKE.size)
-    if link_header == ETHERNET:
-        code.copy(0, Frame.HANDSHAKE + 12, ETHERNET)
-    code.load(WORD, R2, R6, Packet.INTERFACE)
-    code.store(WORD, R10, Frame.HANDSHAKE + 8, R2)
+    _answer(code)
+    handshakes.remember(code, maps, link_header)
+    code.end("pass", NEXT)
+    return code
+
+
+def _require_syn_ack(code: Code, tcp: int) -> None:
+    code.load(BYTE, R5, R2, tcp + 13)
+    code.do(R5, "&=", _SYN_ACK)
+    code.jump_if(R5, "!=", _SYN_ACK, "pass")
+    code.jump("parse")
+
+
+def _answer(code: Code) -> None:
+    """Give the TCP header in the frame the numbers that the client's first request will have."""
     code.load(WORD, R2, R10, Frame.TCP + 4)
+    code.load(WORD, R3, R10, Frame.TCP + 8)
+    code.store(WORD, R10, Frame.TCP + 4, R3)
     code.swap(R2, 32)
     code.do(R2, "+=", 1)
     code.swap(R2, 32)
-    code.store(WORD, R10, Frame.HANDSHAKE + 4, R2)
-    code.load(WORD, R2, R10, Frame.TCP + 8)
-    code.store(WORD, R10, Frame.HANDSHAKE, R2)
-    code.put(maps.handshakes, Frame.CONNECTION, Frame.HANDSHAKE)
-    code.end("pass", NEXT)
-    return code
+    code.store(WORD, R10, Frame.TCP + 8, R2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from certbot_standalone_nfq.capture.ebpf import handshakes
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     DOUBLE,
     R0,
@@ -33,26 +34,11 @@ def check(code: Code, maps: Maps) -> None:
     A connection's first request follows the SYN-ACK that left from here. For later ones, and on connections older than
     the programs, a socket of this machine knows: it expects exactly this packet, which acknowledges nothing unsent.
     """
-    code.look_up(maps.handshakes, Frame.CONNECTION)
-    code.jump_if(R0, "==", 0, "ask sockets")
-    _compare_with_handshake(code)
+    handshakes.find(code, maps, "exists", "ask sockets")
     code.label("ask sockets")
     _find_socket(code)
     _compare_with_socket(code)
     code.label("exists")
-
-
-def _compare_with_handshake(code: Code) -> None:
-    """Compare both numbers, or one where the other has been compared with what came before."""
-    code.load(DOUBLE, R2, R10, Frame.EARLIER)
-    code.jump_if(R2, "!=", 0, "compare acknowledgment")
-    code.load(WORD, R2, R0, 0)
-    code.load(WORD, R3, R10, Frame.TCP + 4)
-    code.jump_if(R2, "!=", R3, "ask sockets")
-    code.label("compare acknowledgment")
-    code.load(WORD, R2, R0, 4)
-    code.load(WORD, R3, R10, Frame.TCP + 8)
-    code.jump_if(R2, "==", R3, "exists")
 
 
 def _find_socket(code: Code) -> None:

@@ -6,6 +6,7 @@ Fragments, IPv6 extension headers and tagged frames pass: the last are seen agai
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
@@ -32,6 +33,7 @@ ETHERNET = 14
 """Bytes of a link header that is the same in all packets; loopback's has as many."""
 _OTHERHOST = 3  # include/uapi/linux/if_packet.h
 _IPV4, _IPV6 = 0x0800, 0x86DD  # include/uapi/linux/if_ether.h
+IPV4_HEADER, IPV6_HEADER = 20, 40
 _FRAGMENT = 0x3FFF
 _FROM_NETWORK_HEADER = 1  # BPF_HDR_START_NET
 _LONGEST_LINK_HEADER = 255
@@ -55,15 +57,17 @@ def begin(code: Code, *, other_hosts: bool) -> None:
     code.jump_if(R2, "!=", 0, "pass")
 
 
-def sort_out(code: Code, port: int, side: Side, *, all_flags: int = 0, datagrams: bool = False) -> None:
-    """Let packets of other ports pass, and those without all of some TCP flags, behind an Ethernet header.
+def sort_out(code: Code, port: int, side: Side, further: Callable[[int], None], *, datagrams: bool = False) -> None:
+    """Let packets of other ports pass, behind an Ethernet header.
 
-    This reads the packet where it is, which is fast. What is not there, `parse` looks at.
+    This reads the packet where it is, which is fast. What is not there, `parse` looks at. `further` writes where those
+    of the port go on, at "parse" or at "pass", given where in the packet TCP begins: the packet is at r2, its end at
+    r3, and r1, r4 and r5 are free.
     """
     code.load(WORD, R2, R6, Packet.DATA)
     code.load(WORD, R3, R6, Packet.DATA_END)
     code.load(WORD, R4, R6, Packet.PROTOCOL)
-    for protocol, carried, first, size in ((_IPV4, 9, 0x45, 20), (_IPV6, 6, None, 40)):
+    for protocol, carried, first, size in ((_IPV4, 9, 0x45, IPV4_HEADER), (_IPV6, 6, None, IPV6_HEADER)):
         following = f"not {protocol:#x}"
         tcp = ETHERNET + size
         code.jump_if(R4, "!=", network_order(protocol, 2), following)
@@ -73,18 +77,13 @@ def sort_out(code: Code, port: int, side: Side, *, all_flags: int = 0, datagrams
         if first is not None:  # with options, TCP is elsewhere
             code.load(BYTE, R5, R2, ETHERNET)
             code.jump_if(R5, "!=", first, "parse")
-        code.load(BYTE, R5, R2, ETHERNET + carried)
-        if datagrams:
-            code.jump_if(R5, "==", Transport.UDP, f"port {protocol:#x}")
-        code.jump_if(R5, "!=", Transport.TCP, "pass")
-        code.label(f"port {protocol:#x}")
         code.load(HALF, R5, R2, tcp + side)
         code.jump_if(R5, "!=", network_order(port, 2), "pass")
-        if all_flags:
-            code.load(BYTE, R5, R2, tcp + 13)
-            code.do(R5, "&=", all_flags)
-            code.jump_if(R5, "!=", all_flags, "pass")
-        code.jump("parse")
+        code.load(BYTE, R5, R2, ETHERNET + carried)
+        if datagrams:
+            code.jump_if(R5, "==", Transport.UDP, "parse")
+        code.jump_if(R5, "!=", Transport.TCP, "pass")
+        further(tcp)
         code.label(following)
     code.jump("pass")
 

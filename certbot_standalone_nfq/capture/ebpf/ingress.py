@@ -6,9 +6,18 @@ is a reset, so that the server's end of the connection is closed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
-from certbot_standalone_nfq.capture.ebpf import datagrams, existence, headers, proxy_headers, selection, takeover
+from certbot_standalone_nfq.capture.ebpf import (
+    bystanders,
+    datagrams,
+    existence,
+    headers,
+    proxy_headers,
+    selection,
+    takeover,
+)
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -27,7 +36,9 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
 from certbot_standalone_nfq.capture.ebpf.code import DROP, NEXT, Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, Side
 from certbot_standalone_nfq.capture.ebpf.layout import (
-    CONTROL,
+    ANY_TAKEN,
+    ANY_WATCHED,
+    HANDSHAKE,
     START_BYTES,
     STREAM_BYTES,
     WATCHED,
@@ -41,9 +52,6 @@ from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.engine.protocols import Selector, Transport
 
 _SYN, _RST, _ACK = 2, 4, 16
-ANY_TAKEN, ANY_WATCHED, LOST = 0, 4, 8
-"""Offsets in CONTROL."""
-assert CONTROL.size == LOST + 8
 
 
 def write(
@@ -61,7 +69,8 @@ def write(
     code = Code()
     headers.begin(code, other_hosts=other_hosts)
     if link_header == ETHERNET and sorts_out:
-        headers.sort_out(code, port, Side.DESTINATION, datagrams=bool(in_datagrams))
+        let_pass = functools.partial(bystanders.let_pass, code, alternatives, maps)
+        headers.sort_out(code, port, Side.DESTINATION, let_pass, datagrams=bool(in_datagrams))
     headers.parse(code, link_header, port, Side.DESTINATION, datagrams=bool(in_datagrams))
     _leave_to_taken(code, maps)
     _find_payload(code)
@@ -73,6 +82,7 @@ def write(
         code.label("begun")
         code.store_double(Frame.KIND, Kind.WATCHED)
     code.label("found")
+    code.clear(Frame.HANDSHAKE, HANDSHAKE.size)
     if in_datagrams:
         code.load(DOUBLE, R2, R10, Frame.KIND)
         code.jump_if(R2, "==", Kind.DATAGRAM, "hand over")

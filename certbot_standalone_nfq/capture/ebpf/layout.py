@@ -79,10 +79,10 @@ class Frame(enum.IntEnum):
     """A key to look up among those pending."""
     REST = -336
     """What stands where the key begins, and behind it."""
+    HANDSHAKE = -336
+    """A connection's handshake, or zeros. What stands there before has been compared by then."""
     WATCHED = -504
     """A value for the map of watched connections."""
-    HANDSHAKE = -504
-    """A value for the map of handshakes, at egress."""
 
 
 CONNECTION_BYTES: Final = 36
@@ -105,18 +105,33 @@ WATCHED: Final = struct.Struct(f"=II{_ROOM}s")
 """A watched connection: the sequence number that comes next, how many bytes there are, and these."""
 WATCHED_AT: Final = 8
 """Where in it these begin."""
-HANDSHAKE: Final = struct.Struct("=III14s6x")
-"""Numbers of a connection's first request: its sequence number and its acknowledgment, in network byte order. Then how
-its SYN-ACK left: by which interface, and behind which Ethernet header; zeros on a link of another kind."""
+HANDSHAKE: Final = struct.Struct("=QII14s2x")
+"""A handshake: what it is known by, then the sequence number of the connection's first request, in network byte order,
+and how the SYN-ACK left: by which interface, and behind which Ethernet header; zeros on a link of another kind."""
+HANDSHAKE_BITS: Final = 5
+assert HANDSHAKE.size == 1 << HANDSHAKE_BITS
+HANDSHAKES: Final = 8
+"""How many there are in one place of the table."""
+FIRST_HANDSHAKE_AT: Final = 8
+"""Behind a number of 32 bits, which says how many have been put there."""
+SEQUENCE_AT: Final = 8
+"""Where in it the sequence number is; from there on, it is handed over."""
+HANDED_OVER: Final = HANDSHAKE.size - SEQUENCE_AT
 CONTROL: Final = struct.Struct("=IIQ")
 """Whether any connection is taken, whether any is watched, and how many packets were lost for want of room."""
+ANY_TAKEN: Final = 0
+ANY_WATCHED: Final = 4
+LOST: Final = 8
+"""Where in it these are."""
 
 SCANNED_BYTES: Final = 112
 """Room for what is searched for the end of a PROXY header in text, and for the place where it is."""
 
-RECORD: Final = struct.Struct("=7I4x")
+RECORD: Final = struct.Struct("=6I4xI14s2x")
 """In front of a record's packet, which begins with its link header: the kind, the interface, bytes of the packet, of
-the link's header and of the request that came before, the mark, and nothing yet."""
+the link's header and of the request that came before, the mark; then how the connection's SYN-ACK left, as the
+end of HANDSHAKE says it."""
+RECORD_HANDSHAKE_AT: Final = RECORD.size - HANDED_OVER
 SMALL: Final = 512
 LARGE: Final = 16384
 """Bytes of a packet that fit into a record of either size. Two sizes make the most of the ring."""

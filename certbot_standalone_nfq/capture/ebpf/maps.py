@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import struct
 
 from certbot_standalone_nfq.capture.ebpf import layout
@@ -11,7 +12,8 @@ from certbot_standalone_nfq.capture.ebpf.system import Map, MapType
 MAX_PENDING = 4096
 MAX_TAKEN = 8192
 MAX_WATCHED = 4096
-MAX_HANDSHAKES = 4096
+PLACE_BITS = 11
+"""Of the number of a place for handshakes."""
 RING_BYTES = 1 << 22
 NAME_BYTES = 64
 """Of a pending key; shorter ones are filled up with zeros."""
@@ -34,7 +36,10 @@ class Maps:
             self.taken = made(MapType.HASH, connection, 8, MAX_TAKEN)
             """Not LRU: requests of strangers must not displace a connection that we have to go on with."""
             self.watched = made(MapType.LRU_HASH, connection, layout.WATCHED.size, MAX_WATCHED)
-            self.handshakes = made(MapType.LRU_HASH, connection, layout.HANDSHAKE.size, MAX_HANDSHAKES)
+            place = layout.FIRST_HANDSHAKE_AT + layout.HANDSHAKES * layout.HANDSHAKE.size
+            self.handshakes = made(MapType.ARRAY, 4, place, 1 << PLACE_BITS)
+            self.multipliers = [secrets.randbits(64) for _ in range(2 + connection // 4)]
+            """Of the hash that tells a connection's place, which strangers must not know."""
             self.control = made(MapType.ARRAY, 4, layout.CONTROL.size, 1)
             self.scanned = made(MapType.PERCPU_ARRAY, 4, layout.SCANNED_BYTES, 1)
             self.masks = made(MapType.ARRAY, 4, layout.START_BYTES, layout.START_BYTES + 1)

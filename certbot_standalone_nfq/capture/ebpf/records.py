@@ -29,6 +29,10 @@ class TakenPacket:
     kind: Kind
     link_header: bytes
     """What stood in front of the IP header where it arrived."""
+    left_by: int
+    """The interface that its connection's SYN-ACK left by, or 0 if that is not known."""
+    left_behind: bytes
+    """The Ethernet header that it left behind, or empty on other links."""
     forwarded: bool = False
     """Which the program cannot tell."""
     proven: bool = True
@@ -49,7 +53,7 @@ class TakenPacket:
 
 def read(record: bytes) -> list[TakenPacket]:
     """Return a record's packet, behind one with what came before of a request in pieces."""
-    kind, interface, length, link_header, earlier, mark, _ = RECORD.unpack_from(record)
+    kind, interface, length, link_header, earlier, mark, left_by, left_behind = RECORD.unpack_from(record)
     begin = RECORD.size + START_BYTES
     frame = record[begin : begin + min(length, LARGE)]
     payload = frame[link_header:]
@@ -61,6 +65,8 @@ def read(record: bytes) -> list[TakenPacket]:
         verified=_is_to_be_completed(payload),
         kind=Kind(kind),
         link_header=frame[:link_header],
+        left_by=left_by,
+        left_behind=left_behind if any(left_behind) else b"",
     )
     if packet.kind is not Kind.TAKEN_IN_PIECES:
         return [packet]

@@ -23,8 +23,14 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
 from certbot_standalone_nfq.capture.ebpf.code import Code, network_order
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, add_link_header
 from certbot_standalone_nfq.capture.ebpf.layout import (
+    ANY_TAKEN,
+    HANDED_OVER,
+    HANDSHAKE,
     LARGE,
+    LOST,
     RECORD,
+    RECORD_HANDSHAKE_AT,
+    SEQUENCE_AT,
     SMALL,
     START_BYTES,
     Frame,
@@ -38,7 +44,6 @@ _SYN, _RST, _ACK = 2, 4, 16
 _IPV6 = 0x86DD
 _TCP_HEADER = 20
 _PSEUDO_HEADER = 6 + _TCP_HEADER  # the protocol and the length, in two of its fields
-_ANY_TAKEN, _LOST = 0, 8
 _WRITTEN, _LENGTH = Frame.START, Frame.START + 8
 """The checksum as it has been written, and the length to write: the payload's start has been handed over by then."""
 _PACKET_AT = RECORD.size + START_BYTES
@@ -66,7 +71,7 @@ def _take(code: Code, maps: Maps) -> None:
     code.put(maps.taken, Frame.CONNECTION, Frame.SCRATCH + 8)
     code.jump_if(R0, "!=", 0, "pass")  # there are too many
     code.set_value(R1, maps.control.descriptor)
-    code.store(WORD, R1, _ANY_TAKEN, 1)
+    code.store(WORD, R1, ANY_TAKEN, 1)
 
 
 def _receive_more(code: Code) -> None:
@@ -84,6 +89,7 @@ def _receive_more(code: Code) -> None:
     code.store_double(Frame.KIND, Kind.MORE)
     code.store_double(Frame.EARLIER, 0)
     code.clear(Frame.START, START_BYTES)
+    code.clear(Frame.HANDSHAKE, HANDSHAKE.size)
 
 
 def _hand_over(code: Code, maps: Maps, link_header: int) -> None:
@@ -132,10 +138,13 @@ def _describe(code: Code, link_header: int) -> None:
     code.store(WORD, R9, 12, R3)
     code.load(DOUBLE, R2, R10, Frame.EARLIER)
     code.store(WORD, R9, 16, R2)
-    code.store(DOUBLE, R9, 24, 0)
-    for offset in range(0, START_BYTES, 8):
-        code.load(DOUBLE, R2, R10, Frame.START + offset)
-        code.store(DOUBLE, R9, RECORD.size + offset, R2)
+    for source, target, size in (
+        (Frame.HANDSHAKE + SEQUENCE_AT, RECORD_HANDSHAKE_AT, HANDED_OVER),
+        (Frame.START, RECORD.size, START_BYTES),
+    ):
+        for offset in range(0, size, 8):
+            code.load(DOUBLE, R2, R10, source + offset)
+            code.store(DOUBLE, R9, target + offset, R2)
 
 
 def _turn_into_reset(code: Code) -> None:
@@ -271,7 +280,7 @@ def _give_up(code: Code, maps: Maps) -> None:
     code.label("no room")
     code.set_value(R1, maps.control.descriptor)
     code.set(R2, 1)
-    code.add_to(R1, _LOST, R2)
+    code.add_to(R1, LOST, R2)
     code.load(DOUBLE, R2, R10, Frame.KIND)
     code.jump_if(R2, "==", Kind.MORE, "drop")
     code.jump_if(R2, "==", Kind.DATAGRAM, "pass")

@@ -12,9 +12,7 @@ import socket
 import weakref
 from typing import NamedTuple
 
-from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
-from certbot_standalone_nfq.capture.ebpf.system import Map
 
 _LOOPBACK = 1  # LOOPBACK_IFINDEX, include/net/flow.h
 _ADDRESS_BYTES = 6
@@ -48,16 +46,15 @@ class WayBack:
 class WaysBack:
     """The ways of all connections, until `close`."""
 
-    def __init__(self, handshakes: Map) -> None:
-        """Open the sockets, given what the program at egress remembers. Raises OSError."""
-        self._handshakes = handshakes
+    def __init__(self) -> None:
+        """Open the sockets. Raises OSError."""
         self._sockets = _Sockets()
         self._known: weakref.WeakValueDictionary[bytes, WayBack] = weakref.WeakValueDictionary()
 
     def of(self, packet: TakenPacket) -> WayBack | None:
         """Return the way of a packet's connection, or None if it does not leave this machine. Raises OSError."""
         arrived = _Link(packet.interface, _turned(packet.link_header))
-        left = self._left(packet.connection) or arrived
+        left = _Link(packet.left_by, packet.left_behind) if packet.left_by else arrived
         if _LOOPBACK in (left.interface, arrived.interface):
             return None
         way = self._known[packet.connection] = WayBack(self._sockets, left, is_the_way_here=_agree(left, arrived))
@@ -68,14 +65,6 @@ class WaysBack:
         way = self._known.get(packet.connection)
         if way:
             way.follow(packet)
-
-    def _left(self, connection: bytes) -> _Link | None:
-        """Return how the connection's SYN-ACK left, if it was seen."""
-        found = self._handshakes.get(connection)
-        if not found:
-            return None
-        _, _, interface, header = HANDSHAKE.unpack(found)
-        return _Link(interface, header if any(header[2 * _ADDRESS_BYTES :]) else b"")
 
     def close(self) -> None:
         """Close the sockets."""

@@ -32,6 +32,7 @@ _TO_HOST = ctypes.c_int32
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+=": lambda a, b: a + b,
     "-=": lambda a, b: a - b,
+    "*=": lambda a, b: a * b,
     "|=": lambda a, b: a | b,
     "&=": lambda a, b: a & b,
     "^=": lambda a, b: a ^ b,
