@@ -18,7 +18,7 @@ from lab.processes import run
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "certbot_standalone_nfq"
-TESTED_WITH = (".github", "benchmarks", "deploy", "docs", "lab", "scripts", "tests", PACKAGE)
+TESTED_WITH = (".github", "benchmarks", "debian", "deploy", "docs", "lab", "scripts", "tests", PACKAGE)
 TESTED_WITH_FILES = {
     ".ci/run",
     ".dockerignore",
@@ -144,3 +144,17 @@ def test_the_program_comes_with_it(target: Path) -> None:
     command = [str(target / "bin" / "certbot-standalone-nfq"), "--help"]
     finished = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert "doctor" in finished.stdout
+
+
+def test_the_debian_package_has_the_version_of_the_wheel(wheel: Path) -> None:
+    newest = (ROOT / "debian" / "changelog").read_text().splitlines()[0]
+    assert newest.startswith(f"python-certbot-standalone-nfq ({wheel.name.split('-')[1]}-")
+
+
+def test_the_patch_for_the_setuptools_of_debian_12_fits() -> None:
+    hunk = (
+        (ROOT / "debian" / "setuptools-before-77.patch").read_text().partition("\n@@")[2].splitlines(keepends=True)[1:]
+    )
+    patched = "".join(line[1:] for line in hunk if line[0] in " -")
+    assert 'license = "MIT"' in patched
+    assert patched in (ROOT / "pyproject.toml").read_text()

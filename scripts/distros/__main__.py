@@ -1,10 +1,9 @@
-"""Fill the table of releases and firewalls; the exit status is 1 if anything in it failed."""
+"""Fill the table of releases and ways to install; the exit status is 1 if anything in it failed."""
 
 from __future__ import annotations
 
 import argparse
 import platform
-import shutil
 import signal
 import sys
 import tempfile
@@ -13,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import scripts.distros
-from lab.processes import run
+from scripts.distros.installations import ByPackage, ByPip, Installation
+from scripts.distros.releases import Release, releases
 from scripts.distros.rootfs import Workshop, workshop
-from scripts.distros.steps import DISTRIBUTIONS, FIREWALLS, STEPS
-from scripts.distros.trial import Distribution, Firewall, trial
+from scripts.distros.steps import DISTRIBUTIONS, STEPS
+from scripts.distros.trial import Distribution, trial
 
-_SOURCE = Path(__file__).parent.parent.parent
-_NO_SOURCE = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist")
 _KNOWN = ", ".join(distribution.name for distribution in DISTRIBUTIONS)
 _HEADINGS = ("Distribution", *STEPS, "Seconds")
 
@@ -29,16 +27,16 @@ class Row:
     """What came of a trial."""
 
     distribution: Distribution
-    firewall: Firewall
+    installation: Installation
     cells: list[str] = field(default_factory=list)
     failed: bool = False
     seconds: float = 0
 
-    def fill(self, made: Workshop, wheel: Path) -> None:
+    def fill(self, made: Workshop, former: Release, current: Release) -> None:
         """Do all the steps, up to the first that fails, whose output is shown."""
         begin = time.monotonic()
         try:
-            with trial(self.distribution, self.firewall, made, wheel) as under_way:
+            with trial(self.distribution, self.installation, made, former, current) as under_way:
                 for heading, step in STEPS.items():
                     self.cells.append(step(under_way))
                     self._tell(f"{heading}: {self.cells[-1]}, after {time.monotonic() - begin:.1f} seconds")
@@ -49,7 +47,7 @@ class Row:
         self.seconds = time.monotonic() - begin
 
     def _tell(self, what: str) -> None:
-        print(f"{self.distribution.name} with {self.firewall.package}: {what}", flush=True)
+        print(f"{self.distribution.name} by {self.installation.name}: {what}", flush=True)
 
     def line(self) -> str:
         """Return the line of the table."""
@@ -59,13 +57,6 @@ class Row:
 
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _build_wheel(folder: Path) -> Path:
-    """Build from a copy, as what earlier builds left in the source folder would get into the wheel."""
-    source = shutil.copytree(_SOURCE, folder / "source", ignore=_NO_SOURCE)
-    run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), str(source)])
-    return next(folder.glob("*.whl"))
 
 
 def _distribution(name: str) -> Distribution:
@@ -89,10 +80,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # what was made is to be taken away then too
     with tempfile.TemporaryDirectory() as scratch, workshop(arguments.keep or Path(scratch) / "kept") as made:
-        wheel = _build_wheel(Path(scratch))
-        rows = [Row(distribution, firewall) for distribution in arguments.distributions for firewall in FIREWALLS]
+        former, current = releases(Path(scratch))
+        rows = [Row(each, installation()) for each in arguments.distributions for installation in (ByPackage, ByPip)]
         for row in rows:
-            row.fill(made, wheel)
+            row.fill(made, former, current)
     print(f"\nOn {platform.system()} {platform.release()}:\n")
     print("\n".join([_line(*_HEADINGS), _line(*["---"] * len(_HEADINGS)), *(row.line() for row in rows)]))
     return 1 if any(row.failed for row in rows) else 0

@@ -35,6 +35,7 @@ root=$1 archives=$2
 shift 2
 for folder in dev proc sys; do mount --rbind "/$folder" "$root/$folder"; done
 mount --bind "$archives" "$root/{_ARCHIVES}"
+mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
 exec chroot "$root" /usr/bin/env -i "$@"
 """
 
@@ -60,14 +61,22 @@ class Root:
         """Run a command inside, and return its output."""
         return _run_alone(*self.command(*command))
 
+    def apt(self, action: str, *arguments: str) -> str:
+        """Have apt-get do something, without a question; return what it prints."""
+        return self.run("apt-get", action, "--yes", *arguments)
+
     def install(self, *packages: str) -> None:
         """Install packages of the release, and nothing that they do not depend on."""
+        self.update()
+        self.apt("install", "--no-install-recommends", *packages)
+
+    def update(self) -> None:
+        """Bring it up to date, as one that was kept may be of another day."""
         self.run("apt-get", "update")
-        self.run("apt-get", "dist-upgrade", "--yes")  # a root file system that was kept may be of another day
-        self.run("apt-get", "install", "--yes", "--no-install-recommends", *packages)
+        self.apt("dist-upgrade")
 
     def has_program(self, pattern: str) -> bool:
-        """Tell whether there is a program with a name like this."""
+        """Return whether there is a program with a name like this."""
         return any(list(self.folder.glob(f"{place}/{pattern}")) for place in ("usr/*bin", "usr/local/*bin"))
 
 
@@ -131,7 +140,7 @@ def _run_alone(*command: str) -> str:
 
 def _introduce(folder: Path) -> None:
     """Tell a root file system how this machine reaches others, to start no services, and not to wait for disks."""
-    shutil.copyfile("/etc/resolv.conf", folder / "etc/resolv.conf")
+    (folder / "etc/resolv.conf").touch()  # that of this machine, or of a host of the laboratory, is mounted there
     settings = [line for line in run(["apt-config", "dump"]).splitlines() if _DOWNLOADING.match(line)]
     settings.append('DPkg::Options:: "--force-unsafe-io";')
     (folder / "etc/apt/apt.conf.d/90as-outside").write_text("\n".join(settings) + "\n")

@@ -1,12 +1,14 @@
-"""One release with one firewall, and all that it takes to try the plugin there."""
+"""One release of a distribution with one way to install, and all that it takes to try the plugin there."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -14,12 +16,15 @@ from cryptography import x509
 from lab import hosts
 from lab.certbot import Certbot
 from lab.hosts import Host
+from lab.internet import internet
 from lab.load import load
+from lab.nameservers import NameServer, name_server
 from lab.nginx import Nginx, nginx
-from lab.pebble import pebble
+from scripts.distros.installations import Installation
+from scripts.distros.releases import Release
 from scripts.distros.rootfs import Root, Workshop
 
-NAMES = FOUR, SIX = "four.example.com", "six.example.com"
+NAMES = FOUR, SIX = "four.example.org", "six.example.org"
 """What a certificate is for: a name that is asked over IPv4, and one over IPv6."""
 
 
@@ -29,14 +34,6 @@ class Distribution:
 
     name: str
     suite: str
-
-
-@dataclass(frozen=True)
-class Firewall:
-    """A package that has a firewall's program; the programs of the others are not installed beside it."""
-
-    package: str
-    program: str
 
 
 class Unexpected(Exception):
@@ -56,6 +53,20 @@ class PackagedCertbot(Certbot):
         certbot = (f"REQUESTS_CA_BUNDLE=/{trusted}", "certbot", *arguments, "--non-interactive")
         return self.host.command(*self.root.command(*certbot))
 
+    def do(self, *arguments: str) -> str:
+        """Run it, successfully; return what it prints."""
+        return self.succeeded(self.run(*arguments))
+
+    def succeeded(self, result: subprocess.CompletedProcess[str]) -> str:
+        """Return what it printed. Raises Unexpected if it failed."""
+        if result.returncode:
+            raise Unexpected(f"status {result.returncode}\n{result.stdout}\n{self.log}")
+        return result.stdout
+
+    def serial_number(self, name: str) -> int:
+        """Return that of the newest certificate of a lineage."""
+        return x509.load_pem_x509_certificate(self.certificate(name).read_bytes()).serial_number
+
     @property
     def configuration(self) -> Path:
         """Where its accounts, certificates and renewals are."""
@@ -63,51 +74,60 @@ class PackagedCertbot(Certbot):
 
     @property
     def log(self) -> str:
-        """Return certbot's log of all runs."""
+        """Return certbot's log of the last run."""
         return (self.folder / "var/log/letsencrypt/letsencrypt.log").read_text()
 
 
 @dataclass
 class Trial:
-    """A distribution with a firewall, as it is tried."""
+    """A distribution with a way to install, as it is tried."""
 
-    firewall: Firewall
+    installation: Installation
+    former: Release
+    current: Release
     root: Root
-    wheel: Path
+    build_root: Root
     certbot: PackagedCertbot
     client: Host
     web_server: Nginx
+    name_server: NameServer
+    begun: float = field(default_factory=time.monotonic)
+    """When the first command was given, in seconds of the monotonic clock."""
+
+    def program(self, *command: str) -> str:
+        """Return what a program prints that is run where Certbot is."""
+        return self.certbot.host.run(*self.root.command(*command)).strip()
 
     def python(self, program: str) -> str:
         """Return what a program prints that the distribution's own Python runs."""
-        return self.root.run("/usr/bin/python3", "-c", program).strip()
+        return self.program("/usr/bin/python3", "-c", program)
 
     def version(self, package: str) -> str:
         """Return the version of one of that Python's packages."""
         return self.python(f"from importlib.metadata import version; print(version('{package}'))")
 
-    def serial_number(self) -> int:
-        """Return the newest certificate's."""
-        return x509.load_pem_x509_certificate(self.certbot.certificate(FOUR).read_bytes()).serial_number
-
     def state(self) -> tuple[object, ...]:
         """Return what must be the same before and after."""
-        return self.certbot.host.rules(), self.web_server.identity(), self.web_server.error_log
+        servers = self.web_server.identity(), self.web_server.error_log, self.name_server.files()
+        return self.certbot.host.rules(), servers, self.name_server.log.read_text()
 
 
 @contextlib.contextmanager
-def trial(distribution: Distribution, firewall: Firewall, made: Workshop, wheel: Path) -> Iterator[Trial]:
+def trial(
+    distribution: Distribution, installation: Installation, made: Workshop, former: Release, current: Release
+) -> Iterator[Trial]:
     """Make all that takes, and take it away at the end."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root = made.make(distribution.suite, folder / "root")
+        build_root = made.make(distribution.suite, folder / "build")
         client, server = stack.enter_context(hosts.pair())
         web_server = stack.enter_context(nginx(server, folder / "nginx"))
-        authority = stack.enter_context(pebble(client, folder / "pebble"))
-        authority.resolve(FOUR, ipv4=server.ipv4)
-        authority.resolve(SIX, ipv6=server.ipv6)
+        zone = stack.enter_context(name_server(server, folder / "nsd"))
+        records = f"{FOUR}. 60 IN A {server.ipv4}\n{SIX}. 60 IN AAAA {server.ipv6}\n"
+        authority = stack.enter_context(internet(client, server, folder / "internet", records))
         certbot = PackagedCertbot(server, authority, root.folder, root)
-        yield Trial(firewall, root, wheel, certbot, client, web_server)
+        yield Trial(installation, former, current, root, build_root, certbot, client, web_server, zone)
 
 
 @contextlib.contextmanager
@@ -123,4 +143,4 @@ def undisturbed(under_way: Trial) -> Iterator[None]:
         raise Unexpected("\n".join(["nginx saw challenge requests:", *challenges]))
     after = under_way.state()
     if after != before:
-        raise Unexpected(f"the firewall or nginx was\n{before}\nand is\n{after}")
+        raise Unexpected(f"the firewall or a server was\n{before}\nand is\n{after}")

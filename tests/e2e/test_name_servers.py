@@ -12,12 +12,11 @@ import pytest
 
 from lab import hosts, queries
 from lab.certbot import Certbot
-from lab.dns import resolving
 from lab.hosts import Host
+from lab.internet import internet
 from lab.nameservers import KINDS, ZONE, NameServer, name_server
-from lab.pebble import pebble
 from lab.processes import has_ended
-from lab.zones import nsd, signed, unbound, zone
+from lab.zones import signed, zone
 from tests.e2e.matrix import NameServerRow, recorded
 from tests.e2e.test_certbot import serial_number
 from tests.e2e.test_servers import names
@@ -27,7 +26,6 @@ NAMES = (ZONE, WILDCARD, f"one.{ZONE}", f"two.{ZONE}")
 BY_DNS = ("--preferred-challenges", "dns")
 DELEGATED = "example.org"
 DELEGATED_NAMES = (DELEGATED, f"*.{DELEGATED}", f"one.{DELEGATED}", f"two.{DELEGATED}")
-_AT_ROOT = "198.51.100.53"
 _QUERIES_PER_SECOND = 1500
 
 
@@ -44,24 +42,14 @@ class Town:
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """The root, and a further zone, are signed; the zone of the server is not, nor what is delegated to it."""
     folder = tmp_path_factory.mktemp("town")
-    with hosts.pair() as (client, server), contextlib.ExitStack() as stack:
-        client.run("ip", "address", "add", f"{_AT_ROOT}/24", "dev", "eth0")
-        glue = f"ns.{ZONE}. 60 IN A {server.ipv4}\nns.{ZONE}. 60 IN AAAA {server.ipv6}\n"
+    with hosts.pair() as (client, server):
         labels = ("_acme-challenge", "_acme-challenge.one", "_acme-challenge.two")
         records = "".join(f"{label} 60 IN NS ns.{ZONE}.\n" for label in labels)
         records += f"@ 60 IN NS ns.root.\n@ 60 IN A {server.ipv4}\n"
         further = signed(zone(DELEGATED, records, "ns.root."), folder / "org-keys")
-        records = (
-            f"@ 60 IN NS ns.root.\nns.root. 60 IN A {_AT_ROOT}\n{ZONE}. 60 IN NS ns.{ZONE}.\n{glue}"
-            f"{DELEGATED}. 60 IN NS ns.root.\n{further.ds}\n"
-        )
-        root = signed(zone(".", records, "ns.root."), folder / "keys")
-        stack.enter_context(nsd(client, folder / "root", _AT_ROOT, root, further))
-        caching = {"cache-max-negative-ttl": "0", "cache-max-ttl": "0"}
-        stack.enter_context(unbound(client, folder / "resolver", client.ipv4, _AT_ROOT, root.ds, caching))
-        stack.enter_context(resolving(server, client.ipv4))
-        authority = stack.enter_context(pebble(client, folder / "pebble", resolver=f"{client.ipv4}:53"))
-        yield Town(client, server, Certbot(server, authority, folder / "certbot"))
+        delegation = f"{DELEGATED}. 60 IN NS ns.root.\n{further.ds}\n"
+        with internet(client, server, folder, delegation, further) as authority:
+            yield Town(client, server, Certbot(server, authority, folder / "certbot"))
 
 
 @pytest.fixture

@@ -33,13 +33,15 @@ def test_a_completed_packet_is_what_scapy_would_have_made(version: int, data: st
         assert IP(bytes(read)).chksum == written
 
 
-@pytest.mark.parametrize("packet", [IP(dst="192.0.2.1") / UDP(), IPv6(dst="2001:db8::1") / UDP()])
+@pytest.mark.parametrize("packet", [IP(dst="192.0.2.1") / UDP(), IPv6(src="2001:db8::2", dst="2001:db8::1") / UDP()])
 def test_what_carries_another_protocol_is_malformed(packet: IP | IPv6) -> None:
     with pytest.raises(ip.MalformedPacket):
         ip.bounds(bytes(packet), TCP_PROTOCOL)
 
 
-@pytest.mark.parametrize("header", [bytes(IP(dst="192.0.2.1", proto=17)), bytes(IPv6(dst="2001:db8::1", nh=17))])
+@pytest.mark.parametrize(
+    "header", [bytes(IP(dst="192.0.2.1", proto=17)), bytes(IPv6(src="2001:db8::2", dst="2001:db8::1", nh=17))]
+)
 def test_a_header_that_nothing_follows_is_read_and_one_that_is_cut_short_is_malformed(header: bytes) -> None:
     assert ip.bounds(header, UDP_PROTOCOL) == (len(header), len(header))
     with pytest.raises(ip.MalformedPacket):
@@ -48,7 +50,7 @@ def test_a_header_that_nothing_follows_is_read_and_one_that_is_cut_short_is_malf
 
 @pytest.mark.parametrize("version", [0, 1, 3, 5, 7, 15])
 def test_there_are_two_versions(version: int) -> None:
-    packet = bytearray(bytes(IPv6(dst="2001:db8::1") / UDP()))
+    packet = bytearray(bytes(IPv6(src="2001:db8::2", dst="2001:db8::1") / UDP()))
     packet[0] = version << 4
     with pytest.raises(ip.MalformedPacket):
         ip.bounds(bytes(packet), UDP_PROTOCOL)

@@ -106,7 +106,7 @@ def test_bytes_behind_the_datagram_are_none_of_it(version: int) -> None:
         bytes(IP(len=27) / UDP())[:27],
         bytes(IP() / TCP()),
         bytes(IP(flags="MF") / UDP() / b"query"),
-        bytes(IPv6() / IPv6ExtHdrDestOpt() / UDP() / b"query"),
+        bytes(IPv6(src="::1") / IPv6ExtHdrDestOpt() / UDP() / b"query"),
     ],
 )
 def test_what_is_no_whole_datagram_is_malformed(packet: bytes) -> None:
@@ -116,7 +116,13 @@ def test_what_is_no_whole_datagram_is_malformed(packet: bytes) -> None:
 
 def test_other_protocols_are_told_apart() -> None:
     assert [is_udp(packet) for packet in (by_scapy(4), by_scapy(6))] == [True, True]
-    others = (bytes(IP() / TCP()), bytes(IPv6() / TCP()), b"", b"\x45", bytes(IPv6() / IPv6ExtHdrDestOpt() / UDP()))
+    others = (
+        bytes(IP() / TCP()),
+        bytes(IPv6(src="::1") / TCP()),
+        b"",
+        b"\x45",
+        bytes(IPv6(src="::1") / IPv6ExtHdrDestOpt() / UDP()),
+    )
     assert not any(map(is_udp, others))
 
 

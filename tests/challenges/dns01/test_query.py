@@ -130,7 +130,7 @@ def test_of_a_damaged_query_is_read_what_dnspython_reads(place: int, value: byte
     query = parse(damaged)
     try:
         theirs = dns.message.from_wire(damaged, ignore_trailing=True, question_only=True)
-    except dns.exception.DNSException:
+    except (dns.exception.DNSException, ValueError):  # the latter for what dnspython before 2.4 has no name for
         assert query is None or query.name.count(b"\0")
         return
     if query:
