@@ -28,6 +28,12 @@ class Answerer:
         self._reader.start()
 
     @property
+    def capture(self) -> str:
+        """The way in which it captures packets."""
+        found = (re.search("are captured by ([a-z-]+)", line) for line in self.lines)
+        return next(match.group(1) for match in found if match)
+
+    @property
     def answered(self) -> list[str]:
         """The lines about answered requests."""
         return [line for line in self.lines if " answered in " in line]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
-from certbot_standalone_nfq.host import tracking
+from certbot_standalone_nfq.host import claims, tracking
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import Effect, Rule
 
+AHEAD_OF_RULES = "ahead of rules"
+"""What a service claims that answers any token, together with its port, if rules see no packet before it."""
 _NAMES_SOURCE = re.compile(r" -s | saddr ")
 _WORDS = {
     Effect.UNTRACK: "a rule exempts connections from being tracked",
@@ -18,6 +21,8 @@ _WORDS = {
 
 def objections(port: int, snapshot: Snapshot) -> Iterator[str]:
     """Yield reasons, in words that complete 'as ...', given the rules of other programs."""
+    if _is_ahead_of_rules(port):
+        yield "a service on this machine answers any token ahead of rules"
     for listing in snapshot.listings:
         if not listing.complete:
             yield f"the rules that {listing.program} shows could not be read"
@@ -28,6 +33,12 @@ def objections(port: int, snapshot: Snapshot) -> Iterator[str]:
         yield f"a rule translates clients' addresses: {rule.text}"
     if not tracking.in_use():
         yield "no connections are tracked here"
+
+
+def _is_ahead_of_rules(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        return claims.is_claimed(AHEAD_OF_RULES, str(port))
+    return False
 
 
 def _translating_clients(snapshot: Snapshot, port: int) -> list[Rule]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.capture.protocols import Capture
+from certbot_standalone_nfq.capture.situation import AHEAD_OF_RULES
 from certbot_standalone_nfq.challenges.http01.any_token import AnyTokenSolver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.engine.protocols import ChallengeId
@@ -56,14 +57,16 @@ class Answerer:
         self._claim(wanted)
         rules = take_snapshot()
         changes = self._changes()
-        parts = Parts(
-            [AnyTokenSolver(tokens.is_claimed)], functools.partial(_guard, changes), claims=False, failed=self._failed
-        )
+        solver = AnyTokenSolver(tokens.is_claimed)
+        parts = Parts([solver], functools.partial(_guard, changes), claims=False, failed=self._failed)
         port = ChallengePort(self._number, (AnyTokenSolver,))
         interception = Interception(port, self._settings, rules, self._tell, parts=parts)
         self._held.callback(interception.stop)
         interception.start()
         self._interception = interception
+        if interception.is_ahead_of_rules:
+            solver.decides_early = True
+            self._claim_to_be_ahead()
         self._answer(wanted)
         if self._listen:
             answering = Answering(interception.recognise, interception.refuse)
@@ -123,6 +126,11 @@ class Answerer:
             if error.holder.trusted:
                 raise self._answered_by(error.holder, name) from error
             logger.warning("%s, another user's, claims to answer for %s. It is not heeded.", error.holder, name)
+
+    def _claim_to_be_ahead(self) -> None:
+        """Have Certbot's runs capture ahead of rules, too, so that they get the requests for their own tokens first."""
+        with contextlib.suppress(claims.Claimed):  # one such claim is enough
+            self._held.callback(claims.Claim(AHEAD_OF_RULES, str(self._number)).close)
 
     def _answered_by(self, holder: claims.Holder, name: str) -> errors.Error:
         return errors.ResourceInUse(

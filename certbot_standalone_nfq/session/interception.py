@@ -149,6 +149,11 @@ class Interception:
             )
             return next(filter(None, refusals), b"")
 
+    @property
+    def is_ahead_of_rules(self) -> bool:
+        """Whether it takes packets before any rule sees them."""
+        return not self._capture.by_rules
+
     def responds_within(self, seconds: float) -> bool:
         """Whether packets are still decided on: not if the loop has ended, or hangs for so long."""
         return self._loop.responds_within(seconds)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 
 import pytest
 
 from lab.answerer import OTHER_THUMBPRINT, THUMBPRINT, answerer, command
-from lab.interceptor import BY_RULES, TOKEN, VARIANTS, interceptor_process
+from lab.interceptor import BY_RULES, EBPF, TOKEN, VARIANTS, interceptor_process
 from lab.interceptor import KEY_AUTHORIZATION as OTHER_ANSWER
 from lab.processes import wait_until
 from tests.netns.conftest import Lab
@@ -16,8 +17,10 @@ from tests.netns.test_answer import ANSWER, ANY_TOKEN, NAME, NOT_FOUND, OTHER_NA
 from tests.netns.test_lifecycle import helpers, is_clean
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("other", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "other"),
+    [*itertools.product(VARIANTS, [*VARIANTS, *EBPF]), *itertools.product(EBPF, [*EBPF, "auto"])],
+)
 def test_another_run_beside_it_wins_for_its_own_tokens_and_leaves_it_the_others(
     lab: Lab, variant: str, other: str
 ) -> None:
@@ -55,7 +58,7 @@ def test_a_second_process_for_a_name_is_refused_until_the_first_is_killed(lab: L
 
 
 @pytest.mark.firewall
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_it_leaves_nothing(lab: Lab, variant: str, number: signal.Signals) -> None:
     before, others = lab.server.rules(), helpers(lab.server)

@@ -14,6 +14,7 @@ from certbot_standalone_nfq.capture.ebpf import (
     datagrams,
     existence,
     headers,
+    hosts,
     proxy_headers,
     selection,
     takeover,
@@ -78,6 +79,8 @@ def write(
     if comes_in_pieces:
         _go_on_with_pieces(code, maps)
     _compare_first(code, alternatives, maps)
+    if any(each.by_host for each in alternatives):
+        hosts.write(code, maps)
     if comes_in_pieces:
         code.label("begun")
         code.store_double(Frame.KIND, Kind.WATCHED)

@@ -127,6 +127,9 @@ LOST: Final = 8
 SCANNED_BYTES: Final = 112
 """Room for what is searched for the end of a PROXY header in text, and for the place where it is."""
 
+HEAD_ROOM: Final = 720
+"""Room for a request that is searched for its Host field, and for what is noted of it."""
+
 RECORD: Final = struct.Struct("=6I4xI14s2x")
 """In front of a record's packet, which begins with its link header: the kind, the interface, bytes of the packet, of
 the link's header and of the request that came before, the mark; then how the connection's SYN-ACK left, as the

@@ -42,6 +42,7 @@ class Maps:
             """Of the hash that tells a connection's place, which strangers must not know."""
             self.control = made(MapType.ARRAY, 4, layout.CONTROL.size, 1)
             self.scanned = made(MapType.PERCPU_ARRAY, 4, layout.SCANNED_BYTES, 1)
+            self.heads = made(MapType.PERCPU_ARRAY, 4, layout.HEAD_ROOM, 1)
             self.masks = made(MapType.ARRAY, 4, layout.START_BYTES, layout.START_BYTES + 1)
             """By a number of bytes: a mask of that many."""
             for length in range(layout.START_BYTES + 1):

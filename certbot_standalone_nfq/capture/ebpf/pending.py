@@ -18,7 +18,7 @@ class Pending:
         """Begin with an empty map; the selectors say how many bytes of a key decide."""
         self._map = map_
         self._lengths = {selector.key.length for selector in selectors if selector.key}
-        self._by_name = any(selector.by_server_name or selector.by_question for selector in selectors)
+        self._by_name = any(each.by_server_name or each.by_question or each.by_host for each in selectors)
         self._held: dict[bytes, bytes] = {}
 
     def replace(self, keys: Collection[bytes]) -> None:

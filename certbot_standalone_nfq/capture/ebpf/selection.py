@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from certbot_standalone_nfq.capture.ebpf import questions, server_names
+from certbot_standalone_nfq.capture.ebpf import hosts, questions, server_names
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -60,6 +60,8 @@ class Alternative:
     transport: Transport
     by_question: bool
     """Whether the key is the name in a DNS question."""
+    by_host: bool
+    """Whether it is the name in an HTTP request's Host field."""
     protocols: bytes
     """Of a TLS ClientHello whose server name is the key: the length and content of its extension of protocols."""
 
@@ -77,7 +79,8 @@ class Alternative:
     @property
     def comes_in_pieces(self) -> bool:
         """Whether a payload that ends before is watched for what follows it."""
-        return not self.protocols and not self.by_question and self.transport is Transport.TCP
+        whole = self.protocols or self.by_question or self.by_host
+        return not whole and self.transport is Transport.TCP
 
     def may_begin_like(self, header: bytes) -> bool:
         """Whether a header that is skipped cannot be told from what is selected by its first four bytes."""
@@ -93,6 +96,7 @@ def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
             selector.after_proxy_header,
             selector.transport,
             selector.by_question,
+            selector.by_host,
             selector.contains,
         )
         for selector in selectors
@@ -102,8 +106,6 @@ def alternatives_of(selectors: Sequence[Selector]) -> list[Alternative]:
         raise CannotCompile("all selectors are for datagrams")
     if any(selector.contains and not selector.by_server_name for selector in selectors):
         raise CannotCompile("a selector has something searched for")
-    if any(selector.by_host for selector in selectors):
-        raise CannotCompile("a selector looks for a Host field")
     if any(each.length > START_BYTES for each in found):
         raise CannotCompile(f"a selector is longer than {START_BYTES} bytes")
     if any(each.may_begin_like(header) for each in found for header in (TEXT_BEGINNING, BINARY_SIGNATURE)):
@@ -144,6 +146,8 @@ def _find_name(code: Code, alternative: Alternative, maps: Maps, here: str) -> N
         server_names.find(code, alternative.protocols, maps, here)
     elif alternative.by_question:
         questions.find(code, alternative.question_at, maps, here)
+    elif alternative.by_host:
+        code.jump(hosts.FIND)
     else:
         code.jump("found")
 

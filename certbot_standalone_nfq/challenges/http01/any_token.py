@@ -39,6 +39,8 @@ class AnyTokenSolver:
 
     def __init__(self, is_claimed: Callable[[str], bool] = lambda _: False) -> None:
         """Leave the tokens alone that another run answers for."""
+        self.decides_early = False
+        """Whether not to wait for the end of a head: what brought a Host field is not the server's any more."""
         self._is_claimed = is_claimed
         self._thumbprints: dict[str, str] = {}
 
@@ -100,7 +102,7 @@ class AnyTokenSolver:
         name = host.named(found[0]) if found else None
         if found and name not in self._thumbprints:
             return None
-        if end is None:
+        if end is None and not (name and self.decides_early):
             return UNDECIDED if len(start) < MAX_HEAD else None
         return self._begin(name, token) if name and not self._is_claimed(token) else None
 

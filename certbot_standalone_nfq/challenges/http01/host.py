@@ -41,4 +41,4 @@ def hosts(lines: bytes) -> list[bytes] | None:
     if _FOLDED.search(b"\n" + lines):
         return None
     fields = (line.partition(b":") for line in lines.split(b"\n"))
-    return [value.strip(b" \t\r") for name, _, value in fields if name.strip().lower() == b"host"]
+    return [value.strip(b" \t\r") for name, colon, value in fields if colon and name.strip().lower() == b"host"]

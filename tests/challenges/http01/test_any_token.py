@@ -139,6 +139,17 @@ def test_a_request_of_ours_is_undecided_until_its_head_ends_wherever_it_is_cut(s
     assert isinstance(solver.recognise(REQUEST), Http01Conversation)
 
 
+def test_what_decides_early_waits_for_the_host_field_alone(solver: AnyTokenSolver) -> None:
+    solver.decides_early = True
+    enough = REQUEST.index(b"Accept")
+    for cut in range(1, len(REQUEST)):
+        conversation = solver.recognise(REQUEST[:cut])
+        assert (conversation is UNDECIDED) == (cut < enough)
+        if isinstance(conversation, Http01Conversation):
+            assert not conversation.receive(REQUEST[:cut], ended=False).data
+            assert conversation.receive(REQUEST[cut:], ended=False).data.endswith(f"{TOKEN}.{THUMBPRINT}".encode())
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_lines_may_end_as_servers_take_them(solver: AnyTokenSolver, end: bytes) -> None:
     whole = REQUEST.replace(b"\r\n", end)
