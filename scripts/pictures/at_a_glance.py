@@ -13,7 +13,7 @@ _SELECTION = (
     "What begins like a challenge",
     "goes to Certbot, which passes it",
     "on if no such challenge waits.",
-    "All else stays in the kernel.",
+    "All else goes on at once.",
 )
 _ELEMENTS: tuple[Box | Arrow, ...] = (
     Box(308, 16, 636, 236, ("This machine",), "lane"),
