@@ -8,9 +8,10 @@ import ipaddress
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from cryptography import x509
 
@@ -42,8 +43,18 @@ class Pebble:
 
 
 @contextlib.contextmanager
-def pebble(host: Host, folder: Path, http_port: int = 80, resolver: str = "") -> Iterator[Pebble]:
-    """Run an authority on a host; it validates at the given port, by a DNS of its own or by a resolver that runs."""
+def pebble(
+    host: Host,
+    folder: Path,
+    http_port: int = 80,
+    resolver: str = "",
+    program: str = "pebble",
+    profiles: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[Pebble]:
+    """Run an authority on a host; it validates at the given port, by a DNS of its own or by a resolver that runs.
+
+    Profiles are names with the seconds that a certificate is valid; Pebble has them from 2.7 on.
+    """
     folder.mkdir()
     address = x509.IPAddress(ipaddress.ip_address(host.ipv4))
     certificate, key = write_certificate(folder, "the laboratory's Pebble", address)
@@ -56,16 +67,17 @@ def pebble(host: Host, folder: Path, http_port: int = 80, resolver: str = "") ->
         "tlsPort": 443,
         "ocspResponderURL": "",
         "externalAccountBindingRequired": False,
+        "profiles": {name: {"description": name, "validityPeriod": seconds} for name, seconds in profiles.items()},
     }
     (folder / "pebble.json").write_text(json.dumps({"pebble": configuration}))
     own = [] if resolver else [host.command(*command(host.ipv4, _MANAGEMENT, 8053, 53))]
     asked = resolver or f"{host.ipv4}:8053"
-    authority = host.command("pebble", "-config", str(folder / "pebble.json"), "-dnsserver", asked)
+    authority = host.command(program, "-config", str(folder / "pebble.json"), "-dnsserver", asked)
     log = folder / "pebble.log"
     with contextlib.ExitStack() as stack, log.open("w") as output:
-        for program in (*own, authority):
+        for command_ in (*own, authority):
             stack.enter_context(
-                running(program, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | _ENVIRONMENT)
+                running(command_, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | _ENVIRONMENT)
             )
         for port in (*((8053, _MANAGEMENT) if own else ()), 14000):
             wait_until(functools.partial(host.listens, port), f"port {port} is open")

@@ -1,6 +1,6 @@
 """systemd as the first process of namespaces of its own, on a host: it runs units as they are, with all their limits.
 
-It sees this machine's files, but has its own /etc, /opt, /run and /var.
+It sees this machine's files, but has its own /etc, /opt, /run, /usr/local/sbin and /var.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from lab.processes import children, end, run, running, wait_until
 _SOURCE = Path(__file__).parents[1]
 _CERTBOT = "/opt/certbot/bin/certbot"
 _CHECKOUT = "/opt/checkout"
-_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "PATH=/opt/certbot/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNIT_FOLDERS = "/etc/systemd/system:/run/systemd/system"
 _TARGETS = ("basic", "network-online", "shutdown", "sysinit", "timers", "trial")
 """Those that units refer to; the machine's own would start its services."""
 _OF_ETC = (
     "alternatives",
     "group",
+    "java-*",
     "ld.so.cache",
     "nsswitch.conf",
     "passwd",
@@ -37,7 +38,7 @@ _OF_ETC = (
     "ssl/openssl.cnf",
 )
 _FOLDERS = (
-    *("etc/systemd/system", "groups", "run", "var/lib", "var/log", "var/tmp"),
+    *("etc/systemd/system", "groups", "run", "usr/local/sbin", "var/lib", "var/log", "var/tmp"),
     *("opt/packages", "opt/python", "opt/source/certbot_standalone_nfq"),
 )
 
@@ -57,7 +58,7 @@ mount -t cgroup2 none /sys/fs/cgroup
 mount --bind {python} {disk}/opt/python
 mount --bind {packages} {disk}/opt/packages
 mount --bind {source}/certbot_standalone_nfq {disk}/opt/source/certbot_standalone_nfq
-for folder in etc opt run var; do mount --rbind {disk}/$folder /$folder; done
+for folder in etc opt run usr/local/sbin var; do mount --rbind {disk}/$folder /$folder; done
 exec env -i {path} container=lab SYSTEMD_UNIT_PATH={units} \
     /lib/systemd/systemd --system --unit=trial.target --log-target=console --show-status=false
 """
@@ -85,6 +86,20 @@ class Systemd:
     def control(self, *arguments: str) -> str:
         """Run systemctl; return its output. Fails as it does."""
         return run(self.command("systemctl", *arguments))
+
+    def adopt(self, package: str, owner: str = "root") -> None:
+        """Let it have the service of a Debian package of this machine, as it is after installation; not started."""
+        there = [place for place in ("etc", "etc/default", "var/lib") if (Path("/") / place / package).exists()]
+        run(["cp", "--archive", "--parents", *(f"{place}/{package}" for place in there), str(self.disk)], cwd="/")
+        for place in ("log", "cache"):
+            (self.disk / "var" / place / package).mkdir(parents=True)
+            shutil.chown(self.disk / "var" / place / package, owner, owner)
+        self.add(f"{package}.service", Path(f"/lib/systemd/system/{package}.service").read_text())
+
+    def add(self, name: str, unit: str) -> None:
+        """Let it have a unit."""
+        (self.disk / "etc/systemd/system" / name).write_text(unit)
+        self.control("daemon-reload")
 
     def follow(self, commands: str) -> str:
         """Run commands for a shell, in a checkout; return their output. Fails as they do."""
@@ -151,7 +166,7 @@ def systemd(host: Host, folder: Path) -> Iterator[Systemd]:
 def _lay_out(folder: Path) -> None:
     for made in _FOLDERS:
         (folder / made).mkdir(parents=True)
-    there = [each for each in _OF_ETC if (Path("/etc") / each).exists()]
+    there = [str(path.relative_to("/etc")) for pattern in _OF_ETC for path in Path("/etc").glob(pattern)]
     run(["cp", "--archive", "--parents", *there, str(folder / "etc")], cwd="/etc")
     for target in _TARGETS:
         (folder / f"etc/systemd/system/{target}.target").write_text("[Unit]\nDefaultDependencies=no\n")
