@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import bystanders, challenges, comparison, ebpf, endurance, queries, start_and_stop, table
+from benchmarks import bystanders, challenges, comparison, ebpf, endurance, handshakes, queries, start_and_stop, table
 from benchmarks.bystanders import Limits
 from benchmarks.site import Effort, site
 from benchmarks.table import Row
@@ -68,13 +68,20 @@ def pending(options: argparse.Namespace) -> Iterator[Row]:
 def flood(options: argparse.Namespace) -> Iterator[Row]:
     """Under a flood of requests for other tokens, from fifty connections."""
     with site() as measured:
-        yield from challenges.flood(measured, options.effort)
+        for capture in ("iptables", "ebpf"):
+            yield from challenges.flood(measured, options.effort, capture)
+        yield from challenges.flood_handed_over(measured, options.effort)
 
 
 def name_server(options: argparse.Namespace) -> Iterator[Row]:
     """Past a name server, while a challenge of dns-01 is pending."""
     for capture in queries.KEPT:
         yield from queries.measure(options.effort, options.requests, capture)
+
+
+def tls(options: argparse.Namespace) -> Iterator[Row]:
+    """Past a server on port 443, while a challenge of tls-alpn-01 is pending."""
+    yield from handshakes.measure(options.effort)
 
 
 def certbot(options: argparse.Namespace) -> Iterator[Row]:
@@ -108,6 +115,7 @@ PARTS = {
         pending,
         flood,
         name_server,
+        tls,
         certbot,
         endure,
     )

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 
 from benchmarks import loads
+from benchmarks.ebpf import handed_over
 from benchmarks.site import Effort, Site
 from benchmarks.table import Row
+from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from lab.http import CLOSE, body, read_response, request
 from lab.interceptor import KEY_AUTHORIZATION, TOKEN
-from lab.load import load
+from lab.load import Load, load
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN
 
 _SAMPLES = 100
@@ -68,25 +70,43 @@ def pending(site: Site, effort: Effort) -> Iterator[Row]:
             yield Row(f"(i) {count:,} pending: {what}", unit, statistics.median(figures[count]), ratio=ratio)
 
 
-def flood(site: Site, effort: Effort) -> Iterator[Row]:
+def flood(site: Site, effort: Effort, capture: str) -> Iterator[Row]:
     """Yield what a flood of requests for tokens that are not pending does to (a) and to a challenge."""
-    bogus = f"{site.url}.well-known/acme-challenge/x"
     calm, without, within, waits, queued = [], [], [], [], 0
     for _ in range(effort.pairs):
         calm.append(loads.kept(site, effort.seconds).throughput)
-        with load(site.client, bogus, connections=_VALIDATORS):
+        with _flooded(site):
             without.append(loads.kept(site, effort.seconds).throughput)
-            with site.intercepting():
+            with site.intercepting(capture=capture):
                 within.append(loads.kept(site, effort.seconds).throughput)
                 waits += [_ask(site, TOKEN, KEY_AUTHORIZATION) for _ in range(_SAMPLES // effort.pairs)]
                 queued += site.queued()
+    name = f"flood, {capture}"
     ratio = statistics.median(on / off for on, off in zip(within, without))
     off, on = statistics.median(without), statistics.median(within)
-    yield Row("flood: (a) meanwhile", "requests/s", on, off, ratio, at_least=0.5, limits_ratio=True)
+    yield Row(f"{name}: (a) meanwhile", "requests/s", on, off, ratio, at_least=0.5, limits_ratio=True)
     alone = statistics.median(on / off for on, off in zip(within, calm))
-    yield Row("flood: the same, against no flood", "requests/s", on, statistics.median(calm), alone)
-    yield Row("flood: packets queued and let go", "", queued)
-    yield Row("flood: a real challenge, worst", "ms", max(waits), at_most=1000)
+    yield Row(f"{name}: the same, against no flood", "requests/s", on, statistics.median(calm), alone)
+    yield Row(f"{name}: packets queued and let go", "", queued)
+    yield Row(f"{name}: a real challenge, worst", "ms", max(waits), at_most=1000)
+
+
+def flood_handed_over(site: Site, effort: Effort) -> Iterator[Row]:
+    """Yield how many requests such a flood has, and how many packets of it leave the kernel with eBPF: none."""
+    counted = Load()
+
+    def flooding() -> None:
+        nonlocal counted
+        with _flooded(site) as counted:
+            time.sleep(effort.seconds)
+
+    packets = handed_over(site, Http01Solver.selectors(80), f"{TOKEN} HTTP/1.", request(TOKEN), flooding)
+    yield Row("flood, ebpf: requests", "", counted.requests)
+    yield Row("flood, ebpf: packets handed over", "", packets, at_most=0)
+
+
+def _flooded(site: Site) -> contextlib.AbstractContextManager[Load]:
+    return load(site.client, f"{site.url}.well-known/acme-challenge/x", connections=_VALIDATORS)
 
 
 def _validate(site: Site, seconds: int) -> loads.Result:

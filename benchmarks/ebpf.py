@@ -1,32 +1,31 @@
 """What capturing by eBPF costs: requests for each second of CPU, single packets, attaching and detaching.
 
 Throughput on a machine that others use, too, varies by more than is to be measured. So what counts here is how many
-requests the client and the server get done in a second of CPU time, everything that the kernel does for them included.
-Beside it stands what the same measurement makes of no difference at all.
+requests get done in a second of CPU time. Beside it stands what the same measurement makes of no difference at all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
-import resource
+import functools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from benchmarks import loads
+from benchmarks.cpu import in_turn, per_cpu_second
 from benchmarks.loads import Load
 from benchmarks.site import Effort, Site
 from benchmarks.table import Row, paired
 from certbot_standalone_nfq.capture.ebpf.backend import EbpfBackend
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
 from lab.ebpf import bench, framed, run
 from lab.http import PAGE_REQUEST, request
 from lab.interceptor import TOKEN
-from lab.processes import children
+from lab.processes import wait_until
 
 LOADS: dict[str, Load] = {"(a) kept connections": loads.kept, "(b) a connection a request": loads.opened}
 AT_LEAST = 0.97
@@ -38,19 +37,36 @@ _WAYS = {_ALONE: {"evidence": False}, _CAPTURED: {"evidence": True}}
 
 
 def requests_per_cpu_second(site: Site, effort: Effort) -> Iterator[Row]:
-    """Yield how much bystanders get done: each round measures all in turn, in a new order."""
+    """Yield how much bystanders get done."""
     for name, load in LOADS.items():
-        measured: dict[str, list[float]] = {_UNTOUCHED: [], _AGAIN: [], _ALONE: [], _CAPTURED: []}
-        for _ in range(effort.pairs):
-            for which in random.sample(list(measured), len(measured)):
-                with contextlib.ExitStack() as during:
-                    if which in _WAYS:
-                        during.enter_context(site.intercepting(capture="ebpf", **_WAYS[which]))
-                    measured[which].append(_per_cpu_second(site, load, effort.seconds))
+
+        def requests(way: str, load: Load = load) -> float:
+            with site.intercepting(capture="ebpf", **_WAYS[way]) if way in _WAYS else contextlib.nullcontext():
+                return per_cpu_second(site, load, effort.seconds).throughput
+
+        ways = (_UNTOUCHED, _AGAIN, *_WAYS)
+        measured = in_turn(effort.pairs, {way: functools.partial(requests, way) for way in ways})
         untouched = measured[_UNTOUCHED]
         yield paired(f"{name}: no difference", "requests/CPU s", untouched, measured[_AGAIN])
         yield paired(f"{name}: eBPF alone", "requests/CPU s", untouched, measured[_ALONE], at_least=AT_LEAST)
         yield paired(f"{name}: eBPF and the tap", "requests/CPU s", untouched, measured[_CAPTURED])
+
+
+def handed_over(site: Site, selectors: Sequence[Selector], key: str, ours: bytes, load: Callable[[], object]) -> int:
+    """Return how many packets leave the kernel during a load, while a key is pending that none of it is for.
+
+    That what is ours does leave it is shown afterwards.
+    """
+    with site.server.inside():
+        capture = EbpfBackend().open(selectors, contextlib.ExitStack())
+    with contextlib.closing(capture):
+        capture.expect([key.encode()])
+        load()
+        packets = len(capture.receive())
+        with site.client.connect(site.server.ipv4, selectors[0].port) as connection:
+            connection.sendall(ours)
+            wait_until(capture.receive, "what is ours is handed over")
+    return packets
 
 
 def packets() -> Iterator[Row]:
@@ -100,17 +116,3 @@ def attaching(site: Site) -> Iterator[Row]:
 
 def _nanoseconds(program: int, segment: Segment) -> int:
     return run(program, framed(write(segment)), _REPEATED).nanoseconds
-
-
-def _per_cpu_second(site: Site, load: Load, seconds: int) -> float:
-    before = _cpu_seconds(site)
-    result = load(site, seconds)
-    return result.throughput * seconds / (_cpu_seconds(site) - before)
-
-
-def _cpu_seconds(site: Site) -> float:
-    """Return the CPU time of clients that have ended, and of the server's workers."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    workers = children(site.nginx.process.pid)
-    nanoseconds = (int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) for pid in workers)
-    return ended.ru_utime + ended.ru_stime + sum(nanoseconds) / 1e9

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, DOUBLE, HALF, R1, R2, R3, R4, R5, WORD
+from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, DOUBLE, HALF, R1, R2, R3, R4, R5
 from certbot_standalone_nfq.capture.ebpf.code import Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, IPV4_HEADER, IPV6_HEADER
 from certbot_standalone_nfq.capture.ebpf.layout import ANY_TAKEN, ANY_WATCHED
@@ -16,6 +16,8 @@ from certbot_standalone_nfq.capture.ebpf.selection import Alternative
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 _SYN, _RST, _ACK = 2, 4, 16
+_COMPARED = 8
+"""How many bytes of a payload are compared: enough to tell a challenge request from one for a page."""
 _PLAIN, _WITH_TIMESTAMPS = 20, 32
 """Bytes of TCP headers."""
 _LENGTHS = {IPV4_HEADER: (2, IPV4_HEADER), IPV6_HEADER: (4, 0)}
@@ -56,7 +58,7 @@ def _measure_payload(code: Code, tcp: int) -> None:
 
 
 class _Beginning(NamedTuple):
-    """How a payload begins: a word in the machine's byte order, compared under a mask."""
+    """How a payload begins: its first bytes as a number in the machine's byte order, compared under a mask."""
 
     value: int
     mask: int
@@ -66,23 +68,22 @@ def _beginnings(alternatives: Sequence[Alternative]) -> set[_Beginning]:
     """Return the beginnings of all that is selected, and of headers that it may come behind."""
     found = {_beginning(each) for each in alternatives}
     if any(each.after_proxy_header for each in alternatives):
-        found |= {
-            _Beginning(_word(each), _word(b"\xff" * TELLING_BYTES)) for each in (TEXT_BEGINNING, BINARY_SIGNATURE)
-        }
+        headers = (each[:TELLING_BYTES] for each in (TEXT_BEGINNING, BINARY_SIGNATURE))
+        found |= {_Beginning(_number(each), _number(b"\xff" * len(each))) for each in headers}
     return found
 
 
 def _beginning(alternative: Alternative) -> _Beginning:
-    value, mask = bytearray(TELLING_BYTES), bytearray(TELLING_BYTES)
+    value, mask = bytearray(_COMPARED), bytearray(_COMPARED)
     for field in alternative.fields:
         for at, (wanted, bits) in enumerate(zip(field.value, field.mask or b"\xff" * len(field.value)), field.offset):
-            if at < TELLING_BYTES:
+            if at < _COMPARED:
                 value[at], mask[at] = wanted & bits, bits
-    return _Beginning(_word(bytes(value)), _word(bytes(mask)))
+    return _Beginning(_number(value), _number(mask))
 
 
-def _word(content: bytes) -> int:
-    return int.from_bytes(content[:TELLING_BYTES], sys.byteorder, signed=True)
+def _number(content: bytes | bytearray) -> int:
+    return int.from_bytes(content.ljust(_COMPARED, b"\0"), sys.byteorder)
 
 
 def _compare_beginning(code: Code, beginnings: set[_Beginning], tcp: int) -> None:
@@ -91,20 +92,21 @@ def _compare_beginning(code: Code, beginnings: set[_Beginning], tcp: int) -> Non
     TCP headers have no options or, in most packets, timestamps. Without CAP_PERFMON, only offsets that are constant may
     be added to where a packet is.
     """
-    code.jump_if(R5, "<", TELLING_BYTES, "parse")
+    code.jump_if(R5, "<", _COMPARED, "parse")
     for header in (_PLAIN, _WITH_TIMESTAMPS):
         other = f"not {header} at {tcp}"
         code.jump_if(R4, "!=", header, other)
         code.set(R5, R2)
-        code.do(R5, "+=", tcp + header + TELLING_BYTES)
+        code.do(R5, "+=", tcp + header + _COMPARED)
         code.jump_if(R5, ">", R3, "parse")
-        code.load(WORD, R1, R2, tcp + header)
+        code.load(DOUBLE, R1, R2, tcp + header)
         code.jump(f"compare at {tcp}")
         code.label(other)
     code.jump("parse")
     code.label(f"compare at {tcp}")
     for value, mask in sorted(beginnings):
-        code.set(R5, R1)
-        code.do(R5, "&=", mask, bits=32)
-        code.jump_if(R5, "==", value, "parse", bits=32)
+        code.set_wide(R4, mask)
+        code.do(R4, "&=", R1)
+        code.set_wide(R5, value)
+        code.jump_if(R4, "==", R5, "parse")
     code.jump("pass")

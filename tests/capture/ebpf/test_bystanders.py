@@ -68,6 +68,7 @@ beginnings = st.one_of(
             b"GET",
             b"GET ",
             b"GET /.w",
+            b"GET /.we",
             b"PRO",
             b"\r\n\r\n",
             b"\x16",
@@ -77,7 +78,7 @@ beginnings = st.one_of(
         ]
     ),
     st.sampled_from([request(), request()[:40], *(header + request() for header in PROXY_HEADERS.values())]),
-    st.binary(max_size=6),
+    st.binary(max_size=12),
 )
 
 
@@ -97,7 +98,7 @@ def test_nothing_passes_at_once_that_would_not_have_passed_later(
 
 
 @pytest.mark.parametrize("family", ENDS)
-@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("length", [1, 3, 7])
 def test_a_short_beginning_is_watched_whatever_the_frame_is_filled_up_with(
     http01: Bench, family: int, length: int
 ) -> None:
