@@ -18,7 +18,8 @@ from lab.processes import run
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "certbot_standalone_nfq"
-TESTED_WITH = (".github", "benchmarks", "debian", "deploy", "docs", "lab", "scripts", "tests", PACKAGE)
+PROGRAM = "certbot-standalone-nfq"
+TESTED_WITH = (".github", "benchmarks", "debian", "deploy", "docs", "lab", "scripts", "share", "tests", PACKAGE)
 TESTED_WITH_FILES = {
     ".ci/run",
     ".dockerignore",
@@ -89,10 +90,15 @@ def test_the_wheel_is_for_every_python_and_machine(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_package_its_manual_its_completions_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert held == files_below(PACKAGE)
+    assert {name.partition(".data/data/")[2] or name for name in held} == files_below(PACKAGE) | files_below("share")
+
+
+def test_the_manual_is_installed_where_man_looks_beside_the_program(target: Path) -> None:
+    environment = {"PATH": f"{target / 'bin'}:/usr/bin:/bin"}
+    assert run(["man", "--where", PROGRAM], env=environment).strip() == str(target / "share/man/man1" / f"{PROGRAM}.1")
 
 
 def test_package_indexes_show_a_readme_whose_links_lead_into_the_repository(wheel: Path) -> None:

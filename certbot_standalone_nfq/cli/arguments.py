@@ -36,18 +36,14 @@ def chosen(options: argparse.Namespace) -> tuple[str, int]:
 
 def add_names(parser: argparse.ArgumentParser, what: str) -> None:
     """Add names, as arguments or by Certbot's options for them; see `names`."""
-    parser.add_argument(
-        "-d",
-        "--domains",
-        "--domain",
-        "--ip-address",
-        action="extend",
-        type=_names,
-        default=[],
-        metavar="NAME",
-        help="the same, as Certbot takes it: several separated by commas, or the option several times",
-    )
+    add_domains(parser, "domains", "the same, as Certbot takes it: several separated by commas, or the option repeated")
     parser.add_argument("names", nargs="*", metavar="NAME", help=what)
+
+
+def add_domains(parser: argparse.ArgumentParser, destination: str, what: str) -> None:
+    """Add Certbot's options for names; their value is a list."""
+    options = ("-d", "--domains", "--domain", "--ip-address")
+    parser.add_argument(*options, dest=destination, action="extend", type=_names, default=[], metavar="NAME", help=what)
 
 
 def names(options: argparse.Namespace) -> list[str]:

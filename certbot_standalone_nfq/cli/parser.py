@@ -6,7 +6,7 @@ What a command does is loaded only when it runs, as its dependencies may be miss
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,18 @@ class Command:
     help: str
     """A line for the list of commands."""
     description: str
+    usage: str
+    """What may come behind its name."""
     module: str
     """What is loaded to run it: a module with a function `run`, from the arguments to the exit status."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
+    statuses: Mapping[int, str]
+    """What each exit status means."""
+
+    @property
+    def epilog(self) -> str:
+        """What help ends with."""
+        return f"Exit status: {'; '.join(f'{number} if {meaning}' for number, meaning in self.statuses.items())}."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +49,13 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", nargs=0, action=ShowVersion, help="show the versions of all that matters and exit")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        one = commands.add_parser(command.name, help=command.help, description=command.description)
+        one = commands.add_parser(
+            command.name,
+            help=command.help,
+            usage=f"{PROGRAM} {command.name} {command.usage}",
+            description=command.description,
+            epilog=command.epilog,
+        )
         command.add_arguments(one)
         one.set_defaults(module=command.module)
     return whole
@@ -64,6 +79,9 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"where Certbot has them (default: {_CONFIG_DIR})",
     )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print only what did not pass, and nothing if all did"
+    )
     parser.add_argument("--strict", action="store_true", help="have warnings count for the exit status like fails")
     arguments.add_names(parser, "a name or address for the certificate")
 
@@ -74,14 +92,23 @@ def _watch(parser: argparse.ArgumentParser) -> None:
     arguments.add_names(parser, "show only requests for this name (default: for any)")
 
 
+_STATUSES = {2: "the arguments are wrong"}
+"""What they mean with each command."""
+
 COMMANDS = (
     Command(
         "doctor",
         "check what a validation will need",
         "Check everything that a validation needs, without a CA and without changing anything. Only the self-test adds "
         "rules, in a network namespace of its own that ends with it. All of it takes less than five seconds.",
+        "[OPTION...] [NAME...]",
         "certbot_standalone_nfq.cli.doctor.command",
         _doctor,
+        {
+            0: "there is no fail",
+            1: "there is a fail, or, with --strict, a warning",
+            **_STATUSES,
+        },
     ),
     Command(
         "watch",
@@ -89,15 +116,23 @@ COMMANDS = (
         "Show challenge requests as they arrive, and what this machine answers to them, whichever ACME client "
         "validates. Nothing is answered and nothing is changed. Ctrl-C ends it and prints a table of everything that "
         "was seen.",
+        "[OPTION...] [NAME...]",
         "certbot_standalone_nfq.cli.watch",
         _watch,
+        {
+            0: "it was ended by Ctrl-C or SIGTERM",
+            1: "connections cannot be watched, or the file cannot be written",
+            **_STATUSES,
+        },
     ),
     Command(
         "answer",
         "answer any token of an account, as a service",
         "Answer http-01 requests for any token of an account, for names that this machine shares with others. It runs "
         "until it is stopped, past whatever server has the port. SIGHUP has it read its file again.",
+        "[OPTION...]",
         "certbot_standalone_nfq.cli.answer.program",
         answer.add,
+        {0: "it was stopped by Ctrl-C or SIGTERM", 1: "it cannot answer, and says why", **_STATUSES},
     ),
 )

@@ -16,7 +16,7 @@ _SHARED = ("queue-num", "mark", "queue-client")
 def add(parser: argparse.ArgumentParser) -> None:
     """Add them to a parser."""
     one = parser.add_argument
-    one("-d", "--domain", action="append", default=[], dest="names", metavar="NAME", help="a name or an address")
+    arguments.add_domains(parser, "names", "a name or an address; several separated by commas, or the option repeated")
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--thumbprint", default="", help="the account's, as 'certbot show_account' prints it")
     whose.add_argument("--account", action="store_true", help="take that of Certbot's account on this machine")

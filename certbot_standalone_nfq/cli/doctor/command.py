@@ -25,7 +25,8 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("With --renewals, the challenge and the port are those of Certbot's renewal files.\n")
         return 2
     report = (_on_renewals if options.renewals else _on_a_validation)(options)
-    sys.stdout.write(as_json(report) if options.json else as_text(report, terminal(sys.stdout)))
+    text = as_json(report) if options.json else as_text(report, terminal(sys.stdout), quiet=options.quiet)
+    sys.stdout.write(text)
     return report.exit_status(strict=options.strict)
 
 

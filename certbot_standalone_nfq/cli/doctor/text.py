@@ -41,9 +41,12 @@ def terminal(stream: TextIO) -> Terminal | None:
     return Terminal(max(shutil.get_terminal_size().columns, _NARROWEST), colours)
 
 
-def as_text(report: Report, shown_on: Terminal | None) -> str:
-    """Return a report as lines; without a terminal, each finding is on one."""
-    findings = [line for finding in report.findings for line in _lines(finding, shown_on)]
+def as_text(report: Report, shown_on: Terminal | None, *, quiet: bool = False) -> str:
+    """Return a report as lines; without a terminal, each finding is on one. Quietly, what passed is not shown."""
+    shown = [finding for finding in report.findings if not quiet or finding.status is not Status.PASS]
+    if quiet and not shown:
+        return ""
+    findings = [line for finding in shown for line in _lines(finding, shown_on)]
     return "".join(f"{line}\n" for line in (*findings, "", *_summary(report, shown_on)))
 
 

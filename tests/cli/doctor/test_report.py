@@ -72,6 +72,15 @@ def test_where_no_terminal_is_a_finding_is_one_line_without_colours() -> None:
     ]
 
 
+def test_quietly_only_what_did_not_pass_is_shown_and_all_is_counted() -> None:
+    assert as_text(Report((GOOD, BAD)), None, quiet=True).splitlines() == [
+        "fail  CAA: None allows http-01. Add an issue record for your CA.",
+        "",
+        "1 pass, 0 warn, 1 fail. A validation will probably not succeed.",
+    ]
+    assert as_text(Report((GOOD,)), None, quiet=True) == ""
+
+
 def test_on_a_terminal_lines_break_between_words_and_the_cure_begins_a_line() -> None:
     assert as_text(Report((DOUBTFUL,)), Terminal(34, colours=False)).splitlines() == [
         "warn  firewall: The policy of",
