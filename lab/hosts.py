@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import secrets
 import signal
 import socket
@@ -19,7 +20,7 @@ from lab.processes import run, wait_until
 _CLONE_NEWNET = 0x40000000
 _THREAD_NAMESPACE = Path("/proc/thread-self/ns/net")
 _COMPLAINTS = ("TcpRetransSegs", "TcpInErrs", "TcpEstabResets", "TcpExtTCPChallengeACK", "TcpExtPAWSEstab")
-_OF_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
+_OF_IPTABLES = re.compile("table ip6? (filter|nat|mangle|raw|security) ")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -104,9 +105,9 @@ class Host:
 
     def _nft_tables(self) -> list[str]:
         """Return the tables that are not iptables' own, without counters and what is in their sets."""
-        names = [line.split()[1:] for line in self.run("nft", "list", "tables").splitlines()]
-        own = [name for name in names if name[0] not in ("ip", "ip6") or name[1] not in _OF_IPTABLES]
-        return [self.run("nft", "--stateless", "--terse", "list", "table", *name) for name in own]
+        listed = self.run("nft", "--stateless", "--terse", "list", "ruleset")
+        tables = ["".join(each) for each in re.findall(r"^(table .*\n)((?:[^#t].*\n)*)", listed, re.MULTILINE)]
+        return [table for table in tables if not _OF_IPTABLES.match(table)]
 
 
 def _normal(saved: str) -> str:

@@ -15,7 +15,7 @@ from certbot_standalone_nfq.challenges.tls_alpn01.certificate import identifier
 from certbot_standalone_nfq.challenges.tls_alpn01.context import context
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import MAX_CONVERSATIONS, TlsAlpn01Solver
 from lab import hosts
-from lab.hosts import Host
+from lab.hosts import Host, kernel_can
 from lab.interceptor import BY_RULES, EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import nginx
 from lab.processes import wait_until
@@ -95,11 +95,14 @@ def test_a_challenge_is_answered_and_visitors_are_served(active: Lab, family: st
 
 
 def test_no_visitors_handshake_leaves_the_kernel(prefiltered: Lab, family: str) -> None:
+    """Where nft's rules do not look far enough into packets, the ClientHello does."""
     address = getattr(prefiltered.server, family)
+    offered = (VISITOR, MANY, ("h2",), (*ACME, *VISITOR))
     before = queued(prefiltered)
-    for protocols in (VISITOR, MANY, ("h2",), (*ACME, *VISITOR)):
+    for protocols in offered:
         assert is_served(prefiltered.client, address, protocols)
-    assert queued(prefiltered) == before
+    searched = BY_RULES != "nftables" or kernel_can("nft", "add table t; add chain t c; add rule t c @th,2048,8 0")
+    assert queued(prefiltered) - before == (0 if searched else len(offered))
 
 
 def test_it_ends_without_a_reset_and_nothing_is_sent_twice(tmp_path: Path) -> None:

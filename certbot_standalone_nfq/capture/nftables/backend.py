@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 
@@ -151,9 +152,9 @@ def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | No
     reason: errors.Error | None = None
     # The watchdog could not remove an owned table while this process is stopped with a whole port queued.
     ownership = (True, False) if allocation.selection is Selection.PREFILTER else (False,)
-    for owned, payload in itertools.product(ownership, Payload):
+    for owned, tried, payload in itertools.product(ownership, _with_and_without_search(allocation), Payload):
         try:
-            session.run(rules.install_commands(allocation, payload, owned))
+            session.run(rules.install_commands(tried, payload, owned))
         except errors.FirewallRefused as error:
             reason = reason or error
             with contextlib.suppress(errors.FirewallRefused):
@@ -162,5 +163,21 @@ def _try_each_way(allocation: Allocation, session: Session) -> errors.Error | No
             logger.debug(
                 "nft: the payload by %s, %s", payload.name, "owned" if owned else "removed by the watchdog alone"
             )
+            if tried is not allocation:
+                logger.info(
+                    "nft's rules cannot search payloads on this kernel, so one packet of each visitor is queued."
+                )
             return None
     return reason
+
+
+def _with_and_without_search(allocation: Allocation) -> list[Allocation]:
+    """Return an allocation as it is, and one that selects more, where something is searched for.
+
+    Rules look no further than 255 bytes into a packet (nft_payload_select_ops in net/netfilter/nft_payload.c; Linux
+    6.12 has this limit, 6.18 does not). A ClientHello's protocols may come later.
+    """
+    begin_right = tuple(dataclasses.replace(selector, contains=b"") for selector in allocation.selectors)
+    if begin_right == allocation.selectors:
+        return [allocation]
+    return [allocation, dataclasses.replace(allocation, selectors=begin_right)]
