@@ -44,7 +44,9 @@ class ByPackage:
 
     def build(self, root: Root, /, *releases: Release) -> str:
         """Build the packages of all versions; the last is examined."""
-        self._packages = {release.version: package.build(root, release) for release in releases}
+        self._packages = {
+            release.version: package.build(root, release, tested=release is releases[-1]) for release in releases
+        }
         return package.examine(root, releases[-1])
 
     def install(self, root: Root, release: Release) -> str:

@@ -26,15 +26,16 @@ lintian --version
 """
 
 
-def build(root: Root, release: Release) -> Path:
-    """Build the package from a source distribution; return where it is."""
+def build(root: Root, release: Release, *, tested: bool) -> Path:
+    """Build the package from a source distribution, perhaps with its tests; return where it is."""
     if not root.has_program("lintian"):
         root.install(*_TOOLS)
     folder = root.folder / _BUILDS / release.version / "source"
     folder.mkdir(parents=True)
     shutil.copy(release.source, folder.parent)
     archives = (release.source.name, f"{_NAME}_{release.version}.orig.tar.gz")
-    root.run("sh", "-c", f"cd /{_BUILDS}/{release.version}/source\n{_BUILD}", "sh", *archives)
+    options = f"DEB_BUILD_OPTIONS={'' if tested else 'nocheck'}"
+    root.run(options, "sh", "-c", f"cd /{_BUILDS}/{release.version}/source\n{_BUILD}", "sh", *archives)
     (built,) = folder.parent.glob("*.deb")
     return built
 
