@@ -51,7 +51,7 @@ class ByPackage:
 
     def install(self, root: Root, release: Release) -> str:
         """Do what the documents say, in one command."""
-        return root.apt("install", f"/{_copy(self._packages[release.version], root)}")
+        return root.apt("install", "--no-install-recommends", f"/{_copy(self._packages[release.version], root)}")
 
     def remove(self, root: Root) -> None:
         """Remove a package that the plugin cannot do without, so that Certbot would fail if it stayed."""
