@@ -21,6 +21,8 @@ _STAND_INS: dict[str, dict[str, object]] = {
     "scapy.libs.bluetoothids": {"DATA": {}},
 }
 """Modules of scapy 2.4.4 to 2.8 that are kept from being loaded, with what its other modules take from them."""
+_NOT_NEEDED = "cryptography"
+"""What scapy loads to find out whether it could encrypt, which takes 6 MB."""
 
 
 @contextlib.contextmanager
@@ -29,6 +31,9 @@ def _confined() -> Iterator[None]:
     names = [name for name in _STAND_INS if name not in sys.modules]
     for name in names:
         sys.modules[name] = _module(name)
+    if _NOT_NEEDED not in sys.modules:
+        names.append(_NOT_NEEDED)
+        sys.modules[_NOT_NEEDED] = None  # type: ignore[assignment]  # as if it were not installed
     try:
         with _without_interfaces():
             yield

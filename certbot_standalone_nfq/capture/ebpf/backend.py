@@ -27,6 +27,10 @@ class EbpfBackend:
     burden: ClassVar[int] = 0
     tracks: ClassVar[bool] = False
 
+    def __init__(self, *, lasting: bool = False) -> None:
+        """Prepare to capture for one validation, or for days."""
+        self._lasting = lasting
+
     def unsupported(self, selectors: Sequence[Selector] = ()) -> errors.Error | None:
         """Return why it cannot work here, found out by a map that is closed at once, or None."""
         try:
@@ -50,13 +54,13 @@ class EbpfBackend:
 
     def _open(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> EbpfCapture:
         try:
-            return EbpfCapture(selectors, held)
+            return EbpfCapture(selectors, held, lasting=self._lasting)
         except PermissionError:
             if not privileges.may_use_ebpf() or not memory.may_lock_more():
                 raise
-        return EbpfCapture(selectors, held)
+        return EbpfCapture(selectors, held, lasting=self._lasting)
 
 
 def backends(settings: Settings, _: Snapshot) -> list[EbpfBackend]:
     """Return the one backend there is, unless the user asks for something else."""
-    return [] if settings.capture == AUTO and settings.asks_for_a_queue else [EbpfBackend()]
+    return [] if settings.capture == AUTO and settings.asks_for_a_queue else [EbpfBackend(lasting=settings.lasting)]

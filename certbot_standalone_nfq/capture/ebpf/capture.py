@@ -18,7 +18,7 @@ from typing import ClassVar
 from certbot_standalone_nfq.capture.ebpf import records
 from certbot_standalone_nfq.capture.ebpf.interfaces import Interfaces
 from certbot_standalone_nfq.capture.ebpf.layout import CONTROL, Kind
-from certbot_standalone_nfq.capture.ebpf.maps import MAX_TAKEN, RING_BYTES, Maps
+from certbot_standalone_nfq.capture.ebpf.maps import LASTING_RING_BYTES, MAX_TAKEN, RING_BYTES, Maps
 from certbot_standalone_nfq.capture.ebpf.pending import Pending
 from certbot_standalone_nfq.capture.ebpf.programs import Programs
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
@@ -39,7 +39,7 @@ class EbpfCapture:
 
     by_rules: ClassVar[bool] = False
 
-    def __init__(self, selectors: Sequence[Selector], held: contextlib.ExitStack) -> None:
+    def __init__(self, selectors: Sequence[Selector], held: contextlib.ExitStack, *, lasting: bool = False) -> None:
         """Capture what the selectors select. All or nothing: raises OSError, and errors.CaptureUnavailable.
 
         `held` is what `close` closes.
@@ -51,10 +51,11 @@ class EbpfCapture:
         self._held = held
         with contextlib.ExitStack() as undo:
             undo.push(held)
-            self._maps = Maps()
+            ring_bytes = LASTING_RING_BYTES if lasting else RING_BYTES
+            self._maps = Maps(ring_bytes)
             held.callback(self._maps.close)
             self._pending = Pending(self._maps.pending, selectors)
-            self._ring = Ring(self._maps.ring, RING_BYTES)
+            self._ring = Ring(self._maps.ring, ring_bytes)
             held.callback(self._ring.close)
             self._poll = held.enter_context(select.epoll())
             self._poll.register(self._maps.ring.descriptor, select.EPOLLIN)

@@ -15,6 +15,8 @@ MAX_WATCHED = 4096
 PLACE_BITS = 11
 """Of the number of a place for handshakes."""
 RING_BYTES = 1 << 22
+LASTING_RING_BYTES = 1 << 20
+"""For a service: it is mapped twice, and counts as memory of the process."""
 NAME_BYTES = 64
 """Of a pending key; shorter ones are filled up with zeros."""
 
@@ -22,7 +24,7 @@ NAME_BYTES = 64
 class Maps:
     """Maps, until `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, ring_bytes: int = RING_BYTES) -> None:
         """Make them. Raises OSError, with nothing left."""
         with contextlib.ExitStack() as opened:
 
@@ -47,7 +49,7 @@ class Maps:
             """By a number of bytes: a mask of that many."""
             for length in range(layout.START_BYTES + 1):
                 self.masks[struct.pack("=I", length)] = (b"\xff" * length).ljust(layout.START_BYTES, b"\0")
-            self.ring = made(MapType.RINGBUF, 0, 0, RING_BYTES)
+            self.ring = made(MapType.RINGBUF, 0, 0, ring_bytes)
             self._opened = opened.pop_all()
 
     def close(self) -> None:

@@ -6,14 +6,14 @@ import datetime
 import os
 import ssl
 
-from certbot_standalone_nfq.challenges.tls_alpn01.certificate import certificate
-
 PROTOCOL = "acme-tls/1"
 """The one that the CA asks for, and that nobody else does: RFC 8737, 6.2."""
 
 
 def context(subject: str, key_authorization: str) -> ssl.SSLContext:
     """Return what answers a challenge for a name or address. Raises ValueError if it is neither, or OSError."""
+    from certbot_standalone_nfq.challenges.tls_alpn01.certificate import certificate
+
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8737, 3
     made.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
