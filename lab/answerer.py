@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.hosts import Host
@@ -53,6 +54,16 @@ class Answerer:
         """Return how many files it has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
+    def seconds(self) -> float:
+        """Return the CPU time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def wakeups(self) -> int:
+        """Return how often its threads have waited for something until now."""
+        found = [path.read_text() for path in Path(f"/proc/{self.process.pid}/task").glob("*/status")]
+        return sum(int(count) for text in found for count in re.findall(r"voluntary_ctxt_switches:\s+(\d+)", text))
+
     def _read(self) -> None:
         assert self.process.stderr
         for line in self.process.stderr:
@@ -69,11 +80,11 @@ def answerer(
     host: Host,
     *names: str,
     arguments: tuple[str, ...] = ("--thumbprint", THUMBPRINT),
-    environment: Mapping[str, str] | None = None,
+    launcher: tuple[str, ...] = (),
 ) -> Iterator[Answerer]:
-    """Run it on a host, for names; it answers when the context begins."""
+    """Run it on a host, for names, started by another program if need be; it answers when the context begins."""
     given = [word for name in names for word in ("-d", name)]
-    with running(command(host, *given, *arguments), stderr=subprocess.PIPE, env=environment) as process:
+    with running([*launcher, *command(host, *given, *arguments)], stderr=subprocess.PIPE) as process:
         run = Answerer(process)
         wait_until(lambda: process.poll() is not None or any(_STANDS in line for line in run.lines), "it answers")
         if process.poll() is not None:

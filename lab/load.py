@@ -41,14 +41,22 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
 
 @contextlib.contextmanager
 def load(
-    client: Host, url: str, seconds: int = 600, connections: int = 8, niceness: int = 0, *, handshakes: bool = False
+    client: Host,
+    url: str,
+    seconds: int = 600,
+    connections: int = 8,
+    niceness: int = 0,
+    *,
+    handshakes: bool = False,
+    name: str = "",
 ) -> Iterator[Load]:
     """Ask for a page over and over, from several connections at once, for as long as the context lasts.
 
-    With `handshakes`, each request has a connection of its own.
+    With `handshakes`, each request has a connection of its own. With a name, that is in the Host field.
     """
     counted = Load()
-    options = ("-t1", f"-c{connections}", f"-d{seconds}s", *(_HANDSHAKES if handshakes else ()))
+    named = ("-H", f"Host: {name}") if name else ()
+    options = ("-t1", f"-c{connections}", f"-d{seconds}s", *(_HANDSHAKES if handshakes else ()), *named)
     command = client.command("nice", f"-n{niceness}", "wrk", *options, url)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

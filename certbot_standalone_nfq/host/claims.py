@@ -58,6 +58,10 @@ class Claim:
                 raise Claimed(_holder(what)) from error
             raise
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Give it up. Calling it again is no error."""
         self._socket.close()

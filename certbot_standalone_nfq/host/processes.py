@@ -77,7 +77,7 @@ def _command(process: Path) -> list[str]:
 
 
 def _open_files(process: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError):  # it is another user's, or has just ended
-        for entry in os.scandir(process / "fd"):
+    with contextlib.suppress(OSError), os.scandir(process / "fd") as entries:  # it is another user's, or has ended
+        for entry in entries:
             with contextlib.suppress(OSError):
                 yield os.readlink(entry.path)  # noqa: PTH115 - a Path for each of many thousand files is slow

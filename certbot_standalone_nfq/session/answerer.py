@@ -17,7 +17,8 @@ from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Answered, Event
 from certbot_standalone_nfq.host import claims, refusals
 from certbot_standalone_nfq.host.firewall.changes import RuleChanges
-from certbot_standalone_nfq.host.firewall.reader import take_snapshot
+from certbot_standalone_nfq.host.firewall.reader import Snapshot, take_snapshot
+from certbot_standalone_nfq.host.service import service
 from certbot_standalone_nfq.session import tokens
 from certbot_standalone_nfq.session.acceptor import Answering
 from certbot_standalone_nfq.session.answer_log import AnswerLog
@@ -25,7 +26,7 @@ from certbot_standalone_nfq.session.guard import WORDS, Guard
 from certbot_standalone_nfq.session.interception import Interception, Parts
 from certbot_standalone_nfq.session.listener import FallbackListener
 from certbot_standalone_nfq.settings import HTTP_01, Settings
-from certbot_standalone_nfq.wire.addresses import version_of
+from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +70,24 @@ class Answerer:
             self._claim_to_be_ahead()
         self._answer(wanted)
         if self._listen:
-            answering = Answering(interception.recognise, interception.refuse)
-            listener = FallbackListener(self._number, self._settings.address, rules, answering)
-            self._held.callback(listener.stop)
-            listener.start()
+            self._begin_to_listen(interception, rules)
+        else:
+            self._warn_without_listener(rules)
+
+    def _begin_to_listen(self, interception: Interception, rules: Snapshot) -> None:
+        answering = Answering(interception.recognise, interception.refuse)
+        listener = FallbackListener(self._number, self._settings.address, rules, answering)
+        self._held.callback(listener.stop)
+        listener.start()
+
+    def _warn_without_listener(self, rules: Snapshot) -> None:
+        with contextlib.suppress(OSError):
+            served = service(self._number, rules)
+            if not any(served.has(version) for version in VERSIONS):
+                logger.warning(
+                    "Nothing listens on port %d yet. No request comes before a server does, or --listen is given.",
+                    self._number,
+                )
 
     @refusals.explained()
     def change(self, wanted: Mapping[str, str]) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.answerer import THUMBPRINT
 from lab.hosts import Host
-from lab.http import ask, request
+from lab.http import ask, body, request
+from lab.interceptor import TOKEN
 from lab.processes import end
 
 PLUGIN = "certbot-standalone-nfq"
@@ -107,6 +109,24 @@ def test_the_watch_shows_requests_and_writes_them_to_a_file(site: Path, pair: tu
     finally:
         end(watch)
     assert file.stat().st_size > 24 + 40
+
+
+def test_any_token_is_answered(site: Path, pair: tuple[Host, Host]) -> None:
+    client, server = pair
+    arguments = ("-d", "example.com", "--thumbprint", THUMBPRINT, "--listen")
+    service = subprocess.Popen(
+        server.command(*command("answer", *arguments)),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(site),
+        cwd=site,
+    )
+    try:
+        assert service.stderr
+        assert any("Answering any token for example.com" in line for line in service.stderr)
+        assert body(ask(client, server.ipv4)) == f"{TOKEN}.{THUMBPRINT}"
+    finally:
+        end(service)
 
 
 def test_without_scapy_it_says_what_to_install(site: Path) -> None:
