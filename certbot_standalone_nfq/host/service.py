@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
 from certbot_standalone_nfq.host.firewall.rules import Rule
@@ -20,7 +20,7 @@ class Service:
     listeners: tuple[Listener, ...]
     translations: dict[int, Rule]
     """The first of them for each IP version."""
-    transport: str = "TCP"
+    transport: Transport = Transport.TCP
 
     def reachable(self, address: str) -> bool:
         """Whether connections to an address are accepted. A socket bound to [::] is assumed to accept IPv4 too."""
@@ -42,12 +42,8 @@ class Service:
         )
 
 
-def service(port: int, rules: Snapshot) -> Service:
-    """Return who accepts connections to the port. Raises OSError."""
-    found = {version: ruleset.translations(rules.tables, port, version) for version in VERSIONS}
-    return Service(port, tuple(listeners(port)), {version: each[0] for version, each in found.items() if each})
-
-
-def datagram_service(port: int) -> Service:
-    """Return who receives datagrams to the port, whatever rules do with them. Raises OSError."""
-    return Service(port, tuple(listeners(port, socket.IPPROTO_UDP)), {}, "UDP")
+def service(port: int, rules: Snapshot, transport: Transport = Transport.TCP) -> Service:
+    """Return who accepts connections to the port, or receives datagrams. Raises OSError."""
+    found = {version: ruleset.translations(rules.over(transport), port, version) for version in VERSIONS}
+    translations = {version: each[0] for version, each in found.items() if each}
+    return Service(port, tuple(listeners(port, transport)), translations, transport)

@@ -44,7 +44,8 @@ class Witness:
         self._port = port
         self._observe = observe
         self._recording = recording
-        self._tables = rules.tables if rules else []
+        transports = dict.fromkeys(selector.transport for selector in port.selectors())
+        self._tables = [table for each in transports for table in rules.over(each)] if rules else []
         self._names: dict[ChallengeId, str] = {}
         self._evidence = Evidence(port.challenge_in)
         self._guard = threading.Lock()
@@ -125,8 +126,8 @@ class Witness:
             own=frozenset(address for address in addresses if resolver.is_local(address) is not False),
             translated=frozenset(version for version in VERSIONS if resolver.is_translated(version)),
             watched=self._observation is not None and not self._observation.missed,
-            changing=tuple(rule.text for rule in changing_answers(self._tables, self._port.number)),
-            diverting=tuple(rule.text for rule in diverting(self._tables, self._port.number)),
+            changing=tuple(dict.fromkeys(rule.text for rule in changing_answers(self._tables, self._port.number))),
+            diverting=tuple(dict.fromkeys(rule.text for rule in diverting(self._tables, self._port.number))),
         )
 
     def _sum_up(self) -> None:

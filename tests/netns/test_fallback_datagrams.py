@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from certbot_standalone_nfq.host.firewall.reader import Snapshot
+from certbot_standalone_nfq.host.firewall.reader import Snapshot, take_snapshot
 from certbot_standalone_nfq.session.acceptor import Answering
 from certbot_standalone_nfq.session.listener import FallbackListener
 from lab.hosts import Host
@@ -22,10 +22,10 @@ def echo(message: bytes) -> bytes | None:
 
 
 @contextlib.contextmanager
-def standing_in(host: Host) -> Iterator[None]:
+def standing_in(host: Host, rules: Snapshot | None = None) -> Iterator[None]:
     answering = Answering(lambda _: None, reply=echo)
     with host.inside():
-        fallback_listener = FallbackListener(53, "", Snapshot(), answering, protocol=socket.IPPROTO_UDP)
+        fallback_listener = FallbackListener(53, "", rules or Snapshot(), answering, protocol=socket.IPPROTO_UDP)
         try:
             fallback_listener.start()
             yield
@@ -104,3 +104,15 @@ def test_a_server_that_begins_meanwhile_gets_the_port(pair: tuple[Host, Host], s
         theirs.settimeout(5)
         assert theirs.recv(512) == b"for the server"
         assert ask(pair[0], server.ipv6) == b"heard you"
+
+
+@pytest.mark.parametrize(("transport", "received"), [("udp", {"[::]:53"}), ("tcp", {"0.0.0.0:53", "[::]:53"})])
+def test_where_a_rule_redirects_datagrams_it_leaves_them_to_that(
+    server: Host, transport: str, received: set[str]
+) -> None:
+    redirect = ("-p", transport, "--dport", "53", "-j", "REDIRECT", "--to-ports", "5353")
+    server.run("iptables", "-t", "nat", "-A", "PREROUTING", *redirect)
+    with server.inside():
+        rules = take_snapshot()
+    with standing_in(server, rules):
+        assert places(server) == received

@@ -85,7 +85,8 @@ class NfqueueBackend:
         marks = None if self.settings.mark is None else Marks.from_mask(self.settings.mark)
         reasons: list[errors.Error] = []
         conflict: Rule | None = None
-        rules = using_marks_of(snapshot.tables, port_of(selectors))
+        transports = dict.fromkeys(selector.transport for selector in selectors)
+        rules = [rule for each in transports for rule in using_marks_of(snapshot.over(each), port_of(selectors))]
         wanted = functools.partial(
             candidates, selectors, self.settings.queue, marks, self.selection, tracked=_tracks(selectors, snapshot)
         )
@@ -131,7 +132,8 @@ def _tracks(selectors: Sequence[Selector], snapshot: Snapshot) -> bool:
     """
     if all(selector.transport is Transport.TCP for selector in selectors):
         return True
-    translating = (rule.effect is Effect.TRANSLATE for table in snapshot.tables for rule in table.incoming())
+    tables = (table for transport in Transport for table in snapshot.over(transport))
+    translating = (rule.effect is Effect.TRANSLATE for table in tables for rule in table.incoming())
     return tracking.in_use() or any(translating)
 
 

@@ -19,6 +19,7 @@ from certbot_standalone_nfq.cli.doctor import machine, port
 from certbot_standalone_nfq.cli.doctor.finding import Finding, warned
 from certbot_standalone_nfq.cli.doctor.names import Lookups
 from certbot_standalone_nfq.cli.doctor.need import Need
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import kernel_modules, service
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
@@ -81,14 +82,13 @@ def _way(need: Need, rules: reader.Snapshot) -> _Way:
 
 def _on_the_port(need: Need, rules: reader.Snapshot, deadline: Deadline) -> Iterator[Finding]:
     """Yield who listens on a port, and what the firewall does with it."""
-    served = service.service(need.port, rules)
-    if need.typ == DNS_01:
-        datagrams = service.datagram_service(need.port)
-        yield from _guarded("listener", lambda: port.listening(datagrams, deadline, "name server"))
-        yield from _guarded("listener", lambda: port.listening(served, deadline, "name server"))
-    else:
-        yield from _guarded("listener", lambda: port.listening(served, deadline))
-    yield from _guarded("firewall", lambda: port.firewall(served, rules))
+    server = "name server" if need.typ == DNS_01 else "web server"
+    transports = (Transport.UDP, Transport.TCP) if need.typ == DNS_01 else (Transport.TCP,)
+    services = [service.service(need.port, rules, transport) for transport in transports]
+    for served in services:
+        yield from _guarded("listener", partial(port.listening, served, deadline, server))
+    for served in services:
+        yield from _guarded("firewall", partial(port.firewall, served, rules))
 
 
 def to_be_loaded(variants: list[reader.Variant], inventory: kernel_modules.Inventory) -> list[kernel_modules.Feature]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import RunId, run_ids
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, unchecked, warned
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import privileges, processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
@@ -18,20 +19,24 @@ from certbot_standalone_nfq.host.service import Service
 from certbot_standalone_nfq.host.sockets import Listener
 from certbot_standalone_nfq.wire.addresses import VERSIONS
 
+_UNIT = {Transport.TCP: "connection", Transport.UDP: "datagram"}
+
 
 def listening(served: Service, deadline: Deadline, server: str = "web server") -> Iterator[Finding]:
     """Report who listens, which rules redirect the port, and what is missing for an IP version."""
     for rule in dict.fromkeys(served.translations.values()):
-        yield passed("listener", f"A rule redirects connections to port {served.port}: {rule.text}")
+        yield passed("listener", f"A rule redirects {_UNIT[served.transport]}s to port {served.port}: {rule.text}")
     owners = processes.socket_owners({listener.inode for listener in served.listeners}, deadline)
     outside = [listener for listener in served.listeners if not listener.loopback]
     if outside:
         yield passed("listener", " ".join(dict.fromkeys(_describe(each, served, owners) for each in outside)))
     elif not served.translations:
-        where = "except on the loopback interface " if served.listeners else ""
+        where = (
+            f"{served.transport.name} port {served.port}{' except on the loopback interface' * bool(served.listeners)}"
+        )
         yield warned(
             "listener",
-            f"Nothing listens on {served.transport} port {served.port} {where}and no rule redirects its connections.",
+            f"Nothing listens on {where} and no rule redirects its connections.",
             f"Start the {server} if there is one. Without one, Certbot accepts connections itself while it validates.",
         )
     if served.has(6) and not served.has(4):
@@ -41,7 +46,7 @@ def listening(served: Service, deadline: Deadline, server: str = "web server") -
 
 
 def _describe(listener: Listener, served: Service, owners: dict[int, str]) -> str:
-    port = served.port if served.transport == "TCP" else f"{served.port} ({served.transport})"
+    port = served.port if served.transport is Transport.TCP else f"{served.port} ({served.transport.name})"
     owner = owners.get(listener.inode) or "a program that this user cannot see"
     if listener.version == 4:
         return f"{owner} listens on {listener.address}:{port}."
@@ -52,12 +57,13 @@ def _describe(listener: Listener, served: Service, owners: dict[int, str]) -> st
 def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     """Report what the rules do with packets to the port, if that is clear."""
     port, elsewhere = served.port, frozenset(served.translations)
+    called = f"port {port}" if served.transport is Transport.TCP else f"{served.transport.name} port {port}"
     yield from _unread(rules)
     plain = True
     if elsewhere:
         versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
         yield passed("firewall", f"{versions}: not checked, as the port is redirected and other rules apply there.")
-    for table in rules.tables:
+    for table in rules.over(served.transport):
         if table.versions <= elsewhere:
             continue
         yield from _handshakes(table, port)
@@ -66,17 +72,19 @@ def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
             plain = False
             yield _refused(refusing, table.versions - elsewhere, served)
             continue
-        for judgement in ruleset.judge(table, port):
+        for judgement in ruleset.judge(table, port, called):
             if judgement.open:
                 yield passed("firewall", f"{judgement.seen}.")
             else:
                 plain = False
                 yield warned(
-                    "firewall", f"{judgement.seen}.", f"Allow TCP port {port}, unless another rule already does."
+                    "firewall",
+                    f"{judgement.seen}.",
+                    f"Allow {served.transport.name} port {port}, unless another rule already does.",
                 )
     if plain and elsewhere != frozenset(VERSIONS) and not any(shown.complaint for shown in rules.listings):
         names = ", ".join(dict.fromkeys(shown.program for shown in rules.listings)) or "the kernel has none"
-        yield passed("firewall", f"No rule was found that refuses port {port} ({names}).")
+        yield passed("firewall", f"No rule was found that refuses {called} ({names}).")
 
 
 def _handshakes(table: Table, port: int) -> Iterator[Finding]:
@@ -88,7 +96,7 @@ def _handshakes(table: Table, port: int) -> Iterator[Finding]:
 def _refused(rule: Rule, versions: frozenset[int], served: Service) -> Finding:
     """Report a rule that refuses all connections: over IPv6 alone, that matters only to names with AAAA records."""
     over = " and ".join(f"IPv{version}" for version in sorted(versions))
-    seen = f"A rule refuses every connection to port {served.port} over {over}: {rule.text}."
+    seen = f"A rule refuses every {_UNIT[served.transport]} to port {served.port} over {over}: {rule.text}."
     if 4 in versions or (served.has(6) and not served.has(4)):
         return failed("firewall", seen, "Remove that rule, or allow the port ahead of it.")
     return warned("firewall", seen, "Remove that rule, or allow the port ahead of it, if names have AAAA records.")

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host.firewall.rules import Effect, Hook, Rule, Table
 
 _EFFECTS = {
@@ -30,10 +31,9 @@ _PORT_OPTIONS = frozenset(
     {"--dport", "--dports", "--ports", "--destination-port", "--destination-ports", "--ctorigdstport"}
 )
 _STATE_OPTIONS = ("--ctstate", "--state")
-_OF_ANY_CLIENT = frozenset(("-m", module) for module in ("tcp", "multiport", "comment", "conntrack", "state")) | {
-    ("-p", "tcp")
+_OF_ANY_CLIENT = frozenset(("-m", module) for module in ("multiport", "comment", "conntrack", "state")) | {
+    (option, transport.name.lower()) for option in ("-m", "-p") for transport in Transport
 }
-_TCP = ("tcp", "6", "all")
 _HIGHEST_PORT = 0xFFFF
 _MARK_VALUE = re.compile(r"--(?:mark|set-xmark) (0x[0-9a-fA-F]+|\d+)")
 _CONNECTION_MASKS = (
@@ -49,8 +49,11 @@ def is_incomplete(shown: str) -> bool:
     return "is incompatible, use 'nft' tool" in shown
 
 
-def tables(saved: str, program: str, version: int) -> list[Table]:
-    """Return the tables in a program's output for an IP version, in their order."""
+def tables(saved: str, program: str, version: int, transport: Transport = Transport.TCP) -> list[Table]:
+    """Return the tables in a program's output for an IP version, in their order, as packets over a transport meet them.
+
+    Raises ValueError or IndexError if the output is malformed.
+    """
     found: list[Table] = []
     name = ""
     hooks: list[Hook] = []
@@ -63,26 +66,26 @@ def tables(saved: str, program: str, version: int) -> list[Table]:
             if chain in _HOOKS:
                 hooks.append(Hook(chain, _HOOKS[chain], policy == "DROP"))
         elif line.startswith("-A "):
-            rules.append(_rule(line, program, name))
+            rules.append(_rule(line, program, name, transport))
         elif line == "COMMIT":
             found.append(Table(f"table {name} of {program}", frozenset({version}), tuple(hooks), tuple(rules)))
     return found
 
 
-def _rule(line: str, program: str, table: str) -> Rule:
+def _rule(line: str, program: str, table: str, transport: Transport) -> Rule:
     words = _words(line)
     target = _after(words, ("-j", "--jump", "-g", "--goto"))
     return Rule(
         chain=words[1],
         text=f"{program} -t {table} {line}",
         effect=Effect.UNTRACK if "--notrack" in words else _EFFECTS.get(target, Effect.OTHER),
-        ports=tuple(_ports(words)),
-        unconditional=_is_unconditional(words),
+        ports=tuple(_ports(words)) if _is_for(words, transport) else (),
+        unconditional=_is_unconditional(words, transport.name.lower()),
         target=target,
         queues=_queues(words) if target == "NFQUEUE" else None,
         bypass="--queue-bypass" in words,
         marks=_bits(_MARK_VALUE.findall(line)),
-        for_tcp=_is_for_tcp(words),
+        for_transport=_is_for(words, transport),
         for_arrivals=_is_for_arrivals(words),
         for_all=_is_for_all(words),
         returns=not {"-g", "--goto"} & set(words),
@@ -101,16 +104,16 @@ def _after(words: list[str], options: tuple[str, ...]) -> str:
     return next((following for word, following in zip(words, words[1:]) if word in options), "")
 
 
-def _is_unconditional(words: list[str]) -> bool:
-    """Whether a rule has a target and nothing else, except comments and being for TCP."""
+def _is_unconditional(words: list[str], transport: str) -> bool:
+    """Whether a rule has a target and nothing else, except comments and being for a transport."""
     at = 2
-    while at < len(words) and words[at : at + 2] in (["-p", "tcp"], ["-m", "tcp"], ["-m", "comment"]):
+    while at < len(words) and words[at : at + 2] in (["-p", transport], ["-m", transport], ["-m", "comment"]):
         at += 4 if words[at + 1] == "comment" else 2
     return words[at : at + 1] in (["-j"], ["-g"])
 
 
 def _is_for_all(words: list[str]) -> bool:
-    """Whether a rule asks for nothing but TCP, ports, and a new connection."""
+    """Whether a rule asks for nothing but a transport, ports, and a new connection."""
     conditions = list(_conditions(words))
     return _is_for_arrivals(words) and all(
         pair in _OF_ANY_CLIENT or pair[0] in _PORT_OPTIONS or pair[0] in (*_STATE_OPTIONS, "--comment")
@@ -134,15 +137,14 @@ def _is_for_arrivals(words: list[str]) -> bool:
     return ("-i", "lo") not in conditions and all("NEW" in each or "UNTRACKED" in each for each in states)
 
 
-def _is_for_tcp(words: list[str]) -> bool:
+def _is_for(words: list[str], transport: Transport) -> bool:
+    """Whether packets over a transport can match."""
     protocol = _after(words, ("-p", "--protocol"))
     negated = any(pair in (("!", "-p"), ("!", "--protocol")) for pair in zip(words, words[1:]))
-    return not protocol or (protocol in _TCP) != negated
+    return not protocol or (protocol in (transport.name.lower(), str(transport.value), "all")) != negated
 
 
 def _ports(words: list[str]) -> Iterator[tuple[int, int]]:
-    if not _is_for_tcp(words):
-        return
     for index, word in enumerate(words[:-1]):
         if word in _PORT_OPTIONS and words[index - 1] != "!":
             for part in words[index + 1].split(","):

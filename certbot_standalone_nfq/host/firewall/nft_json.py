@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator
 from typing import Any
 
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host.firewall.rules import Effect, Hook, Rule, Table
 
 _VERSIONS = {"ip": frozenset({4}), "ip6": frozenset({6}), "inet": frozenset({4, 6})}
@@ -37,15 +38,17 @@ _PACKET_MARK, _CONNECTION_MARK = {"meta": {"key": "mark"}}, {"ct": {"key": "mark
 _MARKS = (_PACKET_MARK, _CONNECTION_MARK)
 _ALL_BITS = 0xFFFF_FFFF
 _EQUAL = ("==", "in")
-_OTHER_PROTOCOLS = ("udp", "udplite", "icmp", "icmpv6", "sctp", "dccp", "esp", "ah", "comp", "igmp")
+_PROTOCOLS = ("tcp", "udp", "udplite", "icmp", "icmpv6", "sctp", "dccp", "esp", "ah", "comp", "igmp")
 _PROTOCOL_FIELDS = (("ip", "protocol"), ("ip6", "nexthdr"))
 _Key = tuple[str, str]
 
 
 class _Ruleset:
-    """The objects of a listing, by kind."""
+    """The objects of a listing, by kind, and the transport whose packets meet its rules."""
 
-    def __init__(self, listing: str) -> None:
+    def __init__(self, listing: str, transport: Transport) -> None:
+        self.transport = transport.name.lower()
+        self._names = {self.transport, transport.value}
         items = json.loads(listing)["nftables"]
         self.chains: list[dict[str, Any]] = [item["chain"] for item in items if "chain" in item]
         self.rules: list[dict[str, Any]] = [item["rule"] for item in items if "rule" in item]
@@ -64,14 +67,31 @@ class _Ruleset:
             return list(value["set"])
         return [value]
 
+    def is_of_another_protocol(self, expression: Any) -> bool:
+        """Whether an expression is a field of a protocol that is not the transport."""
+        protocol = expression.get("payload", {}).get("protocol") if isinstance(expression, dict) else None
+        return protocol in _PROTOCOLS and protocol != self.transport
 
-def tables(listing: str, without_iptables: bool) -> list[Table]:
-    """Return all tables, optionally without those that iptables shows as its own.
+    def names_transport(self, values: list[Any]) -> bool:
+        """Whether the transport is among values, by its name or its number."""
+        return not self._names.isdisjoint(_plain(values))
+
+    def is_port(self, expression: Any) -> bool:
+        """Whether an expression is the destination port of the transport, or of several with it."""
+        if not isinstance(expression, dict):
+            return False
+        payload, tracked = expression.get("payload", {}), expression.get("ct", {})
+        of_packet = payload.get("field") == "dport" and payload.get("protocol") in (self.transport, "th")
+        return of_packet or (tracked.get("key") == "proto-dst" and tracked.get("dir") == "original")
+
+
+def tables(listing: str, without_iptables: bool, transport: Transport = Transport.TCP) -> list[Table]:
+    """Return all tables as packets over a transport meet them, optionally without those that iptables shows as its own.
 
     Those of families other than IP apply to no IP version. Raises ValueError, KeyError, TypeError or AttributeError if
     the listing is malformed.
     """
-    ruleset = _Ruleset(listing)
+    ruleset = _Ruleset(listing, transport)
     names = dict.fromkeys((chain["family"], chain["table"]) for chain in ruleset.chains)
     return [_table(ruleset, key) for key in names if not (without_iptables and _is_of_iptables(ruleset, key))]
 
@@ -109,7 +129,7 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
         marks=_marks(ruleset, listed),
         connection_marks=_connection_marks(listed["expr"]),
         ports=_ports(ruleset, listed),
-        for_tcp=_is_for_tcp(ruleset, listed),
+        for_transport=_is_for_transport(ruleset, listed),
     )
     effects = list(_effects(ruleset, listed, rule))
     if effects or rule.queues or rule.marks or rule.connection_marks:
@@ -117,34 +137,34 @@ def _rules(ruleset: _Ruleset, listed: dict[str, Any]) -> Iterator[Rule]:
 
 
 def _effects(ruleset: _Ruleset, listed: dict[str, Any], rule: Rule) -> Iterator[Rule]:
-    """Yield the rule once for each effect that it has on TCP, with the ports that the effect applies to.
+    """Yield the rule once for each effect that it has on the transport, with the ports that the effect applies to.
 
-    Of a rule that does not apply to TCP, jumps alone are yielded.
+    Of a rule that does not apply to the transport, jumps alone are yielded.
     """
     rule = dataclasses.replace(rule, ports=(), unconditional=True, for_all=True)
     for statement in listed["expr"]:
         kind, content = next(iter(statement.items()))
         if kind == "match" and content["op"] in _EQUAL:
-            rule = _under(rule, content["left"], ruleset.elements(listed, content["right"]))
+            rule = _under(ruleset, rule, content["left"], ruleset.elements(listed, content["right"]))
         elif kind == "match":
-            rule = rule if content["left"] == _PROTOCOL else _under(rule, None, [])
+            rule = rule if content["left"] == _PROTOCOL else _under(ruleset, rule, None, [])
         elif kind == "vmap":
             for key, verdict in ruleset.elements(listed, content["data"]):
-                some = dataclasses.replace(_under(rule, content["key"], [key]), unconditional=False)
+                some = dataclasses.replace(_under(ruleset, rule, content["key"], [key]), unconditional=False)
                 yield from _with_effect(some, verdict)
-            rule = _under(rule, None, [])
+            rule = _under(ruleset, rule, None, [])
         else:
             yield from _with_effect(rule, statement)
-            rule = rule if kind in (*_HARMLESS, *_JUMPS, *_EFFECTS) else _under(rule, None, [])
+            rule = rule if kind in (*_HARMLESS, *_JUMPS, *_EFFECTS) else _under(ruleset, rule, None, [])
 
 
-def _under(rule: Rule, left: Any, values: list[Any]) -> Rule:
+def _under(ruleset: _Ruleset, rule: Rule, left: Any, values: list[Any]) -> Rule:
     """Return a rule under one more condition: that something has one of some values."""
     if left == _PROTOCOL:
-        return dataclasses.replace(rule, for_tcp=rule.for_tcp and not {"tcp", 6}.isdisjoint(_plain(values)))
-    of_others = isinstance(left, dict) and left.get("payload", {}).get("protocol") in _OTHER_PROTOCOLS
-    rule = dataclasses.replace(rule, unconditional=False, for_tcp=rule.for_tcp and not of_others)
-    if _is_port(left):
+        return dataclasses.replace(rule, for_transport=rule.for_transport and ruleset.names_transport(values))
+    possible = rule.for_transport and not ruleset.is_of_another_protocol(left)
+    rule = dataclasses.replace(rule, unconditional=False, for_transport=possible)
+    if ruleset.is_port(left):
         return dataclasses.replace(rule, ports=(*rule.ports, *_ranges(values)))
     if left == _STATE:
         arriving = not {"new", "untracked"}.isdisjoint(_plain(values))
@@ -155,21 +175,12 @@ def _under(rule: Rule, left: Any, values: list[Any]) -> Rule:
 
 
 def _with_effect(rule: Rule, verdict: dict[str, Any]) -> Iterator[Rule]:
-    """Yield a rule with an effect, if it has one: on TCP, or to jump."""
+    """Yield a rule with an effect, if it has one: on the transport, or to jump."""
     kind, content = next(iter(verdict.items()))
     if kind in _JUMPS:
         yield dataclasses.replace(rule, target=content["target"], returns=kind != "goto")
-    elif kind in _EFFECTS and rule.for_tcp:
+    elif kind in _EFFECTS and rule.for_transport:
         yield dataclasses.replace(rule, effect=_EFFECTS[kind])
-
-
-def _is_port(expression: Any) -> bool:
-    """Whether an expression is the destination port of TCP, or of TCP among others."""
-    if not isinstance(expression, dict):
-        return False
-    payload, tracked = expression.get("payload", {}), expression.get("ct", {})
-    of_packet = payload.get("field") == "dport" and payload.get("protocol") in ("tcp", "th")
-    return of_packet or (tracked.get("key") == "proto-dst" and tracked.get("dir") == "original")
 
 
 def _ranges(values: list[Any]) -> list[tuple[int, int]]:
@@ -231,20 +242,19 @@ def _overwritten(value: Any) -> int:
     return added if kept == _CONNECTION_MARK else added | _overwritten(kept)
 
 
-def _is_for_tcp(ruleset: _Ruleset, listed: dict[str, Any]) -> bool:
-    """Whether TCP packets can match."""
-    return not any("match" in each and _excludes_tcp(ruleset, listed, each["match"]) for each in listed["expr"])
+def _is_for_transport(ruleset: _Ruleset, listed: dict[str, Any]) -> bool:
+    """Whether packets over the transport can match."""
+    return not any("match" in each and _excludes_transport(ruleset, listed, each["match"]) for each in listed["expr"])
 
 
-def _excludes_tcp(ruleset: _Ruleset, listed: dict[str, Any], match: dict[str, Any]) -> bool:
+def _excludes_transport(ruleset: _Ruleset, listed: dict[str, Any], match: dict[str, Any]) -> bool:
     left = match["left"]
-    payload = left.get("payload", {}) if isinstance(left, dict) else {}
-    if payload.get("protocol") in _OTHER_PROTOCOLS:
+    if ruleset.is_of_another_protocol(left):
         return True
+    payload = left.get("payload", {}) if isinstance(left, dict) else {}
     if left != _PROTOCOL and (payload.get("protocol"), payload.get("field")) not in _PROTOCOL_FIELDS:
         return False
-    named = not {"tcp", 6}.isdisjoint(_plain(ruleset.elements(listed, match["right"])))
-    return named != (match["op"] in _EQUAL)
+    return ruleset.names_transport(ruleset.elements(listed, match["right"])) != (match["op"] in _EQUAL)
 
 
 def _plain(values: list[Any]) -> list[Any]:
@@ -252,11 +262,11 @@ def _plain(values: list[Any]) -> list[Any]:
 
 
 def _ports(ruleset: _Ruleset, listed: dict[str, Any]) -> tuple[tuple[int, int], ...]:
-    """Return the ranges of destination ports of TCP that a rule asks for."""
+    """Return the ranges of the transport's destination ports that a rule asks for."""
     matches = [each["match"] for each in listed["expr"] if "match" in each]
-    if not _is_for_tcp(ruleset, listed):
+    if not _is_for_transport(ruleset, listed):
         return ()
-    named = [match for match in matches if _is_port(match["left"]) and match["op"] in _EQUAL]
+    named = [match for match in matches if ruleset.is_port(match["left"]) and match["op"] in _EQUAL]
     return tuple(ports for match in named for ports in _ranges(ruleset.elements(listed, match["right"])))
 
 

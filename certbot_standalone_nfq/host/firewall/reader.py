@@ -7,9 +7,12 @@ kernel has some, and nf_tables' only if it is loaded.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from certbot_standalone_nfq.engine.protocols import Transport
 from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.command import Deadline, Result, find_program, run
 from certbot_standalone_nfq.host.firewall import iptables_save, nft_json
@@ -50,6 +53,8 @@ class Listing:
     text: str = ""
     complaint: str = ""
     """Why it could not be read, in words; empty if it could."""
+    read_over: Callable[[Transport], Sequence[Table]] = lambda _: ()
+    """Returns the tables as packets over another transport than TCP meet them."""
 
     @property
     def complete(self) -> bool:
@@ -70,8 +75,14 @@ class Snapshot:
 
     @property
     def tables(self) -> list[Table]:
-        """All tables that were shown."""
+        """All tables that were shown, as packets over TCP meet them."""
         return [table for listing in self.listings for table in listing.tables]
+
+    def over(self, transport: Transport) -> list[Table]:
+        """Return all tables that were shown, as packets over a transport meet them."""
+        if transport is Transport.TCP:
+            return self.tables
+        return [table for listing in self.listings for table in listing.read_over(transport)]
 
     @property
     def rules(self) -> list[Rule]:
@@ -163,22 +174,24 @@ def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Listing]:
     output = _run([path], deadline)
     if output.complaint:
         return [Listing(program, variant.backend, complaint=output.complaint)]
+    read_over = partial(iptables_save.tables, output.stdout, program, version)
     try:
-        tables = iptables_save.tables(output.stdout, program, version)
+        tables = read_over(Transport.TCP)
     except (ValueError, IndexError):
         return [Listing(program, variant.backend, (), output.stdout, "its output could not be parsed")]
-    return [Listing(program, variant.backend, tuple(tables), output.stdout)]
+    return [Listing(program, variant.backend, tuple(tables), output.stdout, read_over=read_over)]
 
 
 def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Listing:
     output = _run([nft, "--json", "list", "ruleset"], deadline)
     if output.complaint:
         return Listing("nft", NFT, complaint=output.complaint)
+    read_over = partial(nft_json.tables, output.stdout, without_iptables)
     try:
-        tables = nft_json.tables(output.stdout, without_iptables)
+        tables = read_over(Transport.TCP)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return Listing("nft", NFT, (), output.stdout, "its output could not be parsed")
-    return Listing("nft", NFT, tuple(tables), output.stdout)
+    return Listing("nft", NFT, tuple(tables), output.stdout, read_over=read_over)
 
 
 def _run(command: list[str], deadline: Deadline) -> Result:

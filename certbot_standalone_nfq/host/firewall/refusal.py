@@ -45,4 +45,4 @@ def _follow(table: Table, chain: str, port: int) -> Rule | None:
 
 def _concerns(rule: Rule, port: int) -> bool:
     """Whether the first packet of a connection to a port may match."""
-    return rule.for_tcp and rule.for_arrivals and (not rule.ports or rule.names(port))
+    return rule.for_transport and rule.for_arrivals and (not rule.ports or rule.names(port))

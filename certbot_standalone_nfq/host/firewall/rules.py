@@ -38,16 +38,16 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule."""
+    """One rule, as packets over one transport meet it: TCP, unless something else is said where it was read."""
 
     chain: str
     text: str
     """As the user finds it."""
     effect: Effect = Effect.OTHER
     ports: tuple[tuple[int, int], ...] = ()
-    """The ranges of destination ports of TCP that it names, both ends included."""
+    """The ranges of destination ports that it names, both ends included."""
     unconditional: bool = False
-    """Whether it applies to every TCP packet in its chain."""
+    """Whether it applies to every packet in its chain."""
     target: str = ""
     """The chain that it jumps to, if any."""
     queues: tuple[int, int] | None = None
@@ -58,8 +58,8 @@ class Rule:
     """The bits of marks, of packets or connections, that it sets or asks for."""
     connection_marks: int = 0
     """The bits of connections' marks that it compares, overwrites or copies: all, unless it has a mask."""
-    for_tcp: bool = True
-    """Whether TCP packets can match."""
+    for_transport: bool = True
+    """Whether packets over that transport can match."""
     for_arrivals: bool = True
     """Whether the first packet of a connection from another machine can match."""
     for_all: bool = False
@@ -83,7 +83,7 @@ class Rule:
         This holds if the port is not translated.
         """
         elsewhere = self.ports and not self.names(port) and all(last < _FIRST_OF_CLIENTS for _, last in self.ports)
-        return not self.for_tcp or bool(elsewhere)
+        return not self.for_transport or bool(elsewhere)
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,21 @@ class Judgement:
     seen: str
 
 
-def judge(table: Table, port: int) -> list[Judgement]:
+def judge(table: Table, port: int, called: str = "") -> list[Judgement]:
     """Judge a port: by a rule that refuses it, and by what refuses everything that no rule names."""
+    called = called or f"port {port}"
     naming = [rule for rule in table.incoming() if rule.names(port)]
     refusing = next((rule for rule in naming if rule.effect is Effect.REFUSE), None)
-    judgements = [Judgement(False, f"A rule refuses port {port}: {refusing.text}")] if refusing else []
+    judgements = [Judgement(False, f"A rule refuses {called}: {refusing.text}")] if refusing else []
     admitting = next((rule for rule in naming if rule.effect is Effect.ACCEPT or rule.target in table.chains), None)
     for hook in table.hooks:
         last_word = _last_word(table, hook)
         if not hook.for_us or not last_word:
             continue
         if admitting:
-            judgements.append(Judgement(True, f"{last_word}, and a rule names port {port}: {admitting.text}"))
+            judgements.append(Judgement(True, f"{last_word}, and a rule names {called}: {admitting.text}"))
         else:
-            judgements.append(Judgement(False, f"{last_word}, and no rule in their path names port {port}"))
+            judgements.append(Judgement(False, f"{last_word}, and no rule in their path names {called}"))
     return judgements
 
 
@@ -192,7 +193,7 @@ def using_marks_of(tables: list[Table], port: int) -> list[Rule]:
     is_translated = any(rule.effect is Effect.TRANSLATE and rule.names(port) for rule in rules)
 
     def is_met(rule: Rule) -> bool:
-        return rule.for_tcp if is_translated else not rule.passes_by(port)
+        return rule.for_transport if is_translated else not rule.passes_by(port)
 
     met = {id(rule) for table in tables for rule in _met(table, is_met)}
     return [rule if id(rule) in met else dataclasses.replace(rule, marks=0, connection_marks=0) for rule in rules]

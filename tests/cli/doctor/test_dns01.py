@@ -87,3 +87,50 @@ def test_where_nothing_has_port_53_certbot_receives_queries_itself(world: World)
 def test_an_address_cannot_be_validated_by_dns01(world: World) -> None:
     report = examine(world, "--challenge", "dns-01", MACHINE)
     assert report.seen("DNS", "fail") == f"{MACHINE}: dns-01 cannot validate addresses. Use http-01."
+
+
+REDIRECTIONS = {
+    "iptables": ("iptables -t nat -A PREROUTING -p udp --dport 53 -j REDIRECT --to-ports 5353",),
+    "nft": (
+        "nft add table ip d",
+        "nft add chain ip d in { type nat hook prerouting priority -100; }",
+        "nft add rule ip d in udp dport 53 redirect to :5353",
+    ),
+}
+REFUSALS = {
+    "iptables": ("iptables -A INPUT -p udp --dport 53 -j DROP",),
+    "nft": (
+        "nft add table ip d",
+        "nft add chain ip d in { type filter hook input priority 0; }",
+        "nft add rule ip d in udp dport 53 drop",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", REDIRECTIONS)
+def test_a_rule_that_redirects_datagrams_alone_is_shown(lonely_host: Host, program: str) -> None:
+    for command in REDIRECTIONS[program]:
+        lonely_host.run(*command.split())
+    report = doctor.examine(lonely_host, "--challenge", "dns-01")
+    assert "A rule redirects datagrams to port 53: " in report.seen("listener", "pass")
+    assert "Nothing listens on TCP port 53 and no rule" in report.seen("listener", "warn")
+    assert "UDP" not in report.seen("listener", "warn")
+
+
+@pytest.mark.parametrize("program", REFUSALS)
+def test_a_rule_that_refuses_datagrams_alone_is_a_failure(lonely_host: Host, program: str) -> None:
+    for command in REFUSALS[program]:
+        lonely_host.run(*command.split())
+    report = doctor.examine(lonely_host, "--challenge", "dns-01")
+    assert "A rule refuses every datagram to port 53 over IPv4: " in report.seen("firewall", "fail")
+    assert "No rule was found that refuses port 53 (" in report.seen("firewall", "pass")
+    assert report.status == 1
+    assert "datagram" not in doctor.examine(lonely_host, "--port", "53").seen("firewall")
+
+
+def test_a_policy_that_drops_is_a_warning_for_each_transport_that_no_rule_names(lonely_host: Host) -> None:
+    lonely_host.run("iptables", "-P", "INPUT", "DROP")
+    lonely_host.run("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "53", "-j", "ACCEPT")
+    report = doctor.examine(lonely_host, "--challenge", "dns-01")
+    assert "no rule in their path names UDP port 53. Allow UDP port 53, unless" in report.seen("firewall", "warn")
+    assert "a rule names port 53: iptables" in report.seen("firewall", "pass")
