@@ -86,16 +86,17 @@ def directory_hooks(folder: Path) -> list[Path]:
 def _lineage(file: Path, everywhere: Options) -> Lineage:
     try:
         return _read(file, everywhere)
-    except PermissionError as error:
-        return Lineage(file.stem, file, problem=f"{error.filename}: {error.strerror}", denied=True)
-    except OSError as error:
-        return Lineage(file.stem, file, problem=f"{error.filename}: {error.strerror}")
     except ImportError:
         raise
     except Exception as error:  # configobj, cryptography and what they call have many
         errors.raise_interruption(error)
-        words = " ".join(str(error).split()).rstrip(".")
-        return Lineage(file.stem, file, problem=f"{file}: {words or type(error).__name__}")
+        return Lineage(file.stem, file, problem=_words(error, file), denied=isinstance(error, PermissionError))
+
+
+def _words(error: Exception, file: Path) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return f"{file}: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}"
 
 
 def _read(file: Path, everywhere: Options) -> Lineage:
@@ -103,7 +104,8 @@ def _read(file: Path, everywhere: Options) -> Lineage:
     from configobj import ConfigObj
 
     content = ConfigObj(str(file), encoding="utf-8", default_encoding="utf-8", file_error=True)
-    lacking = [name for name in ("cert", "privkey", "chain", "fullchain", "renewalparams") if name not in content]
+    lacking = [name for name in ("cert", "privkey", "chain", "fullchain") if name not in content.scalars]
+    lacking += [name for name in ("renewalparams",) if name not in content.sections]
     if lacking:
         return Lineage(file.stem, file, problem=f"{file} lacks {', '.join(lacking)}")
     options = {**content["renewalparams"].dict(), **everywhere}

@@ -200,4 +200,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _duration(time: timedelta) -> str:
     """Return a time in words: in hours where days are too coarse."""
-    return f"{time / _DAY:.0f} days" if time > 3 * _DAY else f"{time / timedelta(hours=1):.0f} hours"
+    unit, word = (_DAY, "day") if time > 3 * _DAY else (timedelta(hours=1), "hour")
+    count = round(time / unit)
+    return f"{count} {word}{'s' * (count != 1)}"

@@ -176,3 +176,9 @@ def test_an_address_given_as_a_url_is_looked_at_like_any(server: Host) -> None:
     assert report.bad == []
     assert f"{server.ipv4}, an address of this machine" in report.seen("name", "pass")
     assert f"{server.ipv6}, an address of this machine" in report.seen("name", "pass")
+
+
+def test_more_names_than_are_looked_up_at_once_are_all_looked_up(server: Host) -> None:
+    report = doctor.examine(server, *(f"192.0.2.{number}" for number in range(1, 151)))
+    assert sum(found["check"] == "name" for found in report.findings) == 150
+    assert "in time" not in report.seen("name")

@@ -86,7 +86,11 @@ def test_what_has_expired_fails(tmp_path: Path) -> None:
 
 def test_what_is_valid_for_a_short_time_is_told_in_hours(tmp_path: Path) -> None:
     write(tmp_path, "example.com", valid(timedelta(hours=50), 6 * DAY), HOOKED)
-    assert "valid for 50 hours" in the(tmp_path).seen
+    write(tmp_path, "example.net", valid(timedelta(hours=1), 6 * DAY), HOOKED)
+    assert [finding.seen.partition(";")[0] for finding in found(tmp_path)] == [
+        "example.com: valid for 50 hours",
+        "example.net: valid for 1 hour",
+    ]
 
 
 def test_what_is_not_renewed_automatically_is_a_warning(tmp_path: Path) -> None:
@@ -173,6 +177,11 @@ def test_of_many_names_some_are_shown(tmp_path: Path) -> None:
 BROKEN = {
     "nothing": ("", "lacks cert, privkey, chain, fullchain, renewalparams"),
     "no options": ("cert = a\nprivkey = a\nchain = a\nfullchain = a\n", "lacks renewalparams"),
+    "options that are no section": (
+        "cert = a\nprivkey = a\nchain = a\nfullchain = a\nrenewalparams = a\n",
+        "lacks renewalparams",
+    ),
+    "a section that is no path": ("privkey = a\nchain = a\nfullchain = a\n[cert]\n[renewalparams]\n", "lacks cert"),
     "garbage": ("\x00\x01[[[\n= =\n", ""),
     "no authenticator": (
         "cert = a\nprivkey = a\nchain = a\nfullchain = a\n[renewalparams]\n",
@@ -212,6 +221,12 @@ def test_a_broken_renewal_file_fails_in_words_and_the_rest_is_shown(tmp_path: Pa
 def test_a_certificate_that_is_none_fails_in_words(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, "example.com", content, HOOKED)
     assert the(tmp_path).status is Status.FAIL
+
+
+def test_a_folder_in_place_of_a_renewal_file_fails_in_words(tmp_path: Path) -> None:
+    (tmp_path / "renewal" / "folder.conf").mkdir(parents=True)
+    path = f"{tmp_path}/renewal/folder.conf"
+    assert the(tmp_path).seen == f'folder: Certbot skips it: {path}: Config file not found: "{path}".'
 
 
 def test_a_link_that_leads_nowhere_fails_in_words(tmp_path: Path) -> None:
