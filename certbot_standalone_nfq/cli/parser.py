@@ -79,6 +79,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"where Certbot has them (default: {_CONFIG_DIR})",
     )
+    answer.add_account(parser)
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="print only what did not pass, and nothing if all did"
     )

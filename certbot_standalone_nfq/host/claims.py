@@ -55,7 +55,7 @@ class Claim:
         except OSError as error:
             self._socket.close()
             if error.errno == errno.EADDRINUSE:
-                raise Claimed(_holder(what)) from error
+                raise Claimed(_seen_holder(what)) from error
             raise
 
     def fileno(self) -> int:
@@ -73,12 +73,17 @@ def is_claimed(*what: str) -> bool:
         return asking.connect_ex(b"\0" + _name(what).encode()) != errno.ECONNREFUSED
 
 
+def holder(*what: str) -> Holder | None:
+    """Return who has claimed something, or None if nobody has. Raises OSError."""
+    return _seen_holder(what) if is_claimed(*what) else None
+
+
 def _name(what: tuple[str, ...]) -> str:
     """Return a socket's name, which has a bound, and tells nobody what it is about."""
     return _PREFIX + hashlib.sha256("\0".join(what).encode()).hexdigest()
 
 
-def _holder(what: tuple[str, ...]) -> Holder:
+def _seen_holder(what: tuple[str, ...]) -> Holder:
     with contextlib.suppress(OSError):
         inode = next(
             int(line.split()[6])

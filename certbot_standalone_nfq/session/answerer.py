@@ -30,6 +30,9 @@ from certbot_standalone_nfq.wire.addresses import VERSIONS, version_of
 
 logger = logging.getLogger(__name__)
 
+CLAIM = "answer"
+"""What a process claims for each name, together with the port."""
+
 
 class Answerer:
     """Owns all that it holds from `open` to `close`, which releases it whatever was interrupted."""
@@ -136,7 +139,7 @@ class Answerer:
 
     def _try_to_claim(self, name: str, made: dict[str, claims.Claim]) -> None:
         try:
-            made[name] = claims.Claim("answer", str(self._number), name)
+            made[name] = claims.Claim(CLAIM, str(self._number), name)
         except claims.Claimed as error:
             if error.holder.trusted:
                 raise self._answered_by(error.holder, name) from error

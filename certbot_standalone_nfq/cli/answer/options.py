@@ -17,9 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add them to a parser."""
     one = parser.add_argument
     arguments.add_domains(parser, "names", "a name or an address; several separated by commas, or the option repeated")
-    whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--thumbprint", default="", help="the account's, as 'certbot show_account' prints it")
-    whose.add_argument("--account", action="store_true", help="take that of Certbot's account on this machine")
+    add_account(parser)
     one(
         "--config-dir",
         type=Path,
@@ -27,7 +25,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help=f"Certbot's, where that account is (default: {CONFIG_DIR})",
     )
-    one("--server", default="", metavar="URL", help="the CA that it is at, if Certbot has accounts at several")
     one("--config", type=Path, metavar="FILE", help="a file with a name, and perhaps a thumbprint, on each line")
     port = DEFAULT_PORTS[HTTP_01]
     one("--port", type=arguments.port, default=port, help=f"the port that clients address (default: {port})")
@@ -36,3 +33,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     for option in OPTIONS:
         if option.name in _SHARED:
             one(f"--{option.name}", **option.arguments())
+
+
+def add_account(parser: argparse.ArgumentParser) -> None:
+    """Add those that say whose thumbprint it is; `--config-dir` goes with them."""
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--thumbprint", default="", help="the account's, as 'certbot show_account' prints it")
+    whose.add_argument("--account", action="store_true", help="take that of Certbot's account on this machine")
+    parser.add_argument(
+        "--server", default="", metavar="URL", help="the CA that it is at, if Certbot has accounts at several"
+    )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 
+from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.cli import arguments
-from certbot_standalone_nfq.cli.doctor import renewals
+from certbot_standalone_nfq.cli.answer import accounts
+from certbot_standalone_nfq.cli.doctor import fleet, renewals
 from certbot_standalone_nfq.cli.doctor.examine import examine
+from certbot_standalone_nfq.cli.doctor.finding import Finding, failed
 from certbot_standalone_nfq.cli.doctor.names import understood
 from certbot_standalone_nfq.cli.doctor.need import Need
 from certbot_standalone_nfq.cli.doctor.objects import as_json
@@ -33,7 +37,20 @@ def run(options: argparse.Namespace) -> int:
 def _on_a_validation(options: argparse.Namespace) -> Report:
     typ, number = arguments.chosen(options)
     need = Need(number, typ, tuple(arguments.names(options)))
-    return Report(folded(examine([need], load_modules=options.load_modules)))
+    findings = list(examine([need], load_modules=options.load_modules))
+    if options.thumbprint or options.account:
+        findings += _on_answering(options, number, list(map(understood, need.names)))
+    return Report(folded(findings))
+
+
+def _on_answering(options: argparse.Namespace, number: int, names: list[str]) -> Iterator[Finding]:
+    """Yield what `answer` with the same options needs."""
+    try:
+        thumbprint = options.thumbprint or accounts.only(options.config_dir, options.server).thumbprint
+    except errors.Error as error:
+        yield failed("account", error.cause, error.cure)
+    else:
+        yield from fleet.findings(number, names, thumbprint, options.config_dir)
 
 
 def _on_renewals(options: argparse.Namespace) -> Report:
