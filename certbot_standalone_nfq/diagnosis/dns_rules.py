@@ -18,7 +18,7 @@ def diagnose(case: Case, challenge: ChallengeId) -> Diagnosis:
     answered = [request.connection.peer for request in seen.requests]
     others = [query.peer for query in seen.queries if query.question.kind == DECIDING]
 
-    def conclude(cause: Cause, peers: Sequence[str] = (), count: int = 0) -> Diagnosis:
+    def conclude(cause: Cause, peers: Sequence[str], count: int) -> Diagnosis:
         kinds = {query.question.kind for query in seen.queries} - {DECIDING}
         facts = {"count": count, "peers": tuple(dict.fromkeys(peers)), "other_kinds": tuple(sorted(kinds))}
         return case.conclude(cause, asked=challenge.key, **facts)

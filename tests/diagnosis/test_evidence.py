@@ -47,7 +47,8 @@ def test_a_request_at_the_edge_that_was_answered_is_not_another_programs() -> No
         evidence.observe(tapped(Flags.SYN, port))
         evidence.observe(tapped(Flags.PSH | Flags.ACK, port, REQUEST))
     evidence.record(Answered(ASKED, Connection("192.0.2.1", 1, "10.0.0.1", 8080)))
-    assert [attempt.connection.peer_port for attempt in evidence.seen(ASKED).unanswered] == [2, 3]
+    unanswered = evidence.seen(ASKED).unanswered
+    assert [(attempt.connection.peer_port, attempt.altered) for attempt in unanswered] == [(2, False), (3, False)]
     assert evidence.seen(ChallengeId("http-01", "b")).unanswered == []
     assert [kept.opening for kept in evidence.packets()] == [True, True, False, True, False]
     assert evidence.attempts() == []
@@ -92,6 +93,8 @@ def test_what_was_begun_is_told_from_what_never_came_to_the_plugin() -> None:
 def test_no_more_beginnings_are_remembered_than_connections_can_be_held() -> None:
     evidence = Evidence(Http01Solver.challenge_in)
     evidence.observe(tapped(Flags.PSH | Flags.ACK, 0, REQUEST))
-    for port in range(MAX_BEGUN + 1):
+    for port in range(MAX_BEGUN):
         evidence.record(Begun(connection(port=port)))
+    assert len(evidence.seen(ASKED).unfinished) == 1
+    evidence.record(Begun(connection(port=MAX_BEGUN)))
     assert evidence.seen(ASKED).unfinished == []

@@ -41,6 +41,16 @@ def test_names_that_failed_alike_share_a_line_and_there_are_never_more_than_six(
     assert lines[-1] == "And 4 more names, for other reasons; see Certbot's log."
 
 
+def test_remarks_come_first_and_take_their_room_from_the_rest() -> None:
+    different = [Diagnosis(Cause.NOTHING, f"{number}.example.com", number) for number in range(9)]
+    for remarks in (["one remark"], ["one remark", "another"]):
+        lines = hint(different, remarks).splitlines()
+        assert len(lines) == MAX_LINES
+        assert lines[: len(remarks)] == remarks
+        left = 9 - (MAX_LINES - len(remarks) - 1)
+        assert lines[-1] == f"And {left} more names, for other reasons; see Certbot's log."
+
+
 def test_as_many_names_and_lines_as_there_is_room_for_are_all_shown() -> None:
     alike = [Diagnosis(Cause.NOTHING, f"{number}.example.com", 80) for number in range(4)]
     assert hint(alike).startswith("0.example.com, 1.example.com, 2.example.com, 3.example.com: no")

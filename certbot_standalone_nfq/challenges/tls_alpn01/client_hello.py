@@ -78,7 +78,9 @@ def read(start: bytes) -> ClientHello:
     found: dict[int, bytes] = {}
     try:
         for kind, data in _extensions(start):
-            found.setdefault(kind, data)
+            if kind in found:  # RFC 8446, 4.2: of each type there is one
+                raise Malformed
+            found[kind] = data
             if _SERVER_NAME in found and ALPN in found:
                 break
         missing: bytes | None = b""

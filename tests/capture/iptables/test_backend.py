@@ -27,7 +27,6 @@ from lab.interceptor import IPTABLES
 
 SELECTORS = Http01Solver.selectors(80)
 ALLOCATION = Allocation(SELECTORS, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000))
-XTABLES_LOCK = Path("/run/xtables.lock")
 
 
 @pytest.fixture(params=IPTABLES)
@@ -395,9 +394,13 @@ def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
     assert "IPv6 cannot be answered" in caplog.text
 
 
-def test_a_lock_that_is_held_too_long_is_told_as_such(lonely_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_too_long_is_told_as_such(
+    lonely_host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that no other test waits for."""
     monkeypatch.setattr(iptables, "LOCK_SECONDS", 1)
-    with XTABLES_LOCK.open("a") as lock, contextlib.ExitStack() as stack:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    with (tmp_path / "lock").open("a") as lock, contextlib.ExitStack() as stack:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
         stack.enter_context(lonely_host.inside())

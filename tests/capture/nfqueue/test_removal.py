@@ -27,8 +27,6 @@ from tests.capture.nfqueue.dying import pretend_to_die
 from tests.capture.nfqueue.test_setup import leave_behind, writer
 from tests.capture.opening import open_capture
 
-XTABLES_LOCK = Path("/run/xtables.lock")
-
 
 @pytest.fixture
 def host(lonely_host: Host) -> Iterator[Host]:
@@ -120,12 +118,14 @@ def test_the_watchdog_removes_rules_of_which_some_are_missing(
 
 
 def test_the_watchdog_tries_until_another_program_releases_the_lock(
-    host: Host, monkeypatch: pytest.MonkeyPatch, dying: Callable[[IptablesWriter], int]
+    host: Host, monkeypatch: pytest.MonkeyPatch, dying: Callable[[IptablesWriter], int], tmp_path: Path
 ) -> None:
+    """Of a lock that no other test waits for."""
     monkeypatch.setattr(iptables, "LOCK_SECONDS", 1)
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
     before = host.rules()
     helper = dying(IptablesWriter("iptables-legacy"))
-    with XTABLES_LOCK.open("a") as lock:
+    with (tmp_path / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.kill(helper, signal.SIGCONT)
         wait_until(lambda: "sleep" in names_of(children(helper)), "the first try has failed", seconds=60)

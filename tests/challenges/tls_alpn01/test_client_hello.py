@@ -73,10 +73,11 @@ def test_name_and_protocol_come_in_any_order_and_nothing_behind_them_is_looked_a
         read(after_shrinking(hello, BEYOND_ITS_END + both))
 
 
-def test_of_several_extensions_of_a_type_the_first_counts() -> None:
-    other = ALPN.replace(b"acme-tls/1", b"acme-tls/2")
-    hello = after_shrinking(client_hello("example.com"), ALPN + other + SERVER_NAME)
-    assert read(hello) == ClientHello(b"example.com", PROTOCOLS)
+@pytest.mark.parametrize("one", [SERVER_NAME, ALPN, BEYOND_ITS_END[:2] + b"\0\0"], ids=["name", "protocol", "any"])
+def test_there_is_one_extension_of_a_type(one: bytes) -> None:
+    """RFC 8446, 4.2. Of two, programs in the kernel may take the other."""
+    with pytest.raises(Malformed):
+        read(after_shrinking(client_hello("example.com"), one + one + SERVER_NAME + ALPN))
 
 
 @pytest.mark.parametrize("extension", [SERVER_NAME, ALPN], ids=["name", "protocol"])
