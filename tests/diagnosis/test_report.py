@@ -52,6 +52,23 @@ def test_only_names_whose_addresses_the_ca_does_not_tell_are_looked_up() -> None
     assert names_to_look_up([TWO, ONE, TWO]) == ["two.example.com"]
 
 
+def test_for_dns_01_no_address_is_looked_up() -> None:
+    by_dns = Failure("two.example.com", ChallengeId("dns-01", "_acme-challenge.two.example.com"), Problem())
+    assert names_to_look_up([by_dns]) == []
+    assert names_to_look_up([by_dns, TWO]) == ["two.example.com"]
+
+
+def test_the_machines_rules_and_listeners_are_known_to_each_diagnosis() -> None:
+    (one,) = diagnoses([ONE], refused(OWN), machine(listening=frozenset({OWN})))
+    assert (one.cause, one.listening) == (Cause.REFUSED, True)
+    evidence = Evidence(lambda _: None)
+    evidence.record(Answered(FIRST, Connection("192.0.2.1", 1, OWN, 80)))
+    (one,) = diagnoses([ONE], evidence, machine(changing=("a rule",)))
+    assert (one.cause, one.rules) == (Cause.UNACKNOWLEDGED, ("a rule",))
+    (one,) = diagnoses([ONE], Evidence(lambda _: None), machine(watched=False))
+    assert (one.cause, one.watched) == (Cause.NOTHING, False)
+
+
 def test_addresses_matter_if_they_were_named_or_found_or_packets_came_for_them() -> None:
     matter = addresses_that_matter([ONE, TWO], {"two.example.com": (FOREIGN,)}, refused(BEHIND))
     assert matter == {OWN, FOREIGN, BEHIND}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -257,6 +257,54 @@ def test_a_name_that_is_neither_this_nor_a_parent_is_anothers(
 def test_how_many_answers_were_not_acknowledged_is_told(acknowledged: list[bool], said: str) -> None:
     found = diagnose(case(seen=Seen([request(each) for each in acknowledged], len(acknowledged))))
     assert said in words(found)
+
+
+def test_a_diagnosis_says_nothing_that_is_not_known() -> None:
+    assert asdict(diagnose(case(host=HostFacts(80)))) == {
+        "cause": Cause.NOTHING,
+        "name": "example.com",
+        "port": 80,
+        "count": 0,
+        "peers": (),
+        "addresses": (),
+        "headers": (),
+        "families": (),
+        "kind": "",
+        "arrived": 0,
+        "watched": True,
+        "translated": False,
+        "lost": 0,
+        "listening": False,
+        "rules": (),
+        "asked": "",
+        "other_kinds": (),
+    }
+
+
+def test_the_rules_that_may_be_the_reason_go_with_the_cause_that_they_may_explain() -> None:
+    host = HostFacts(80, (OWN,), frozenset({OWN}), changing=("one changes",), diverting=("one diverts",))
+    unacknowledged = diagnose(case(host=host, seen=Seen([request(acknowledged=False)], 1)))
+    assert (unacknowledged.cause, unacknowledged.rules) == (Cause.UNACKNOWLEDGED, ("one changes",))
+    taken = diagnose(case(host=host, seen=Seen(unanswered=[attempt()])))
+    assert (taken.cause, taken.rules) == (Cause.OTHER_PROGRAM, ("one diverts",))
+    unfinished = diagnose(case(host=host, seen=Seen(unfinished=[attempt()])))
+    assert (unfinished.cause, unfinished.rules) == (Cause.UNFINISHED, ())
+
+
+def test_only_the_address_that_was_refused_must_not_have_served_anybody() -> None:
+    other = "203.0.113.81"
+    host = HostFacts(80, (OWN, other), frozenset({OWN, other}))
+    problem = Problem("connection", f"dial tcp {OWN}:80: connect: connection refused")
+    found = diagnose(case(host=host, attempts=[attempt(syns=1)], problem=problem, served=Counter({other: 1})))
+    assert (found.cause, found.addresses, found.listening) == (Cause.REFUSED, (OWN,), False)
+
+
+def test_a_program_listens_only_where_it_listens_at_all_addresses() -> None:
+    refused = [attempt(refused=True), attempt("2001:db8::1", OWN_IPV6, refused=True)]
+    for listening, all_of_them in (({OWN}, False), ({OWN, OWN_IPV6}, True), ({OWN, OWN_IPV6, FOREIGN}, True)):
+        host = HostFacts(80, (OWN, OWN_IPV6), frozenset({OWN, OWN_IPV6}), listening=frozenset(listening))
+        found = diagnose(case(host=host, attempts=refused))
+        assert (found.families, found.addresses, found.listening) == ((4, 6), (OWN, OWN_IPV6), all_of_them)
 
 
 def test_a_refusal_where_a_program_listens_is_a_rules() -> None:
