@@ -23,8 +23,9 @@ WORDS = (b"certbot-nfq", b"mangle\0")
 """What messages about our rules, or about those that jump to them, have in them."""
 SLOW_SECONDS = 30.0
 """Between two looks, where the kernel does not tell."""
-_RETRY_SECONDS = 5.0
-_PAUSE = 2.0
+RETRY_SECONDS = 5.0
+"""After which it is tried again to put rules back, as another program may hold the firewall's lock."""
+_PAUSE = 1.0
 """Seconds between two looks at least, whatever other programs do."""
 _JOIN_SECONDS = 30.0
 
@@ -32,10 +33,18 @@ _JOIN_SECONDS = 30.0
 class Guard:
     """Looks after a capture's rules from `start` to `stop`; `changes` began before they were added."""
 
-    def __init__(self, capture: Capture[Any], changes: RuleChanges | None) -> None:
+    def __init__(
+        self,
+        capture: Capture[Any],
+        changes: RuleChanges | None,
+        slow_seconds: float = SLOW_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         """Prepare. Both are the caller's to close, after `stop`."""
         self._capture = capture
         self._changes = changes
+        self._slow_seconds = slow_seconds
+        self._retry_seconds = retry_seconds
         self._told = changes is not None and Told.ADDED in changes.take()
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="standalone-nfq-rules", daemon=True)
@@ -60,7 +69,8 @@ class Guard:
         try:
             if self._capture.restore():
                 logger.warning("Another program removed this plugin's firewall rules; they were added again.")
-        except errors.Error as error:
+        except Exception as error:
+            errors.raise_interruption(error)
             logger.warning("The firewall rules are missing, and could not be added again: %s", error)
             return False
         return True
@@ -68,12 +78,12 @@ class Guard:
     def _run(self) -> None:
         seconds = self._seconds()
         while not self._is_stopped_within(seconds):
-            seconds = self._seconds() if self.look() else _RETRY_SECONDS
+            seconds = self._seconds() if self.look() else self._retry_seconds
             if self._sleeps(_PAUSE):
                 return
 
     def _seconds(self) -> float | None:
-        return None if self._told else SLOW_SECONDS
+        return None if self._told else self._slow_seconds
 
     def _is_stopped_within(self, seconds: float | None) -> bool:
         """Wait until there is a reason to look, for some seconds at most, or until `stop`: return whether it was."""
@@ -87,8 +97,16 @@ class Guard:
             ready = [descriptor for descriptor, _ in poll.poll(None if left is None else left * 1000)]
             if self._wake_read in ready:
                 return True
-            if not ready or (self._changes and Told.REMOVED in self._changes.take()):
+            if not ready or Told.REMOVED in self._take():
                 return False
+
+    def _take(self) -> Told:
+        try:
+            return self._changes.take() if self._changes else Told.NOTHING
+        except OSError as error:
+            logger.warning("The kernel does not tell of removed rules any more: %s", error)
+            self._changes, self._told = None, False
+            return Told.REMOVED
 
     def _sleeps(self, seconds: float) -> bool:
         """Wait for some seconds; return whether `stop` ended that."""

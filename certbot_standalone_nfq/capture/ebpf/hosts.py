@@ -134,13 +134,20 @@ def _point_to(code: Code, noted: int, most: int) -> None:
 
 
 def _find_host(code: Code) -> None:
-    """Note where the only Host field's value begins; go on at "pass" if there is none, or another."""
+    """Note where the only Host field's value begins; go on at "pass" if there is another.
+
+    What looks at lines stands behind the search: the verifier, which looks at what is not jumped over first, has to
+    keep in mind where it has not been yet, and that is bounded.
+    """
     for place in range(_FIRST_END, _SEARCHED):
-        here = f"line at {place}"
         code.load(BYTE, R2, R3, place)
-        code.jump_if(R2, "!=", _LF, here)
-        _look_at_line(code, place + 1, here)
-        code.label(here)
+        code.jump_if(R2, "==", _LF, f"line end at {place}")
+        code.label(f"no line end at {place}")
+    code.jump("head ends")
+    for place in range(_FIRST_END, _SEARCHED):
+        code.label(f"line end at {place}")
+        _look_at_line(code, place + 1, f"no line end at {place}")
+        code.jump(f"no line end at {place}")
     code.label("head ends")
 
 
