@@ -108,7 +108,8 @@ def _read(file: Path, everywhere: Options) -> Lineage:
     lacking += [name for name in ("renewalparams",) if name not in content.sections]
     if lacking:
         return Lineage(file.stem, file, problem=f"{file} lacks {', '.join(lacking)}")
-    options = {**content["renewalparams"].dict(), **everywhere}
+    own = content["renewalparams"].dict()
+    options = {**{_SYNONYMS.get(name, name): own[name] for name in own}, **everywhere}
     if "authenticator" not in options:
         return Lineage(file.stem, file, problem=f"{file} names no authenticator")
     wrong = next((name for name in options if name.endswith("_port") and not _is_number(options[name])), "")

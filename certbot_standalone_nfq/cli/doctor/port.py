@@ -62,7 +62,7 @@ def firewall(served: Service, rules: Snapshot) -> Iterator[Finding]:
     plain = True
     if elsewhere:
         versions = " and ".join(f"IPv{version}" for version in sorted(elsewhere))
-        yield passed("firewall", f"{versions}: not checked, as the port is redirected and other rules apply there.")
+        yield passed("firewall", f"{versions}: not checked, as {called} is redirected and other rules apply there.")
     for table in rules.over(served.transport):
         if table.versions <= elsewhere:
             continue

@@ -110,7 +110,12 @@ def test_without_a_deploy_hook_it_warns_that_servers_keep_the_old_certificate(tm
 
 @pytest.mark.parametrize(
     "options",
-    [HOOKED, "authenticator = webroot\npost_hook = true", "authenticator = nginx\ninstaller = nginx"],
+    [
+        HOOKED,
+        "authenticator = a\ndeploy_hook = true",
+        "authenticator = webroot\npost_hook = true",
+        "authenticator = nginx\ninstaller = nginx",
+    ],
 )
 def test_what_reloads_the_server_by_other_means_needs_no_deploy_hook(tmp_path: Path, options: str) -> None:
     write(tmp_path, "example.com", valid(61 * DAY), options)
