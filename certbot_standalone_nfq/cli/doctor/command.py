@@ -18,6 +18,7 @@ from certbot_standalone_nfq.cli.doctor.need import Need
 from certbot_standalone_nfq.cli.doctor.objects import as_json
 from certbot_standalone_nfq.cli.doctor.report import Report, folded
 from certbot_standalone_nfq.cli.doctor.text import as_text, terminal
+from certbot_standalone_nfq.settings import DEFAULT_PORTS, DNS_01, HTTP_01
 
 _SECONDS_FOR_NAMES = 10.0
 """For those of all certificates, of which there may be many."""
@@ -35,11 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _on_a_validation(options: argparse.Namespace) -> Report:
-    typ, number = arguments.chosen(options)
-    need = Need(number, typ, tuple(arguments.names(options)))
-    findings = list(examine([need], load_modules=options.load_modules))
+    needs = _needs(options)
+    findings = list(examine(needs, load_modules=options.load_modules))
     if options.thumbprint or options.account:
-        findings += _on_answering(options, number, list(map(understood, need.names)))
+        findings += _on_answering(options, needs[0].port, list(map(understood, arguments.names(options))))
     return Report(folded(findings))
 
 
@@ -51,6 +51,18 @@ def _on_answering(options: argparse.Namespace, number: int, names: list[str]) ->
         yield failed("account", error.cause, error.cure)
     else:
         yield from fleet.findings(number, names, thumbprint, options.config_dir)
+
+
+def _needs(options: argparse.Namespace) -> list[Need]:
+    """Return what Certbot would validate: wildcards by dns-01, unless one type was asked for."""
+    names, (typ, number) = arguments.names(options), arguments.chosen(options)
+    wildcards = tuple(name for name in names if name.startswith("*."))
+    if typ or not wildcards:
+        return [Need(number, typ, tuple(names))]
+    others = tuple(name for name in names if name not in wildcards)
+    if not others:
+        return [Need(options.port or DEFAULT_PORTS[DNS_01], DNS_01, wildcards)]
+    return [Need(number, HTTP_01, others), Need(DEFAULT_PORTS[DNS_01], DNS_01, wildcards)]
 
 
 def _on_renewals(options: argparse.Namespace) -> Report:

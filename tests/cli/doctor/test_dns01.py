@@ -35,7 +35,16 @@ def test_a_wildcard_is_looked_at_for_dns01_which_certbot_takes_for_it(world: Wor
     report = examine(world, WILDCARD, NAME)
     assert report.seen("DNS", "pass") == f"{CHALLENGE} is looked up at this machine: ns.{NAME} ({MACHINE})."
     assert f"{NAME} has A {MACHINE}" in report.seen("name")
+    assert "nsd: xfrd listens on" in report.seen("listener", "pass")
+    assert "Nothing listens on TCP port 80" in report.seen("listener", "warn")
     assert report.status == 0
+
+
+def test_for_wildcards_alone_only_their_port_is_looked_at(world: World) -> None:
+    serve_here(world)
+    report = examine(world, "-d", WILDCARD)
+    assert "(UDP)" in report.seen("listener", "pass")
+    assert "port 80" not in report.seen("listener") + report.seen("firewall") + report.seen("capture")
 
 
 def test_what_certbot_would_refuse_is_found_beforehand(world: World) -> None:
