@@ -135,3 +135,11 @@ def test_without_scapy_it_says_what_to_install(site: Path) -> None:
     assert finished.returncode == 1
     assert finished.stderr.startswith("The standalone-nfq plugin cannot load the Python package scapy: ")
     assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("doctor", "--help")])
+def test_without_scapy_help_and_versions_are_shown(site: Path, arguments: tuple[str, ...]) -> None:
+    (site / "scapy").unlink()
+    finished = run(site, command(*arguments))
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert PLUGIN in finished.stdout
