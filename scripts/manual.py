@@ -70,7 +70,9 @@ def page() -> str:
         include.flush()
         command = [str(Path(sys.executable).with_name("argparse-manpage")), *_options(include.name)]
         environment = {**os.environ, "COLUMNS": "80", "SOURCE_DATE_EPOCH": _DATE, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        made = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    header, end, rest = made.partition("\n")
+    return header.replace(r"\-", "-") + end + rest  # mandoc reads no date with escapes
 
 
 def _options(include: str) -> Iterator[str]:
