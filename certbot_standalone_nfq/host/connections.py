@@ -108,7 +108,7 @@ class Connections:
     def _find(self, ends: Ends, interface: int) -> _Found | None:
         if self._kernel is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        self._sequence += 1
+        self._sequence = self._sequence + 1 & 0xFFFFFFFF
         self._kernel.send(_request(ends, interface, self._sequence))
         while True:
             # The kernel answers before `send` returns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import itertools
 import os
@@ -166,6 +167,29 @@ def test_a_capture_that_fails_is_abandoned_so_that_packets_pass(
     wait_until(lambda: capture.abandoned, "the capture is abandoned")
     loop.stop()
     assert "go to the web server from here on" in caplog.text
+
+
+def test_who_has_to_know_is_told_that_a_loop_has_failed(capture: PlayedCapture) -> None:
+    def fail() -> None:
+        raise OSError
+
+    told = threading.Event()
+    capture.on_receive = fail
+    with contextlib.closing(Injector()) as injector:
+        loop = Loop(capture, Engine([]), injector, lambda _: None, failed=told.set)
+        loop.start()
+        assert loop.responds_within(5)
+        capture.bring(1)
+        assert told.wait(5)
+        wait_until(lambda: not loop.responds_within(0.1), "the thread has ended")
+        loop.stop()
+
+
+def test_a_loop_that_hangs_does_not_respond(loop: Loop) -> None:
+    with loop.lock, concurrent.futures.ThreadPoolExecutor(1) as other:
+        assert not other.submit(loop.responds_within, 0.05).result()
+    assert loop.responds_within(5)
+    loop.stop()
 
 
 def test_an_interruption_while_answers_are_completed_ends_the_loop_as_well(capture: PlayedCapture, loop: Loop) -> None:
