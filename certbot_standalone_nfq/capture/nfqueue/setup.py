@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks, Selection, candidates
 from certbot_standalone_nfq.capture.nfqueue.capture import NfqueueCapture
 from certbot_standalone_nfq.capture.nfqueue.clients import open_queue
@@ -23,7 +24,7 @@ from certbot_standalone_nfq.capture.nfqueue.rule_writer import Rules, RuleWriter
 from certbot_standalone_nfq.capture.nfqueue.watchdog import Watchdog
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.engine.protocols import Selector, Transport
-from certbot_standalone_nfq.host import tracking
+from certbot_standalone_nfq.host import claims, tracking
 from certbot_standalone_nfq.host.firewall.reader import Snapshot, take_snapshot
 from certbot_standalone_nfq.host.firewall.rules import Effect, Rule, using_marks_of
 from certbot_standalone_nfq.settings import AUTO, Settings
@@ -67,6 +68,8 @@ class NfqueueBackend:
         with contextlib.ExitStack() as undo:
             undo.push(held)
             allocation, queue = self._allocate(writer, selectors, snapshot, held)
+            if self.settings.lasting:
+                _claim(allocation.queue, held)
             watchdog, rules = Watchdog(), Rules(writer, allocation, lasting=self.settings.lasting)
             held.callback(_dismiss, watchdog, rules)
             # A process that is stopped decides on no packet: of a whole port, that is every visitor's.
@@ -148,6 +151,12 @@ def nfqueue_backends(
     if settings.lasting:
         selections = [Selection.PREFILTER]
     return [NfqueueBackend(name, kind, make_writer, selection, settings, snapshot) for selection in selections]
+
+
+def _claim(queue: int, held: contextlib.ExitStack) -> None:
+    """Let others know that the queue is a service's."""
+    with contextlib.suppress(claims.Claimed, OSError):
+        held.callback(claims.Claim(state.OF_A_SERVICE, str(queue)).close)
 
 
 def _dismiss(watchdog: Watchdog, rules: Rules) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+OF_A_SERVICE = "queue of a service"
+"""What a capture for days claims, together with the number of its queue."""
 _POLL_SECONDS = 0.001
 _TABLE = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 

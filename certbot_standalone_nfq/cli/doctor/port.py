@@ -9,7 +9,7 @@ from certbot_standalone_nfq.capture.nfqueue import state
 from certbot_standalone_nfq.capture.nfqueue.allocation import RunId, run_ids
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, unchecked, warned
 from certbot_standalone_nfq.engine.protocols import Transport
-from certbot_standalone_nfq.host import privileges, processes
+from certbot_standalone_nfq.host import claims, privileges, processes
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import rules as ruleset
 from certbot_standalone_nfq.host.firewall.reader import Snapshot
@@ -131,6 +131,8 @@ def queues(rules: Snapshot) -> Iterator[Finding]:
 
 
 def _run_of_ours(run_id: RunId, alive: bool) -> Finding:
+    if alive and claims.is_claimed(state.OF_A_SERVICE, str(run_id.queue)):
+        return passed("queues", f"A service of this plugin answers any token (queue {run_id.queue}).")
     if alive:
         return warned(
             "queues",

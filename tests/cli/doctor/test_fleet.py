@@ -34,6 +34,7 @@ def test_the_account_of_this_machine_a_balancer_and_a_process_that_answers(
     with answerer(server, NAME) as running:
         report = doctor.examine(server, "--account", "--config-dir", str(tmp_path), NAME)
         assert f"(process {running.process.pid}) answers for {NAME} on port 80." in report.seen("answer", "pass")
+        assert "A service of this plugin answers any token (queue 2808" in report.seen("queues", "pass")
     ours = f"{expected(KEYS['RSA'])} is the thumbprint of Certbot's account at acme-v02.api.letsencrypt.org/directory."
     assert report.seen("account", "pass") == ours
     assert "a balancer there has to pass requests on to this machine." in report.seen("fleet", "pass")
