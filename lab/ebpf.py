@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from certbot_standalone_nfq.capture.ebpf import records, system
 from certbot_standalone_nfq.capture.ebpf.attachment import Direction
@@ -19,6 +22,7 @@ from certbot_standalone_nfq.capture.ebpf.pending import Pending
 from certbot_standalone_nfq.capture.ebpf.programs import Programs
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.capture.ebpf.ring import Ring
+from certbot_standalone_nfq.capture.ebpf.system import Command
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
 from lab.hosts import Host
@@ -135,6 +139,24 @@ def bench(selectors: Sequence[Selector]) -> Iterator[Bench]:
     """Load the programs that capture what selectors select."""
     with contextlib.closing(Bench(selectors)) as made:
         yield made
+
+
+class Call(Protocol):
+    """The system call."""
+
+    def __call__(self, command: Command, attributes: bytes) -> int:
+        """Make it. Raises OSError."""
+
+
+def without_tcx(call: Call) -> Call:
+    """Return a system call of a kernel that knows no links of TCX, as before Linux 6.6."""
+
+    def refuse(command: Command, attributes: bytes) -> int:
+        if command is Command.LINK_CREATE:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return call(command, attributes)
+
+    return refuse
 
 
 def attached(host: Host) -> list[str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import scripts.kills
 from lab import hosts
-from lab.interceptor import VARIANTS
+from lab.interceptor import EBPF, VARIANTS
 from lab.nginx import nginx
 from lab.processes import running
 from scripts.kills.bystanders import Bystander
-from scripts.kills.campaign import PHASES, Victim, Way, points
+from scripts.kills.campaign import EBPF_BY_STUB, PHASES, Victim, Way, points
 
 _PROGRESS = 100
 
@@ -28,8 +28,16 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/test-kills", description=scripts.kills.__doc__)
     parser.add_argument("--points", type=int, default=2000, metavar="NUMBER", help="how many kills (default: 2000)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further one after so many")
+    parser.add_argument(
+        "--capture",
+        choices=[*VARIANTS, *EBPF, EBPF_BY_STUB],
+        action="append",
+        help=f"by what; {EBPF_BY_STUB} is eBPF as before Linux 6.6 (default: each firewall)",
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="NUMBER", help="of the random moments (default: 1)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.capture = arguments.capture or VARIANTS
+    return arguments
 
 
 def main() -> int:
@@ -48,12 +56,12 @@ def main() -> int:
         errors = stack.enter_context((folder / "errors").open("w+"))
         process = stack.enter_context(running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors))
         victim = Victim(process, server, client)
-        for firewall in VARIANTS:
-            victim.measure(firewall)
+        for capture in arguments.capture:
+            victim.measure(capture)
         bystanders = [Bystander(client, at, keep=keep) for at in (server.ipv4, server.ipv6) for keep in (True, False)]
         for bystander in bystanders:
             bystander.start()
-        for point in points(arguments.points, VARIANTS, random.Random(arguments.seed), victim.durations):
+        for point in points(arguments.points, arguments.capture, random.Random(arguments.seed), victim.durations):
             if time.monotonic() > end:
                 break
             left = victim.kill(point)
@@ -74,7 +82,7 @@ def _report(tried: Counter[tuple[Way, str]], faults: list[str], victim: Victim, 
     failures = [failure for bystander in bystanders for failure in bystander.failures]
     print(f"{sum(tried.values())} kills; something was left after {len(faults)}")
     print(f"times that performing failed before the kill: {victim.refused}")
-    print(f"rules left where both died, which the next run removed: {victim.left_together}")
+    print(f"rules or filters left, which did nothing and the next run removed: {victim.left_for_the_next}")
     print(
         f"{sum(each.requests for each in bystanders)} requests of bystanders, of which {len(failures)} failed; "
         f"the slowest took {max(each.slowest for each in bystanders):.2f} seconds"

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from lab.ebpf import attached
 from lab.hosts import Host
-from lab.http import request
+from lab.http import read_response, request
 from lab.processes import children, run, wait_until
 
+CHALLENGE = request("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")
 _SECONDS = 60.0
 """How long it may take until nothing is left."""
 _STOPPED_SECONDS = 0.2
@@ -36,6 +37,8 @@ class Way(enum.Enum):
     BOTH = "both at once, by SIGKILL"
 
 
+EBPF_BY_STUB = "ebpf-by-stub"
+"""eBPF where programs can be attached by filters alone, which stay when the process is killed."""
 PHASES = ("perform", "answering", "cleanup")
 
 
@@ -47,11 +50,17 @@ class Point:
     phase: str
     moment: float
     """Seconds since the phase began."""
-    firewall: str
+    capture: str
     selection: str
 
     def __str__(self) -> str:
-        return f"{self.way.value}, {self.moment * 1000:.1f} ms after {self.phase} by {self.firewall}, {self.selection}"
+        return f"{self.way.value}, {self.moment * 1000:.1f} ms after {self.phase} by {self.capture}, {self.selection}"
+
+    @property
+    def may_leave_something(self) -> bool:
+        """Whether nobody is there to remove what is left but the next run."""
+        by_stub = self.capture == EBPF_BY_STUB and self.way in (Way.SIGKILL, Way.STOP)
+        return by_stub or self.way is Way.BOTH
 
 
 class Victim:
@@ -65,12 +74,12 @@ class Victim:
         """Seconds that each phase takes."""
         self.refused = 0
         """How often it could not begin."""
-        self.left_together = 0
-        """How often process and watchdog, killed together, left something that the next run removed."""
+        self.left_for_the_next = 0
+        """How often something was left that the next run removed."""
 
-    def measure(self, firewall: str) -> None:
+    def measure(self, capture: str) -> None:
         """Let it validate undisturbed, and note how long each phase takes."""
-        self._begin(firewall, "prefilter")
+        self._begin(capture, "prefilter")
         times = []
         for what in (*PHASES, "done", "ended"):
             self._expect(what)
@@ -80,7 +89,7 @@ class Victim:
 
     def kill(self, point: Point) -> str:
         """Kill at a point, and return what is wrong afterwards, or nothing."""
-        self._begin(point.firewall, point.selection)
+        self._begin(point.capture, point.selection)
         pid = self._expect(*PHASES[:1])
         for phase in PHASES[1 : PHASES.index(point.phase) + 1]:
             if self._line()[0] != phase:  # another program of this machine held the firewall's lock
@@ -91,21 +100,28 @@ class Victim:
             time.sleep(point.moment)
             _kill(pid, point.way)
             self._expect_end()
-            if point.way is Way.BOTH:
+            if point.may_leave_something:
                 self._let_the_next_run_remove(point)
             return self._what_is_left()
 
     def _let_the_next_run_remove(self, point: Point) -> None:
         wait_until(lambda: not self._processes("tables"), "no firewall program runs any more")
         if not self._is_clean():
-            self.left_together += 1
-            self._begin(point.firewall, point.selection)
+            self.left_for_the_next += 1
+            self._expect_the_servers_reply()
+            self._begin(point.capture, point.selection)
             self._expect_end()
 
-    def _begin(self, firewall: str, selection: str) -> None:
+    def _expect_the_servers_reply(self) -> None:
+        """Raise AssertionError unless the server gets challenge requests: what is left takes none."""
+        for address in (self._server.ipv4, self._server.ipv6):
+            with self._client.connect(address) as connection:
+                connection.sendall(CHALLENGE)
+                assert b" 404 " in read_response(connection), "what is left takes requests"
+
+    def _begin(self, capture: str, selection: str) -> None:
         assert self._process.stdin
-        options = f"--standalone-nfq-capture={firewall} --standalone-nfq-selection={selection}"
-        print(options, file=self._process.stdin, flush=True)
+        print(capture, selection, file=self._process.stdin, flush=True)
 
     def _expect(self, *wanted: str) -> int:
         what, number = self._line()
@@ -126,7 +142,7 @@ class Victim:
     def _challenge(self) -> Iterator[None]:
         """Ask for the challenge as a validator does that does not care what becomes of it."""
         with self._client.connect(random.choice((self._server.ipv4, self._server.ipv6))) as connection:
-            connection.sendall(request("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"))
+            connection.sendall(CHALLENGE)
             yield
 
     def _what_is_left(self) -> str:
@@ -178,10 +194,10 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def points(count: int, firewalls: list[str], chance: random.Random, durations: dict[str, float]) -> Iterator[Point]:
-    """Yield so many points: each way in each phase by each firewall in turn, at random moments."""
-    kinds = [(way, phase, firewall) for firewall in firewalls for phase in PHASES for way in Way]
+def points(count: int, captures: list[str], chance: random.Random, durations: dict[str, float]) -> Iterator[Point]:
+    """Yield so many points: each way in each phase by each capture in turn, at random moments."""
+    kinds = [(way, phase, capture) for capture in captures for phase in PHASES for way in Way]
     for number in range(count):
-        way, phase, firewall = kinds[number % len(kinds)]
+        way, phase, capture = kinds[number % len(kinds)]
         moment = chance.uniform(0, durations[phase])
-        yield Point(way, phase, moment, firewall, chance.choice(("prefilter", "prefilter", "port", "stateless-port")))
+        yield Point(way, phase, moment, capture, chance.choice(("prefilter", "prefilter", "port", "stateless-port")))

@@ -20,7 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from josepy.jwk import JWKRSA
 
 from certbot_standalone_nfq.authenticator import Authenticator
+from certbot_standalone_nfq.capture.ebpf import system
+from certbot_standalone_nfq.capture.ebpf.backend import EbpfBackend
 from certbot_standalone_nfq.session import requirements
+from lab.ebpf import without_tcx
+from scripts.kills.campaign import EBPF_BY_STUB
 
 TOKEN = bytes(range(32))
 ANSWERING_SECONDS = 0.1
@@ -28,7 +32,7 @@ ANSWERING_SECONDS = 0.1
 
 
 def main() -> None:
-    """Fork once for each line of input: the options of the plugin."""
+    """Fork once for each line of input: the way to capture, and the selection."""
     requirements.load_scapy()
     importlib.import_module("certbot_standalone_nfq.session.session")
     key = JWKRSA(key=rsa.generate_private_key(65537, 2048))
@@ -36,13 +40,17 @@ def main() -> None:
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            _validate(key, line.split())
+            _validate(key, *line.split())
             os._exit(0)
         _, status = os.waitpid(child, 0)
         _say("ended", status)
 
 
-def _validate(key: JWKRSA, options: list[str]) -> None:
+def _validate(key: JWKRSA, capture: str, selection: str) -> None:
+    if capture == EBPF_BY_STUB:
+        system.call = without_tcx(system.call)
+        capture = EbpfBackend.name
+    options = [f"--standalone-nfq-capture={capture}", f"--standalone-nfq-selection={selection}"]
     authenticator = Authenticator(_configuration(options), "standalone-nfq")
     challs = [_challenge(key)]
     try:

@@ -71,6 +71,16 @@ def prefiltered(tls: Lab) -> Iterator[Lab]:
         yield tls
 
 
+@pytest.fixture(params=[BY_RULES, *EBPF])
+def selective(tls: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Where the kernel selects: by rules that stand for all tests, or by eBPF, which comes before them."""
+    if request.param == BY_RULES:
+        yield request.getfixturevalue("prefiltered")
+        return
+    with answering(tls.server, capture=request.param):
+        yield tls
+
+
 @pytest.fixture(params=["ipv4", "ipv6"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -131,31 +141,31 @@ def first_bytes(client: Host, address: str, *pieces: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("hello", GO)
-def test_gos_handshakes_are_answered_however_they_are_cut_behind_the_protocol(prefiltered: Lab, hello: str) -> None:
+def test_gos_handshakes_are_answered_however_they_are_cut_behind_the_protocol(selective: Lab, hello: str) -> None:
     start = (HELLOS / hello).read_bytes()
     end = start.index(b"acme-tls/1") + len(b"acme-tls/1")
     cuts = range(end, len(start))
-    answers = [first_bytes(prefiltered.client, prefiltered.server.ipv4, start[:cut], start[cut:]) for cut in cuts]
+    answers = [first_bytes(selective.client, selective.server.ipv4, start[:cut], start[cut:]) for cut in cuts]
     assert answers == [SERVER_HELLO] * len(cuts)
 
 
 @pytest.mark.parametrize("hello", GO)
 @pytest.mark.parametrize("size", [300, 400, 536])
-def test_gos_handshakes_are_answered_in_small_segments(prefiltered: Lab, hello: str, size: int) -> None:
-    with prefiltered.client.inside(), socket.socket() as connection:
+def test_gos_handshakes_are_answered_in_small_segments(selective: Lab, hello: str, size: int) -> None:
+    with selective.client.inside(), socket.socket() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
-        connection.connect((prefiltered.server.ipv4, 443))
+        connection.connect((selective.server.ipv4, 443))
         connection.sendall((HELLOS / hello).read_bytes())
         assert connection.recv(3, socket.MSG_WAITALL) == SERVER_HELLO
 
 
 @pytest.mark.parametrize("size", [300, 400, 536])
-def test_a_handshake_is_completed_in_small_segments(prefiltered: Lab, size: int) -> None:
-    with prefiltered.client.inside():
+def test_a_handshake_is_completed_in_small_segments(selective: Lab, size: int) -> None:
+    with selective.client.inside():
         connection = socket.socket()
         connection.settimeout(15)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
-        connection.connect((prefiltered.server.ipv4, 443))
+        connection.connect((selective.server.ipv4, 443))
     assert proof(shake_hands(connection, NAME)) == PROOF
 
 
@@ -174,8 +184,8 @@ def losing(host: Host, share: float) -> Iterator[None]:
             host.run("iptables", "-t", "mangle", "-D", *rule)
 
 
-def test_many_are_answered_over_a_cable_that_loses_much(prefiltered: Lab) -> None:
-    client, address = prefiltered.client, prefiltered.server.ipv4
+def test_many_are_answered_over_a_cable_that_loses_much(selective: Lab) -> None:
+    client, address = selective.client, selective.server.ipv4
 
     def validated(_: int) -> bool:
         return proof(shake_hands(client.connect(address, 443, timeout=90), NAME)) == PROOF
@@ -195,6 +205,23 @@ def test_beyond_so_many_at_a_time_the_server_gets_them(prefiltered: Lab) -> None
     assert proof(certificate_at(client, address, NAME)) == PROOF
 
 
+@pytest.mark.parametrize("capture", EBPF)
+def test_beyond_so_many_at_a_time_with_ebpf_they_wait_until_one_ends(tls: Lab, capture: str) -> None:
+    client, address, hello = tls.client, tls.server.ipv4, client_hello(NAME)
+    with answering(tls.server, capture=capture), contextlib.ExitStack() as stack:
+        held = [stack.enter_context(client.connect(address, 443)) for _ in range(MAX_CONVERSATIONS)]
+        for connection in held:
+            connection.sendall(hello)
+            assert connection.recv(3, socket.MSG_WAITALL) == SERVER_HELLO
+        before = client.counter("TcpRetransSegs")
+        one_more = client.connect(address, 443, timeout=60)
+        with concurrent.futures.ThreadPoolExecutor(1) as validator:
+            shown = validator.submit(shake_hands, one_more, NAME)
+            wait_until(lambda: client.counter("TcpRetransSegs") > before, "its ClientHello is repeated")
+            held[0].close()
+            assert proof(shown.result()) == PROOF
+
+
 def test_a_client_whose_keys_are_not_those_asked_for_is_asked_again(tls: Lab) -> None:
     def of_one_group(subject: str, key_authorization: str) -> ssl.SSLContext:
         made = context(subject, key_authorization)
@@ -210,12 +237,12 @@ def test_a_client_whose_keys_are_not_those_asked_for_is_asked_again(tls: Lab) ->
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_it_is_answered_on_the_loopback_interface(prefiltered: Lab, address: str) -> None:
-    assert proof(certificate_at(prefiltered.server, address, NAME)) == PROOF
-    assert is_served(prefiltered.server, address)
+def test_it_is_answered_on_the_loopback_interface(selective: Lab, address: str) -> None:
+    assert proof(certificate_at(selective.server, address, NAME)) == PROOF
+    assert is_served(selective.server, address)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 def test_a_published_port_is_answered(tmp_path: Path, variant: str) -> None:
     with hosts.pair() as (client, server), hosts.host("d") as behind:
         hosts.publish(server, behind, 8443, published=443)
@@ -228,7 +255,7 @@ def test_a_published_port_is_answered(tmp_path: Path, variant: str) -> None:
                 assert is_served(client, address)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
 def test_a_redirected_port_is_answered(tmp_path: Path, variant: str) -> None:
     with hosts.pair() as (client, server):
         for program in ("iptables", "ip6tables"):

@@ -19,6 +19,7 @@ from certbot_standalone_nfq.capture.ebpf import filters, system
 from certbot_standalone_nfq.capture.ebpf.assembler import R0, Assembler
 from certbot_standalone_nfq.capture.ebpf.attachment import Direction, attach
 from lab import hosts
+from lab.ebpf import without_tcx
 from lab.hosts import Host
 from lab.processes import running, wait_until
 
@@ -41,18 +42,6 @@ def owner(pair: tuple[Host, Host]) -> Iterator[filters.Owner]:
     made.close()
 
 
-def without_tcx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this kernel one that knows no links of TCX, as before Linux 6.6."""
-    call = system.call
-
-    def refuse(command: system.Command, attributes: bytes) -> int:
-        if command is system.Command.LINK_CREATE:
-            raise OSError(22, "Invalid argument")
-        return call(command, attributes)
-
-    monkeypatch.setattr(system, "call", refuse)
-
-
 def kernel() -> tuple[int, ...]:
     """Return this kernel's version, as two numbers."""
     return tuple(int(number) for number in platform.release().split(".")[:2])
@@ -61,13 +50,13 @@ def kernel() -> tuple[int, ...]:
 @pytest.fixture(params=["tcx", "stub"] if kernel() >= (6, 6) else ["stub"])  # Linux 6.6 brought TCX
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "stub":
-        without_tcx(monkeypatch)
+        monkeypatch.setattr(system, "call", without_tcx(system.call))
     return str(request.param)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_tcx(monkeypatch)
+    monkeypatch.setattr(system, "call", without_tcx(system.call))
 
 
 def there(host: Host) -> list[str]:
@@ -124,8 +113,7 @@ import socket, sys, time
 sys.path.insert(0, "")
 from tests.capture.ebpf import test_attachment as test
 if sys.argv[1] == "stub":
-    import pytest
-    test.without_tcx(pytest.MonkeyPatch())
+    test.system.call = test.without_tcx(test.system.call)
 owner = test.filters.Owner()
 for direction in test.Direction:
     held = test.attach(socket.if_nametoindex("eth0"), direction, test.program(test.DROPS), owner)
