@@ -25,6 +25,7 @@ SLOW_SECONDS = 30.0
 """Between two looks, where the kernel does not tell."""
 RETRY_SECONDS = 5.0
 """After which it is tried again to put rules back, as another program may hold the firewall's lock."""
+_SILENCE = 60.0
 _PAUSE = 1.0
 """Seconds between two looks at least, whatever other programs do."""
 _JOIN_SECONDS = 30.0
@@ -46,6 +47,8 @@ class Guard:
         self._slow_seconds = slow_seconds
         self._retry_seconds = retry_seconds
         self._told = changes is not None and Told.ADDED in changes.take()
+        self._silent: dict[str, float] = {}
+        """What was logged last, and until when it is not logged again."""
         self._wake_read, self._wake_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="standalone-nfq-rules", daemon=True)
         self.remarks: list[str] = []
@@ -68,12 +71,20 @@ class Guard:
         """Look now, and put back what is missing; return whether that worked."""
         try:
             if self._capture.restore():
-                logger.warning("Another program removed this plugin's firewall rules; they were added again.")
+                self._log("Another program removed this plugin's firewall rules; they were added again.")
         except Exception as error:
             errors.raise_interruption(error)
-            logger.warning("The firewall rules are missing, and could not be added again: %s", error)
+            self._log(f"The firewall rules are missing, and could not be added again: {error}")
             return False
         return True
+
+    def _log(self, words: str) -> None:
+        """Log something, but the same only once in a while."""
+        now = time.monotonic()
+        level = logging.WARNING if now >= self._silent.get(words, now) else logging.DEBUG
+        if level == logging.WARNING:
+            self._silent = {words: now + _SILENCE}
+        logger.log(level, "%s", words)
 
     def _run(self) -> None:
         seconds = self._seconds()

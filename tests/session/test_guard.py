@@ -38,7 +38,7 @@ def test_where_the_kernel_tells_nothing_it_looks_by_itself(caplog: pytest.LogCap
     rules = RemovedRules()
     for _ in guarding(rules):
         wait_until(lambda: rules.looks >= 2, "it looks again and again")
-    assert caplog.messages[0] == "Another program removed this plugin's firewall rules; they were added again."
+    assert caplog.messages == ["Another program removed this plugin's firewall rules; they were added again."]
 
 
 def test_what_cannot_be_added_again_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
