@@ -20,6 +20,7 @@ from lab.interceptor import BY_RULES, EBPF, VARIANTS
 from lab.processes import UNMEASURED, wait_until
 from tests.netns.conftest import Lab
 from tests.netns.test_answer import ANSWER, ANY_TOKEN, NAME, NOT_FOUND, OTHER_NAME, asked
+from tests.netns.test_answer_beside_others import is_answered
 
 QUIET_SECONDS = 3.0
 SETTLING_SECONDS = 0.2
@@ -101,10 +102,6 @@ def test_it_does_not_wake_up_while_nothing_happens(lab: Lab, variant: str) -> No
         assert asked(lab) == ANSWER
         wait_until(lambda: is_quiet(running, SETTLING_SECONDS), "it has settled")
         assert is_quiet(running, QUIET_SECONDS)
-
-
-def is_answered(lab: Lab, address: str) -> bool:
-    return asked(lab, address=address) == ANSWER
 
 
 @pytest.mark.parametrize("variant", [BY_RULES, *EBPF])
