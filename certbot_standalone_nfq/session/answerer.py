@@ -120,10 +120,8 @@ class Answerer:
         return changes
 
     def _answer(self, wanted: Mapping[str, str]) -> None:
-        for name in self._names.keys() - wanted.keys():
-            self._interception.withdraw(_challenge(name), "")
-        for name, thumbprint in wanted.items():
-            self._interception.answer(_challenge(name), thumbprint)
+        dropped = map(_challenge, self._names.keys() - wanted.keys())
+        self._interception.change({_challenge(name): thumbprint for name, thumbprint in wanted.items()}, dropped)
         self._names = dict(wanted)
 
     def _claim(self, names: Iterable[str]) -> None:

@@ -121,4 +121,6 @@ class Guard:
 
     def _sleeps(self, seconds: float) -> bool:
         """Wait for some seconds; return whether `stop` ended that."""
-        return bool(select.select([self._wake_read], [], [], seconds)[0])
+        poll = select.poll()  # there may be more descriptors than select can take
+        poll.register(self._wake_read, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))

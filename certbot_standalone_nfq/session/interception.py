@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,15 @@ class Interception:
             self._tokens.add(challenge)
         with self._loop.lock:
             self._solvers[challenge.typ].add(challenge.key, key_authorization)
+            self._expect()
+
+    def change(self, added: Mapping[ChallengeId, str], dropped: Iterable[ChallengeId]) -> None:
+        """Answer many at once from now on, each with what answers it, and leave others to the server."""
+        with self._loop.lock:
+            for challenge in dropped:
+                self._solvers[challenge.typ].remove(challenge.key, "")
+            for challenge, key_authorization in added.items():
+                self._solvers[challenge.typ].add(challenge.key, key_authorization)
             self._expect()
 
     def withdraw(self, challenge: ChallengeId, key_authorization: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from certbot_standalone_nfq.cli.answer.names import MAX_NAMES
 from lab.answerer import OTHER_THUMBPRINT, THUMBPRINT, Answerer, answerer, command
 from lab.hosts import cable
 from lab.http import ask, body, request
@@ -124,6 +125,18 @@ def test_where_no_server_listens_it_says_so_or_listens_itself(lab: Lab) -> None:
         assert body(ask(lab.client, lab.server.ipv4, asking, port=81)) == ANSWER
         other = request(ANY_TOKEN, headers=f"Host: {OTHER_NAME}\r\n")
         assert body(ask(lab.client, lab.server.ipv4, other, port=81)) == NOT_FOUND
+
+
+@pytest.mark.parametrize("variant", [BY_RULES, *EBPF])
+def test_there_may_be_as_many_names_as_one_process_takes(lab: Lab, tmp_path: Path, variant: str) -> None:
+    file = tmp_path / "names"
+    file.write_text("".join(f"n{number}.example {THUMBPRINT}\n" for number in range(MAX_NAMES)))
+    arguments = ("--config", str(file), "--capture", variant)
+    with answerer(lab.server, arguments=arguments, launcher=("prlimit", "--nofile=256:4096")) as running:
+        assert asked(lab, "n0.example") == asked(lab, f"n{MAX_NAMES - 1}.example") == ANSWER
+        assert asked(lab, f"n{MAX_NAMES}.example") == NOT_FOUND
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for("Answering any token for n0.example", 2)
 
 
 @pytest.mark.parametrize(

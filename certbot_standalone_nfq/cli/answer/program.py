@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import sys
 from collections.abc import Mapping
 
@@ -21,6 +22,7 @@ from certbot_standalone_nfq.settings import DEFAULT_PORTS, HTTP_01, OPTIONS, Set
 def run(options: argparse.Namespace) -> int:
     """Answer until stopped, and return the exit status."""
     _log_to_stderr()
+    _allow_open_files()
     try:
         settings = _settings(options)
         privileges.require_linux()
@@ -53,6 +55,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         evidence=False,
         lasting=True,
     )
+
+
+def _allow_open_files() -> None:
+    """Have room for a claim for each name, if that is permitted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted_ = 2 * names.MAX_NAMES
+    if soft != resource.RLIM_INFINITY and soft < wanted_:
+        limit = wanted_ if hard == resource.RLIM_INFINITY else min(wanted_, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
 
 
 class _JournalFormatter(logging.Formatter):
