@@ -25,7 +25,6 @@ TESTED_WITH_FILES = {
     ".dockerignore",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "Dockerfile",
     "LICENSE",
     "README.md",
     "SECURITY.md",
@@ -164,3 +163,14 @@ def test_the_patch_for_the_setuptools_of_debian_12_fits() -> None:
     patched = "".join(line[1:] for line in hunk if line[0] in " -")
     assert 'license = "MIT"' in patched
     assert patched in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_image_has_labels_that_say_what_the_package_says() -> None:
+    labels = dict(
+        re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', (ROOT / "deploy/docker/Dockerfile").read_text())
+    )
+    project = (ROOT / "pyproject.toml").read_text()
+    for label, key in (("title", "name"), ("version", "version"), ("licenses", "license")):
+        assert f'\n{key} = "{labels[label]}"\n' in project
+    for label, key in (("source", "Source"), ("url", "Documentation")):
+        assert f'\n{key} = "{labels[label]}"\n' in project

@@ -1,6 +1,5 @@
-"""Certificates by Certbot in a container, which `scripts/test-container` asks for, without an engine for containers.
+"""Certificates by Certbot in a container, which `scripts/test-container` asks for, with Podman in the place of Docker.
 
-The image is built by the steps of the Dockerfile, on a root file system that debootstrap makes. The container is made
-of namespaces and two capabilities, as the command in docs/container.md asks for them, on a host of the laboratory of
-the tests.
+The image is built by the command in docs/container.md, on a base that debootstrap makes. Containers are made by
+the other command there, and by compose.yaml, on a host of the laboratory of the tests.
 """

@@ -239,6 +239,17 @@ def test_a_deploy_hook_is_run_when_it_was_given_and_when_it_was_added(machine: M
         machine.follow("renewal.md", "Whether a renewal will work", 0)
 
 
+def test_a_web_server_is_reloaded_when_another_program_renews(machine: Machine) -> None:
+    for unit in ("reload-nginx.path", "reload-nginx.service"):
+        machine.systemd.add(unit, file_of("container.md", f"/etc/systemd/system/{unit}"))
+    machine.systemd.follow("certbot certonly -a standalone-nfq -d example.com")
+    with debians_nginx(machine, SITE + TLS_SITE.format(name=NAME)):
+        machine.systemd.follow(blocks("container.md", "A service that renews")[3])
+        renewed = machine.renew(NAME)
+        wait_until(functools.partial(machine.shows, renewed), "nginx has loaded the new certificate")
+    machine.systemd.control("disable", "--now", "reload-nginx.path")
+
+
 def test_the_timer_runs(machine: Machine) -> None:
     machine.follow("renewal.md", "Whether something renews", 3)
     assert "certbot.timer" in machine.systemd.follow(blocks("recipes/renewal.md", "Whether something renews")[0])

@@ -57,8 +57,9 @@ def _not_permitted() -> errors.Error:
             "Give it CAP_BPF beside CAP_NET_ADMIN and CAP_NET_RAW, or choose another way to capture.",
         )
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    limit = "" if soft == resource.RLIM_INFINITY else f", or that {soft} bytes of locked memory are too few"
+    limit = "" if soft == resource.RLIM_INFINITY else f", or {soft} bytes of locked memory are too few"
     return errors.CaptureUnavailable(
-        f"The kernel does not permit eBPF here. It may be that this is a user namespace of its own{limit}.",
-        "Raise LimitMEMLOCK of the systemd unit, or 'ulimit -l', or choose another way to capture.",
+        "The kernel does not permit eBPF here. Perhaps a filter of system calls forbids it (a container's seccomp"
+        f" profile, a systemd unit's SystemCallFilter), or this is a user namespace of its own{limit}.",
+        "Allow the system call bpf, raise LimitMEMLOCK of the unit or 'ulimit -l', or choose another way to capture.",
     )
