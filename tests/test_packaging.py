@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.certbot import CERTBOT
 from lab.processes import run
@@ -174,3 +175,10 @@ def test_the_image_has_labels_that_say_what_the_package_says() -> None:
         assert f'\n{key} = "{labels[label]}"\n' in project
     for label, key in (("source", "Source"), ("url", "Documentation")):
         assert f'\n{key} = "{labels[label]}"\n' in project
+
+
+def test_the_service_for_compose_has_the_capabilities_that_the_page_explains() -> None:
+    (service,) = yaml.safe_load((ROOT / "deploy/docker/compose.yaml").read_text())["services"].values()
+    page = (ROOT / "docs/container.md").read_text()
+    assert service["cap_drop"] == ["ALL"]
+    assert [name for name in service["cap_add"] if f"**{name}" not in page] == []
