@@ -83,7 +83,8 @@ class Connections:
         It waits for that, some 20 ms at most.
         """
         for pause in _PAUSES:
-            time.sleep(pause)
+            if pause:  # not even to sleep for no time, which takes a turn of other programs
+                time.sleep(pause)
             found = self._find(ends, interface)
             if found is None or found.state == _LISTEN:  # the kernel names a listener where there is no connection
                 return True

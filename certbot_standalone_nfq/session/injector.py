@@ -16,7 +16,8 @@ import ipaddress
 import socket
 import struct
 
-from certbot_standalone_nfq.host import privileges, routes
+from certbot_standalone_nfq.host import privileges
+from certbot_standalone_nfq.host.routes import Hop, Routes
 from certbot_standalone_nfq.wire import tcp, udp
 from certbot_standalone_nfq.wire.addresses import packed, version_of
 from certbot_standalone_nfq.wire.tcp import Segment
@@ -46,9 +47,13 @@ class Injector:
                 undo.callback(self._ipv4.close)
                 self._ipv4.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
                 self._ipv6 = _open_ipv6()
+                if self._ipv6:
+                    undo.callback(self._ipv6.close)
+                self._routes = Routes()
+                undo.callback(self._routes.close)
             except OSError as error:
                 raise (privileges.refusal("raw", error) or error) from error
-            undo.pop_all()
+            self._opened = undo.pop_all()
         self._domains: dict[int, int] = {}
         self._marks: dict[int, int] = {}
 
@@ -60,7 +65,7 @@ class Injector:
         packet = udp.write(segment) if isinstance(segment, Datagram) else tcp.write(segment)
         source = packed(segment.source)
         domain = self._routing_domain(segment.interface)
-        hop = None if domain else _hop(segment, mark)
+        hop = None if domain else self._hop(segment, mark)
         # The kernel sends to the next hop what is addressed to it here, whatever the packet says (FLOWI_FLAG_KNOWN_NH).
         interface, via = (hop.interface, hop.gateway or segment.destination) if hop else (domain, segment.destination)
         if version_of(segment.source) == 4:
@@ -90,24 +95,21 @@ class Injector:
 
     def close(self) -> None:
         """Close the sockets."""
-        self._ipv4.close()
-        if self._ipv6:
-            self._ipv6.close()
+        self._opened.close()
 
-
-def _hop(segment: Segment | Datagram, mark: int) -> routes.Hop | None:
-    """Return where a segment of this machine's goes next, or None if a raw socket sends it there without its ports."""
-    if ipaddress.ip_address(segment.destination).is_link_local:
-        return None
-    try:
-        return routes.by_ports(
-            socket.IPPROTO_UDP if isinstance(segment, Datagram) else socket.IPPROTO_TCP,
-            (segment.source, segment.source_port),
-            (segment.destination, segment.destination_port),
-            mark,
-        )
-    except OSError:
-        return None
+    def _hop(self, segment: Segment | Datagram, mark: int) -> Hop | None:
+        """Return where a segment of this machine's goes next, or None if a raw socket sends it there without ports."""
+        if ipaddress.ip_address(segment.destination).is_link_local:
+            return None
+        try:
+            return self._routes.by_ports(
+                socket.IPPROTO_UDP if isinstance(segment, Datagram) else socket.IPPROTO_TCP,
+                (segment.source, segment.source_port),
+                (segment.destination, segment.destination_port),
+                mark,
+            )
+        except OSError:
+            return None
 
 
 def _driver(any_socket: socket.socket, interface: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import NamedTuple
 
 import pytest
 
-from certbot_standalone_nfq.host.routes import Hop, by_ports
+from certbot_standalone_nfq.host.routes import Hop, Routes
 from lab import hosts
 from lab.hosts import Host
 
@@ -33,8 +34,8 @@ class Uplinks(NamedTuple):
 
     def hop(self, port: int = 80, protocol: int = TCP, mark: int = 0, to: str = "") -> Hop | None:
         """Return the next hop of what the host sends from a port."""
-        with self.host.inside():
-            return by_ports(protocol, (self.own, port), (to or self.stranger, 40000), mark)
+        with self.host.inside(), contextlib.closing(Routes()) as routes:
+            return routes.by_ports(protocol, (self.own, port), (to or self.stranger, 40000), mark)
 
     @property
     def second(self) -> Hop:
