@@ -19,7 +19,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import bystanders, challenges, comparison, ebpf, endurance, handshakes, queries, start_and_stop, table
+from benchmarks import (
+    always_on,
+    bystanders,
+    challenges,
+    comparison,
+    ebpf,
+    endurance,
+    handshakes,
+    queries,
+    start_and_stop,
+    table,
+)
 from benchmarks.bystanders import Limits
 from benchmarks.site import Effort, site
 from benchmarks.table import Row
@@ -84,6 +95,12 @@ def tls(options: argparse.Namespace) -> Iterator[Row]:
     yield from handshakes.measure(options.effort)
 
 
+def answer(options: argparse.Namespace) -> Iterator[Row]:
+    """With `answer`, which runs all the time, on a server whose firewall tracks connections."""
+    with site() as measured:
+        yield from always_on.measure(measured, options.effort)
+
+
 def certbot(options: argparse.Namespace) -> Iterator[Row]:
     """Certbot itself."""
     yield from start_and_stop.measure(options.effort.pairs)
@@ -116,6 +133,7 @@ PARTS = {
         flood,
         name_server,
         tls,
+        answer,
         certbot,
         endure,
     )
