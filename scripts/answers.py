@@ -27,10 +27,10 @@ from lab.processes import UNMEASURED, wait_until
 
 NAME = "example.com"
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
-FIRST = 5000
+FIRST = 10_000
 """Requests after which its tables are as large as they get."""
-MEGABYTES = 45
-_GROWTH = 1.0
+MEBIBYTES = 45
+_GROWTH = 1.5
 _SLICE = 20.0
 """Seconds of load at most between two counts."""
 _PER_SECOND = 500
@@ -46,7 +46,7 @@ class Day:
     rate: float
     """Answers for each second of CPU time."""
     first: float
-    """MB of memory after the first requests."""
+    """MiB of memory after the first requests."""
     last: float
     opened: int
     """Files that are open at the end and were not then."""
@@ -54,7 +54,7 @@ class Day:
     @property
     def is_good(self) -> bool:
         """Whether nothing failed or grew."""
-        return not self.failed and not self.opened and self.last < MEGABYTES and self.last - self.first < _GROWTH
+        return not self.failed and not self.opened and self.last < MEBIBYTES and self.last - self.first < _GROWTH
 
 
 def main() -> int:
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--capture", action="append", choices=ways, help="by this way (default: by each)")
     options = parser.parse_args()
     print(
-        "| capture | answered | failed | answers per CPU second | MB after the first | MB at the end | files | left |"
+        "| capture | answered | failed | answers per CPU second | MiB after the first | MiB at the end | files | left |"
     )
     print("|---|---|---|---|---|---|---|---|")
     works = [_works(capture, options.requests) for capture in options.capture or ways]  # each, whatever the other does
@@ -106,8 +106,8 @@ def _day(client: Host, server: Host, running: Answerer, requests: int) -> Day:
         raise RuntimeError("the answer is not what it should be")
     wait_until(lambda: running.descriptors() <= files, "connections are closed")
     rate = more / used if used else 0.0
-    megabytes = first * 1024 / 1e6, running.memory() * 1024 / 1e6
-    return Day(answered + more, failed + more_failed, rate, *megabytes, running.descriptors() - files)
+    mebibytes = first / 1024, running.memory() / 1024
+    return Day(answered + more, failed + more_failed, rate, *mebibytes, running.descriptors() - files)
 
 
 def _ask(client: Host, server: Host, requests: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ MAX_WATCHED = 4096
 PLACE_BITS = 11
 """Of the number of a place for handshakes."""
 RING_BYTES = 1 << 22
-LASTING_RING_BYTES = 1 << 20
+LASTING_RING_BYTES = 1 << 18
 """For a service: it is mapped twice, and counts as memory of the process."""
 NAME_BYTES = 64
 """Of a pending key; shorter ones are filled up with zeros."""

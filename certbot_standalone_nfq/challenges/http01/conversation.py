@@ -62,7 +62,8 @@ class Http01Conversation:
 
     def _answer(self) -> Output:
         head, self._head = self._head, b""
-        challenge = next((each for each in self._challenges if head.startswith(each.request)), None)
+        challenges, self._challenges = self._challenges, ()  # the connection is kept for a while, and many are
+        challenge = next((each for each in challenges if head.startswith(each.request)), None)
         if challenge is None:
             return Output(NOT_FOUND, close=True)
         return Output(challenge.response, close=True, answer=_answer(challenge, head))
