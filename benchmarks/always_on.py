@@ -6,7 +6,6 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks import ebpf
 from benchmarks.cpu import in_turn, per_cpu_second
@@ -14,12 +13,14 @@ from benchmarks.loads import Load
 from benchmarks.site import Effort, Site
 from benchmarks.table import Row, paired
 from lab.answerer import THUMBPRINT, Answerer, answerer
-from lab.processes import children
+from lab.processes import wait_until
 
 CAPTURES = ("iptables", "ebpf")
 NAME = "example.com"
 MOST_MEMORY = 45
 """MiB."""
+_SETTLED = 0.2
+"""Seconds without a wake-up, after which a process has begun to wait."""
 _UNTOUCHED, _AGAIN = "untouched", "untouched again"
 
 
@@ -47,23 +48,18 @@ def _requests(site: Site, effort: Effort, name: str, load: Load) -> Iterator[Row
 
 def _of_process(running: Answerer, capture: str, effort: Effort) -> Iterator[Row]:
     """Yield what an idle process takes; how long it is watched depends on the effort."""
+    wait_until(lambda: not _wake_ups(running, _SETTLED), "it waits after its start")
     seconds = effort.pairs * effort.seconds
-    before = _wake_ups(running.process.pid)
-    time.sleep(seconds)  # what is measured is that nothing happens
-    wake_ups = _wake_ups(running.process.pid) - before
+    wake_ups = _wake_ups(running, seconds)
     yield Row(f"(m) answer, idle: {capture}: wake-ups in a minute", "", wake_ups * 60 / seconds, at_most=0)
     yield Row(f"(m) answer: {capture}: memory", "MiB", running.memory() / 1024, at_most=MOST_MEMORY)
 
 
-def _wake_ups(process_id: int) -> int:
-    """Return how often a process, with those it has started, has begun to run again after it waited."""
-    return sum(_switches(each) for each in (process_id, *children(process_id)))
-
-
-def _switches(process_id: int) -> int:
-    statuses = [task.read_text() for task in Path(f"/proc/{process_id}/task").glob("*/status")]
-    lines = [line.split() for status in statuses for line in status.splitlines()]
-    return sum(int(words[1]) for words in lines if words[0] == "voluntary_ctxt_switches:")
+def _wake_ups(running: Answerer, seconds: float) -> int:
+    """Return how often it wakes up in some seconds."""
+    before = running.wakeups()
+    time.sleep(seconds)  # what is measured is that nothing happens
+    return running.wakeups() - before
 
 
 def _answering(site: Site, capture: str) -> contextlib.AbstractContextManager[Answerer]:

@@ -21,10 +21,11 @@ from lab.processes import children, end, run, running, wait_until
 
 _SOURCE = Path(__file__).parents[1]
 _CERTBOT = "/opt/certbot/bin/certbot"
+_PROGRAM = "/opt/certbot/bin/certbot-standalone-nfq"
 _CHECKOUT = "/opt/checkout"
 _PATH = "PATH=/opt/certbot/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNIT_FOLDERS = "/etc/systemd/system:/run/systemd/system"
-_TARGETS = ("basic", "network-online", "shutdown", "sysinit", "timers", "trial")
+_TARGETS = ("basic", "multi-user", "network", "network-online", "shutdown", "sysinit", "timers", "trial")
 """Those that units refer to; the machine's own would start its services."""
 _OF_ETC = (
     "alternatives",
@@ -62,11 +63,11 @@ for folder in etc opt run usr/local/sbin var; do mount --rbind {disk}/$folder /$
 exec env -i {path} container=lab SYSTEMD_UNIT_PATH={units} \
     /lib/systemd/systemd --system --unit=trial.target --log-target=console --show-status=false
 """
-_START_CERTBOT = """\
+_START = """\
 #!/bin/sh
 export PYTHONHOME=/opt/python PYTHONPATH=/opt/source:/opt/packages LD_LIBRARY_PATH=/opt/python/lib
 export REQUESTS_CA_BUNDLE=/opt/certbot/authority.pem PYTHONDONTWRITEBYTECODE=1
-exec /opt/python/bin/python3 -c 'import sys; from certbot.main import main; sys.exit(main())' "$@"
+exec /opt/python/bin/python3 -c 'import sys; from {module} import main; sys.exit(main())' "$@"
 """
 
 
@@ -174,10 +175,19 @@ def _lay_out(folder: Path) -> None:
 
 def install_certbot(made: Systemd, authority: Authority) -> ServiceCertbot:
     """Install Certbot there, without units, and put a checkout beside it."""
-    program = made.disk / _CERTBOT.lstrip("/")
-    program.parent.mkdir(parents=True)
-    program.write_text(_START_CERTBOT)
-    program.chmod(0o755)
+    _install(made, _CERTBOT, "certbot.main")
     shutil.copy(authority.certificate, made.disk / "opt/certbot/authority.pem")
-    shutil.copytree(_SOURCE / "deploy", made.disk / _CHECKOUT.lstrip("/") / "deploy")
     return ServiceCertbot(made.host, authority, made.disk, made)
+
+
+def install_program(made: Systemd) -> None:
+    """Install the program of this project there, without units, and put a checkout beside it."""
+    _install(made, _PROGRAM, "certbot_standalone_nfq.cli.main")
+
+
+def _install(made: Systemd, place: str, module: str) -> None:
+    program = made.disk / place.lstrip("/")
+    program.parent.mkdir(parents=True)
+    program.write_text(_START.format(module=module))
+    program.chmod(0o755)
+    shutil.copytree(_SOURCE / "deploy", made.disk / _CHECKOUT.lstrip("/") / "deploy")
