@@ -40,6 +40,8 @@ from certbot_standalone_nfq.capture.ebpf.maps import PLACE_BITS, Maps
 
 _INTERFACE_AT, _HEADER_AT = SEQUENCE_AT + 4, SEQUENCE_AT + 8
 _PLACE = Frame.SCRATCH + 8
+_SPREADING = 0x9E3779B97F4A7C15
+"""An odd number, which spreads what differs: sums of ports in a row are in a row themselves."""
 _NAME_SHIFT = 21
 """Of the hash, behind the bits that tell the place: those that name the connection. The lowest bits are bad ones."""
 
@@ -127,6 +129,11 @@ def _find_place(code: Code, maps: Maps) -> None:
         code.set_wide(R3, maps.multipliers[2 + offset // 4])
         code.do(R2, "*=", R3)
         code.do(R9, "+=", R2)
+    code.set(R2, R9)
+    code.do(R2, ">>=", 32)
+    code.do(R9, "^=", R2)
+    code.set_wide(R3, _SPREADING)
+    code.do(R9, "*=", R3)
     code.set(R2, R9)
     code.do(R2, ">>=", 64 - PLACE_BITS)
     code.store(WORD, R10, _PLACE, R2)
