@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from certbot_standalone_nfq.capture.ebpf import following
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -25,7 +26,6 @@ from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, add_link_heade
 from certbot_standalone_nfq.capture.ebpf.layout import (
     ANY_TAKEN,
     HANDED_OVER,
-    HANDSHAKE,
     LARGE,
     LOST,
     RECORD,
@@ -40,7 +40,7 @@ from certbot_standalone_nfq.capture.ebpf.layout import (
 )
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 
-_SYN, _RST, _ACK = 2, 4, 16
+_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 _IPV6 = 0x86DD
 _TCP_HEADER = 20
 _PSEUDO_HEADER = 6 + _TCP_HEADER  # the protocol and the length, in two of its fields
@@ -53,7 +53,7 @@ def write(code: Code, maps: Maps, link_header: int) -> None:
     """Write what takes a request: the program goes on here."""
     _take(code, maps)
     code.jump("hand over")
-    _receive_more(code)
+    following.write(code, maps)
     _hand_over(code, maps, link_header)
     code.load(DOUBLE, R2, R10, Frame.KIND)
     for kind in (Kind.MORE, Kind.DATAGRAM):
@@ -72,24 +72,6 @@ def _take(code: Code, maps: Maps) -> None:
     code.jump_if(R0, "!=", 0, "pass")  # there are too many
     code.set_value(R1, maps.control.descriptor)
     code.store(WORD, R1, ANY_TAKEN, 1)
-
-
-def _receive_more(code: Code) -> None:
-    """Take whatever comes on a connection that is taken: r0 is the address of its request's sequence number."""
-    code.label("taken")
-    code.load(DOUBLE, R3, R0, 0)
-    code.load(WORD, R2, R10, Frame.TCP + 4)
-    code.swap(R2, 32)
-    code.load(BYTE, R4, R10, Frame.TCP + 13)
-    code.jump_if(R4, "&", _RST, "a reset")
-    code.jump("more")
-    code.label("a reset")
-    code.jump_if(R2, "==", R3, "pass")  # our own, on its way through a further device
-    code.label("more")
-    code.store_double(Frame.KIND, Kind.MORE)
-    code.store_double(Frame.EARLIER, 0)
-    code.clear(Frame.START, START_BYTES)
-    code.clear(Frame.HANDSHAKE, HANDSHAKE.size)
 
 
 def _hand_over(code: Code, maps: Maps, link_header: int) -> None:

@@ -323,3 +323,18 @@ def test_a_checksum_is_verified_here_unless_the_kernel_has_done_so_or_is_still_t
         loaded.open_connection(sent)
         (taken,) = loaded.send(with_tcp(write(sent), 16, checksum.to_bytes(2, "big"))).taken
         assert taken.verified == verified
+
+
+def test_a_later_connection_between_the_same_ports_is_the_servers_at_once(loaded: Bench, peer: Peer) -> None:
+    sender = client(peer)
+    sent = sender.segment(request(), PSH_ACK)
+    loaded.open_connection(sent)
+    assert loaded.send(write(sent)).taken
+    own = replace(sent, seq=sent.seq - 1, ack=0, flags=Flags.SYN, payload=b"")
+    later = replace(own, seq=sent.seq + 100_000)
+    fin = replace(sent, seq=sent.seq + len(sent.payload), flags=Flags.FIN | Flags.ACK, payload=b"")
+    for segment in (later, fin, own):
+        assert loaded.send(write(segment)).verdict == DROP
+    assert passes(loaded.send(write(later)), write(later))
+    more = replace(sent, seq=later.seq + 1, payload=b"GET / HTTP/1.1\r\n")
+    assert passes(loaded.send(write(more)), write(more))
