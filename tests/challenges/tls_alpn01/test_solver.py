@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from certbot_standalone_nfq.challenges.tls_alpn01.client_hello import read
 from certbot_standalone_nfq.challenges.tls_alpn01.context import context
 from certbot_standalone_nfq.challenges.tls_alpn01.conversation import TlsConversation
-from certbot_standalone_nfq.challenges.tls_alpn01.solver import MAX_CONVERSATIONS, ONLY_PROTOCOL, TlsAlpn01Solver
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import MAX_CONVERSATIONS, TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, ChallengeId, Declined
 from lab.tls import ACME, HELLOS, MANY, VISITOR, TlsClient, client_hello
 from tests.wire.proxies import PROXY_HEADERS
@@ -121,8 +121,9 @@ def test_what_does_not_begin_as_a_handshake_is_not_selected(place: int) -> None:
 
 
 def test_a_longer_list_of_protocols_is_not_selected() -> None:
-    start = client_hello(NAME)
-    assert not SELECTOR.matches(start.replace(ONLY_PROTOCOL, b"\1" + ONLY_PROTOCOL[1:]))
+    start, lengths = client_hello(NAME), b"\x00\x0d\x00\x0b"
+    assert lengths in start
+    assert not SELECTOR.matches(start.replace(lengths, b"\x01" + lengths[1:]))
 
 
 def test_handshakes_are_selected_by_their_protocol_and_looked_up_by_their_name() -> None:
