@@ -208,7 +208,8 @@ class Engine:
             recognition = self._recognise(segment.payload)
             return self._begin(stream.connection, segment, recognition, now, stream.proof)
         stream.add(segment)
-        return self._judge(stream, segment, self._recognise(stream.incoming.unread), now)
+        start = stream.incoming.unread
+        return self._judge(stream, segment, self._recognise(start) if start else UNDECIDED, now)
 
     def _judge(self, stream: Watched, segment: Segment, recognition: Recognition, now: float) -> Reaction:
         if recognition is None:
@@ -218,7 +219,8 @@ class Engine:
         if isinstance(recognition, Declined):
             return Reaction(Verdict.PASS, event=recognition)
         if not self._allowance.take(now):
-            return _DROP  # it comes again
+            self._watch(stream.without_last())  # it comes again, and what follows it may come first
+            return _DROP
         return self._take_over(stream, segment, recognition, now)
 
     def _watch(self, stream: Watched) -> Reaction:

@@ -219,6 +219,20 @@ def test_answers_in_a_second_are_bounded_and_who_is_not_answered_asks_again() ->
     assert engine.handle(write(last.send(request(), PSH_ACK)), 1.0).verdict is Verdict.REPLACE
 
 
+def test_of_a_request_in_pieces_that_is_not_answered_at_once_the_server_does_not_get_the_rest_as_its_beginning() -> (
+    None
+):
+    engine = engine_for()
+    peers = [Peer(port=port) for port in range(1, MAX_ANSWERS_PER_SECOND + 1)]
+    assert all(engine.handle(write(peer.segment(request(), PSH_ACK)), 0.0).verdict for peer in peers)
+    late = Peer(port=MAX_ANSWERS_PER_SECOND + 1)
+    first = late.send(request()[:-2], PSH_ACK)
+    rest = late.send(request()[-2:], PSH_ACK)
+    assert engine.handle(write(first), 0.0).verdict is Verdict.DROP
+    assert engine.handle(write(rest), 0.0).verdict is Verdict.WATCH
+    assert engine.handle(write(first), 1.0).verdict is Verdict.REPLACE
+
+
 def test_an_allowance_is_so_many_a_second_however_long_it_was_quiet() -> None:
     allowance = Allowance(10)
     for now in (100.0, 1000.0):
