@@ -41,6 +41,7 @@ class Injector:
     def __init__(self) -> None:
         """Open the sockets. Raises one of the package's errors."""
         with contextlib.ExitStack() as undo:
+            kind = "raw"
             try:
                 # IPPROTO_RAW implies that we write the IP header.
                 self._ipv4 = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -49,10 +50,11 @@ class Injector:
                 self._ipv6 = _open_ipv6()
                 if self._ipv6:
                     undo.callback(self._ipv6.close)
+                kind = "netlink"
                 self._routes = Routes()
                 undo.callback(self._routes.close)
             except OSError as error:
-                raise (privileges.refusal("raw", error) or error) from error
+                raise (privileges.refusal(kind, error) or error) from error
             self._opened = undo.pop_all()
         self._domains: dict[int, int] = {}
         self._marks: dict[int, int] = {}
