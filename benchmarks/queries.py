@@ -27,7 +27,8 @@ def measure(effort: Effort, requests: int, capture: str) -> Iterator[Row]:
     """Yield the rows for one way to capture, each round in a new order; and what makes no difference at all."""
     with _site() as (client, server, folder):
         measured: dict[str, list[float]] = {_UNTOUCHED: [], _AGAIN: [], _CAPTURED: []}
-        lost = queued = 0
+        lost = dict.fromkeys(measured, 0)
+        queued = 0
         for _ in range(effort.pairs):
             for which in random.sample(list(measured), len(measured)):
                 with _intercepting(server, capture if which == _CAPTURED else ""):
@@ -35,7 +36,7 @@ def measure(effort: Effort, requests: int, capture: str) -> Iterator[Row]:
                     with queries.load(client, server.ipv4, folder, seconds=effort.seconds, wait=True) as load:
                         pass
                     measured[which].append(load.completed / (_cpu_seconds(server) - before))
-                    lost += load.lost + load.wrong
+                    lost[which] += load.lost + load.wrong
                     queued += queued_on(server)
         yield paired("(k) queries: no difference", "queries/CPU s", measured[_UNTOUCHED], measured[_AGAIN])
         yield paired(
@@ -45,7 +46,7 @@ def measure(effort: Effort, requests: int, capture: str) -> Iterator[Row]:
             measured[_CAPTURED],
             at_least=KEPT[capture],
         )
-        yield Row(f"(k) queries: {capture}, lost", "", lost, at_most=0)
+        yield Row(f"(k) queries: {capture}, lost", "", lost[_CAPTURED], without=lost[_UNTOUCHED], at_most=0)
         yield Row(f"(k) queries: {capture}, packets queued", "", queued, at_most=0)
         yield from _long_run(client, server, folder, requests, capture)
 

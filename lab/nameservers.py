@@ -151,9 +151,12 @@ chown systemd-resolve:systemd-resolve /run/systemd/resolve
 cp {{folder}}/resolved.conf /run/configuration
 mount --bind /run/configuration /etc/systemd
 mount --bind {{folder}}/hosts /etc/hosts
-exec {_RESOLVED_PROGRAM}
+exec env SYSTEMD_LOG_LEVEL=err {_RESOLVED_PROGRAM}
 """
-"""It finds its files at fixed places, and knows the zone from the hosts file."""
+"""It finds its files at fixed places, and knows the zone from the hosts file.
+
+It logs only errors, not how its upstream does.
+"""
 
 
 @dataclass(frozen=True)
