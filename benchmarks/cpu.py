@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.loads import Result
@@ -17,9 +17,10 @@ from lab.processes import children
 
 def per_cpu_second(site: Site, load: Callable[[Site, int], Result], seconds: int) -> Result:
     """Return what a load got done, with the throughput for each second of CPU time in place of each second."""
-    before = _cpu_seconds(site)
+    workers = children(site.nginx.process.pid)
+    before = cpu_seconds(workers)
     result = load(site, seconds)
-    return Result(result.throughput * seconds / (_cpu_seconds(site) - before), failures=result.failures)
+    return Result(result.throughput * seconds / (cpu_seconds(workers) - before), failures=result.failures)
 
 
 def in_turn(rounds: int, ways: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
@@ -31,9 +32,8 @@ def in_turn(rounds: int, ways: Mapping[str, Callable[[], float]]) -> dict[str, l
     return measured
 
 
-def _cpu_seconds(site: Site) -> float:
-    """Return the CPU time of clients that have ended, and of the server's workers."""
+def cpu_seconds(serving: Iterable[int]) -> float:
+    """Return the CPU time of clients that have ended, and of the server's processes, given their ids."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    workers = children(site.nginx.process.pid)
-    nanoseconds = (int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) for pid in workers)
+    nanoseconds = (int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) for pid in serving)
     return ended.ru_utime + ended.ru_stime + sum(nanoseconds) / 1e9

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import resource
+import functools
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.cpu import cpu_seconds, in_turn
 from benchmarks.site import STATEFUL, Effort, queued_on
 from benchmarks.table import Row, paired
 from lab import hosts, queries
@@ -26,18 +27,21 @@ _PENDING = {"port": 53, "typ": "dns-01", "key": f"_acme-challenge.{ZONE}"}
 def measure(effort: Effort, requests: int, capture: str) -> Iterator[Row]:
     """Yield the rows for one way to capture, each round in a new order; and what makes no difference at all."""
     with _site() as (client, server, folder):
-        measured: dict[str, list[float]] = {_UNTOUCHED: [], _AGAIN: [], _CAPTURED: []}
-        lost = dict.fromkeys(measured, 0)
+        lost: Counter[str] = Counter()
         queued = 0
-        for _ in range(effort.pairs):
-            for which in random.sample(list(measured), len(measured)):
-                with _intercepting(server, capture if which == _CAPTURED else ""):
-                    before = _cpu_seconds(server)
-                    with queries.load(client, server.ipv4, folder, seconds=effort.seconds, wait=True) as load:
-                        pass
-                    measured[which].append(load.completed / (_cpu_seconds(server) - before))
-                    lost[which] += load.lost + load.wrong
-                    queued += queued_on(server)
+
+        def answered(which: str) -> float:
+            nonlocal queued
+            with _intercepting(server, capture if which == _CAPTURED else ""):
+                before = cpu_seconds(_processes(server))
+                with queries.load(client, server.ipv4, folder, seconds=effort.seconds, wait=True) as load:
+                    pass
+                lost[which] += load.lost + load.wrong
+                queued += queued_on(server)
+                return load.completed / (cpu_seconds(_processes(server)) - before)
+
+        ways = (_UNTOUCHED, _AGAIN, _CAPTURED)
+        measured = in_turn(effort.pairs, {which: functools.partial(answered, which) for which in ways})
         yield paired("(k) queries: no difference", "queries/CPU s", measured[_UNTOUCHED], measured[_AGAIN])
         yield paired(
             f"(k) queries: {capture}",
@@ -78,9 +82,5 @@ def _intercepting(server: Host, capture: str) -> Iterator[None]:
         yield
 
 
-def _cpu_seconds(server: Host) -> float:
-    """Return the CPU time of clients that have ended, and of all processes on the server."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    serving = run(["ip", "netns", "pids", server.name]).split()
-    nanoseconds = (int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) for pid in serving)
-    return ended.ru_utime + ended.ru_stime + sum(nanoseconds) / 1e9
+def _processes(server: Host) -> list[int]:
+    return [int(pid) for pid in run(["ip", "netns", "pids", server.name]).split()]

@@ -108,3 +108,18 @@ class Certbot:
     def log(self) -> str:
         """Return certbot's log of all runs."""
         return "\n".join(path.read_text() for path in sorted((self.folder / "logs").glob("letsencrypt.log*")))
+
+
+@dataclass
+class InstalledCertbot(Certbot):
+    """Certbot with its files where they are on any machine, whose root file system is the folder."""
+
+    @property
+    def configuration(self) -> Path:
+        """Where its accounts, certificates and renewals are."""
+        return self.folder / "etc/letsencrypt"
+
+    @property
+    def log(self) -> str:
+        """Return certbot's log of its last run."""
+        return (self.folder / "var/log/letsencrypt/letsencrypt.log").read_text()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.certbot import Authority, Certbot
+from lab.certbot import Authority, InstalledCertbot
 from lab.hosts import Host
 from lab.processes import children, end, run, running, wait_until
 
@@ -108,24 +108,14 @@ class Systemd:
 
 
 @dataclass
-class ServiceCertbot(Certbot):
-    """Certbot where systemd's services run, with its files where they are on any machine; `folder` is their disk."""
+class ServiceCertbot(InstalledCertbot):
+    """Certbot where systemd's services run; `folder` is their disk."""
 
     systemd: Systemd
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs certbot with these arguments, without any limits."""
         return self.systemd.command(_CERTBOT, *arguments, "--non-interactive")
-
-    @property
-    def configuration(self) -> Path:
-        """Where its accounts, certificates and renewals are."""
-        return self.folder / "etc/letsencrypt"
-
-    @property
-    def log(self) -> str:
-        """Return certbot's log of its last run."""
-        return (self.folder / "var/log/letsencrypt/letsencrypt.log").read_text()
 
     def make_due(self, name: str) -> None:
         """Let a certificate be due for renewal."""

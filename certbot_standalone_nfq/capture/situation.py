@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 
@@ -21,7 +20,7 @@ _WORDS = {
 
 def objections(port: int, snapshot: Snapshot) -> Iterator[str]:
     """Yield reasons, in words that complete 'as ...', given the rules of other programs."""
-    if _is_ahead_of_rules(port):
+    if claims.is_claimed(AHEAD_OF_RULES, str(port)):
         yield "a service on this machine answers any token ahead of rules"
     for listing in snapshot.listings:
         if not listing.complete:
@@ -33,12 +32,6 @@ def objections(port: int, snapshot: Snapshot) -> Iterator[str]:
         yield f"a rule translates clients' addresses: {rule.text}"
     if not tracking.in_use():
         yield "no connections are tracked here"
-
-
-def _is_ahead_of_rules(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        return claims.is_claimed(AHEAD_OF_RULES, str(port))
-    return False
 
 
 def _translating_clients(snapshot: Snapshot, port: int) -> list[Rule]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from certbot_standalone_nfq.settings import DEFAULT_PORTS, DNS_01, HTTP_01
+
+CONFIG_DIR = Path("/etc/letsencrypt")
+"""Certbot's default."""
 
 
 def port(text: str) -> int:
@@ -32,6 +36,13 @@ def chosen(options: argparse.Namespace) -> tuple[str, int]:
     """Return the type of challenge that was asked for, if any, and the port."""
     typ = options.challenge or ""
     return typ, options.port or DEFAULT_PORTS[typ or HTTP_01]
+
+
+def add_config_dir(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option that Certbot has by this name, too."""
+    parser.add_argument(
+        "--config-dir", type=Path, default=CONFIG_DIR, metavar="FOLDER", help=f"{what} (default: {CONFIG_DIR})"
+    )
 
 
 def add_names(parser: argparse.ArgumentParser, what: str) -> None:

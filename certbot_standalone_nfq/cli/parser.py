@@ -16,8 +16,6 @@ from certbot_standalone_nfq.cli.version import ShowVersion
 from certbot_standalone_nfq.settings import HTTP_01
 
 PROGRAM = "certbot-standalone-nfq"
-_CONFIG_DIR = Path("/etc/letsencrypt")
-"""Certbot's default."""
 _DESCRIPTION = "Tools around the standalone-nfq plugin of Certbot, which work without Certbot too."
 
 
@@ -72,13 +70,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look at Certbot's certificates, all or those with the names given, and at what renewing them will need",
     )
-    parser.add_argument(
-        "--config-dir",
-        type=Path,
-        default=_CONFIG_DIR,
-        metavar="FOLDER",
-        help=f"where Certbot has them (default: {_CONFIG_DIR})",
-    )
+    arguments.add_config_dir(parser, "where Certbot has them")
     answer.add_account(parser)
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="print only what did not pass, and nothing if all did"
@@ -129,8 +121,8 @@ COMMANDS = (
     Command(
         "answer",
         "answer any token of an account, as a service",
-        "Answer http-01 requests for any token of an account, for names that this machine shares with others. It runs "
-        "until it is stopped, past whatever server has the port. SIGHUP has it read its file again.",
+        "Answer http-01 requests for any token of an account, for names that this machine shares with others, until "
+        "it is stopped. The server on the port keeps the port. On SIGHUP, the file is read again.",
         "[OPTION...]",
         "certbot_standalone_nfq.cli.answer.program",
         answer.add,

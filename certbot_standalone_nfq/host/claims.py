@@ -68,13 +68,14 @@ class Claim:
 
 
 def is_claimed(*what: str) -> bool:
-    """Whether any process, this one included, has claimed something."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+    """Whether any process, this one included, has claimed something; not if that cannot be found out."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
         return asking.connect_ex(b"\0" + _name(what).encode()) != errno.ECONNREFUSED
+    return False
 
 
 def holder(*what: str) -> Holder | None:
-    """Return who has claimed something, or None if nobody has. Raises OSError."""
+    """Return who has claimed something, or None if nobody has."""
     return _seen_holder(what) if is_claimed(*what) else None
 
 

@@ -16,30 +16,26 @@ import struct
 import time
 from typing import NamedTuple
 
-from certbot_standalone_nfq.host import sock_diag
+from certbot_standalone_nfq.host import rtnetlink, sock_diag
+from certbot_standalone_nfq.host.netlink import Questions
 from certbot_standalone_nfq.wire.addresses import packed
 
 logger = logging.getLogger(__name__)
 
 _SOCK_DIAG_BY_FAMILY = 20
-_NLMSG_ERROR = 2
-_NLM_F_REQUEST = 1
 _ANY_STATE = 0xFFFFFFFF
 _NO_COOKIE = 0xFFFFFFFF
 _MEMORY = 7  # INET_DIAG_SKMEMINFO
 _ESTABLISHED, _SYN_RECV, _LISTEN = 1, 3, 10  # include/net/tcp_states.h
 _OPEN = (_ESTABLISHED, _SYN_RECV)
 """States in which a server has a connection on which a client's data may come, and be answered."""
-_MAX_DATAGRAM = 1 << 16
 _PAUSES = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
 """Seconds to wait for a program that is busy with its socket. It is so for microseconds, unless it is interrupted."""
 
-_HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
 """Of `struct inet_diag_req_v2`: family, protocol, extensions, states; and the socket's identity, its own end first."""
 _ANSWER = struct.Struct("=BB70x")
 """Of `struct inet_diag_msg`: the family and the state; attributes follow."""
-_ATTRIBUTE = struct.Struct("=HH")
 _BACKLOG = struct.Struct("=28xI4x")
 """Of the socket's memory: bytes of packets that wait until its program has let go of it (SK_MEMINFO_BACKLOG)."""
 
@@ -59,9 +55,9 @@ class Connections:
     def __init__(self) -> None:
         """Find out whether the kernel can be asked; see `known`."""
         self._kernel: socket.socket | None = None
-        self._sequence = 0
         with contextlib.suppress(OSError):
             self._kernel = sock_diag.connect()
+            self._questions = Questions(self._kernel)
             self._probe(self._kernel)
 
     @property
@@ -83,7 +79,7 @@ class Connections:
         It waits for that, some 20 ms at most.
         """
         for pause in _PAUSES:
-            if pause:  # not even to sleep for no time, which takes a turn of other programs
+            if pause:  # sleep(0) would have other programs run first
                 time.sleep(pause)
             found = self._find(ends, interface)
             if found is None or found.state == _LISTEN:  # the kernel names a listener where there is no connection
@@ -109,44 +105,26 @@ class Connections:
     def _find(self, ends: Ends, interface: int) -> _Found | None:
         if self._kernel is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        self._sequence = self._sequence + 1 & 0xFFFFFFFF
-        self._kernel.send(_request(ends, interface, self._sequence))
-        while True:
-            # The kernel answers before `send` returns.
-            answer = self._kernel.recv(_MAX_DATAGRAM, socket.MSG_DONTWAIT)
-            _, kind, _, sequence, _ = _HEADER.unpack_from(answer)
-            if sequence == self._sequence:
-                return _read(kind, answer[_HEADER.size :])
+        try:
+            _, content = self._questions.ask(_SOCK_DIAG_BY_FAMILY, _request(ends, interface))
+        except FileNotFoundError:
+            return None
+        _, state = _ANSWER.unpack_from(content)
+        return _Found(state, _waiting(content[_ANSWER.size :]))
 
 
-def _request(ends: Ends, interface: int, sequence: int) -> bytes:
+def _request(ends: Ends, interface: int) -> bytes:
     peer, peer_port, local, local_port = ends
     theirs, ours = packed(peer), packed(local)
     family = socket.AF_INET if len(ours) == 4 else socket.AF_INET6
     ports = local_port.to_bytes(2, "big"), peer_port.to_bytes(2, "big")
     extensions = 1 << (_MEMORY - 1)
-    request = _REQUEST.pack(
+    return _REQUEST.pack(
         *(family, socket.IPPROTO_TCP, extensions, _ANY_STATE),
         *(*ports, ours, theirs, interface, _NO_COOKIE, _NO_COOKIE),
     )
-    return _HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, sequence, 0) + request
-
-
-def _read(kind: int, body: bytes) -> _Found | None:
-    if kind == _NLMSG_ERROR:
-        number = -struct.unpack_from("=i", body)[0]
-        if number == errno.ENOENT:
-            return None
-        raise OSError(number, os.strerror(number))
-    _, state = _ANSWER.unpack_from(body)
-    return _Found(state, _waiting(body[_ANSWER.size :]))
 
 
 def _waiting(attributes: bytes) -> int:
-    while len(attributes) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(attributes)
-        value = attributes[_ATTRIBUTE.size : length]
-        if kind == _MEMORY and len(value) >= _BACKLOG.size:
-            return int(_BACKLOG.unpack_from(value)[0])
-        attributes = attributes[max(length + 3 & ~3, _ATTRIBUTE.size) :]
-    return 0
+    memory = rtnetlink.attributes(attributes).get(_MEMORY, b"")
+    return int(_BACKLOG.unpack_from(memory)[0]) if len(memory) >= _BACKLOG.size else 0

@@ -5,25 +5,22 @@ Unlike a raw socket, it takes the protocol and the ports into account (`ip rule 
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import starmap
 
+from certbot_standalone_nfq.host import rtnetlink
+from certbot_standalone_nfq.host.netlink import Questions
 from certbot_standalone_nfq.wire.addresses import packed, unpacked
 
-_NLMSG_ERROR = 2
-_NLM_F_REQUEST = 0x1
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _DESTINATION, _SOURCE, _OUTPUT, _GATEWAY, _MARK, _PROTOCOL, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 4, 5, 16, 27, 28, 29
 _UNICAST = 1  # RTN_UNICAST
-_MAX_DATAGRAM = 1 << 16
 
-_HEADER = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 """Of `struct rtmsg`: family, lengths of the addresses, and what a request leaves to the kernel."""
-_ATTRIBUTE = struct.Struct("=HH")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Routes:
     def __init__(self) -> None:
         """Open a socket. Raises OSError."""
         self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._sequence = 0
+        self._questions = Questions(self._kernel)
 
     def by_ports(self, protocol: int, source: tuple[str, int], destination: tuple[str, int], mark: int) -> Hop | None:
         """Return the next hop of a packet of this machine's if its ports or protocol matter to its route, else None.
@@ -65,43 +62,17 @@ class Routes:
         self, source: bytes, destination: bytes, mark: int, further: Iterable[tuple[int, bytes]] = ()
     ) -> Hop | None:
         """Return the next hop, or None if there is none, as for this machine itself."""
+        family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
+        bits = len(source) * 8
         attributes = [(_DESTINATION, destination), (_SOURCE, source), (_MARK, struct.pack("=I", mark)), *further]
-        self._sequence += 1
-        self._kernel.send(_request(self._sequence, len(source), attributes))
-        while True:
-            # The kernel answers before `send` returns.
-            answer = self._kernel.recv(_MAX_DATAGRAM, socket.MSG_DONTWAIT)
-            length, kind, _, sequence, _ = _HEADER.unpack_from(answer)
-            if sequence == self._sequence:
-                return _result(kind, answer[_HEADER.size : length])
-
-
-def _result(kind: int, body: bytes) -> Hop | None:
-    if kind == _NLMSG_ERROR:
-        number = -struct.unpack_from("=i", body)[0]
-        raise OSError(number, os.strerror(number))
-    return _read(body) if kind == _RTM_NEWROUTE else None
-
-
-def _request(sequence: int, size: int, attributes: Iterable[tuple[int, bytes]]) -> bytes:
-    family = socket.AF_INET if size == 4 else socket.AF_INET6
-    body = _ROUTE.pack(family, size * 8, size * 8, 0, 0, 0, 0, 0, 0)
-    for kind, value in attributes:
-        length = _ATTRIBUTE.size + len(value)
-        body += _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
-    return _HEADER.pack(_HEADER.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, sequence, 0) + body
+        body = _ROUTE.pack(family, bits, bits, 0, 0, 0, 0, 0, 0) + b"".join(starmap(rtnetlink.attribute, attributes))
+        kind, content = self._questions.ask(_RTM_GETROUTE, body)
+        return _read(content) if kind == _RTM_NEWROUTE else None
 
 
 def _read(body: bytes) -> Hop | None:
-    attributes = dict(_attributes(body[_ROUTE.size :]))
+    attributes = rtnetlink.attributes(body[_ROUTE.size :])
     if body[7] != _UNICAST or _OUTPUT not in attributes:
         return None
     gateway = attributes.get(_GATEWAY)
     return Hop(struct.unpack("=I", attributes[_OUTPUT])[0], unpacked(gateway) if gateway else "")
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        yield kind, data[_ATTRIBUTE.size : length]
-        data = data[max((length + 3) & ~3, _ATTRIBUTE.size) :]

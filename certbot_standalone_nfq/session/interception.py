@@ -105,12 +105,13 @@ class Interception:
         """Answer a challenge from now on. Raises ValueError for a bad key."""
         if self._parts.claims:
             self._tokens.add(challenge)
-        with self._loop.lock:
-            self._solvers[challenge.typ].add(challenge.key, key_authorization)
-            self._expect()
+        self.change({challenge: key_authorization}, ())
 
     def change(self, added: Mapping[ChallengeId, str], dropped: Iterable[ChallengeId]) -> None:
-        """Answer many at once from now on, each with what answers it, and leave others to the server."""
+        """Answer many at once from now on, each with what answers it, and leave others to the server.
+
+        Raises ValueError for a bad key.
+        """
         with self._loop.lock:
             for challenge in dropped:
                 self._solvers[challenge.typ].remove(challenge.key, "")

@@ -100,7 +100,6 @@ class FallbackListener:
         """Prepare, for one address alone if it is given, and the rules of other programs. This changes nothing."""
         self._port = port
         self._protocol = protocol
-        self._transport = Transport(protocol)
         self._address = address
         self._rules = rules
         self._answering = answering
@@ -148,7 +147,7 @@ class FallbackListener:
         for version in (version_of(self._address),) if self._address else VERSIONS:
             if _is_served(found, version, self._address):
                 continue
-            redirecting = translations(self._rules.over(self._transport), self._port, version)
+            redirecting = translations(self._rules.over(Transport(self._protocol)), self._port, version)
             if redirecting:
                 logger.debug("Rules redirect port %d over IPv%d: %s", self._port, version, redirecting[0].text)
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 
 from certbot_standalone_nfq.engine.protocols import ChallengeId
@@ -42,7 +41,5 @@ class ClaimedTokens:
 
 
 def is_claimed(token: str) -> bool:
-    """Whether a run on this machine has claimed a token; not if that cannot be found out."""
-    with contextlib.suppress(OSError):
-        return claims.is_claimed(_TOKEN, token)
-    return False
+    """Whether a run on this machine has claimed a token."""
+    return claims.is_claimed(_TOKEN, token)

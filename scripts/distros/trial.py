@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 
 from lab import hosts
-from lab.certbot import Certbot
+from lab.certbot import InstalledCertbot
 from lab.hosts import Host
 from lab.internet import internet
 from lab.load import load
@@ -41,8 +41,8 @@ class Unexpected(Exception):
 
 
 @dataclass
-class PackagedCertbot(Certbot):
-    """The certbot in a root file system, which is the folder, with its files where its package has them."""
+class PackagedCertbot(InstalledCertbot):
+    """The certbot in a root file system."""
 
     root: Root
 
@@ -66,16 +66,6 @@ class PackagedCertbot(Certbot):
     def serial_number(self, name: str) -> int:
         """Return that of the newest certificate of a lineage."""
         return x509.load_pem_x509_certificate(self.certificate(name).read_bytes()).serial_number
-
-    @property
-    def configuration(self) -> Path:
-        """Where its accounts, certificates and renewals are."""
-        return self.folder / "etc/letsencrypt"
-
-    @property
-    def log(self) -> str:
-        """Return certbot's log of the last run."""
-        return (self.folder / "var/log/letsencrypt/letsencrypt.log").read_text()
 
 
 @dataclass

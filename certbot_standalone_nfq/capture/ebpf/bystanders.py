@@ -14,8 +14,8 @@ from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.capture.ebpf.proxy_headers import TELLING_BYTES
 from certbot_standalone_nfq.capture.ebpf.selection import Alternative
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
+from certbot_standalone_nfq.wire.tcp import Flags
 
-_SYN, _RST, _ACK = 2, 4, 16
 _COMPARED = 8
 """How many bytes of a payload are compared: enough to tell a challenge request from one for a page."""
 _PLAIN, _WITH_TIMESTAMPS = 20, 32
@@ -34,8 +34,8 @@ def let_pass(code: Code, alternatives: Sequence[Alternative], maps: Maps, tcp: i
     code.load(DOUBLE, R1, R1, ANY_TAKEN)
     code.jump_if(R1, "!=", 0, "parse")
     code.load(BYTE, R4, R2, tcp + 13)
-    code.do(R4, "&=", _SYN | _RST | _ACK)
-    code.jump_if(R4, "!=", _ACK, "pass")
+    code.do(R4, "&=", Flags.SYN | Flags.RST | Flags.ACK)
+    code.jump_if(R4, "!=", Flags.ACK, "pass")
     _measure_payload(code, tcp)
     code.jump_if(R5, "s<=", 0, "pass")
     beginnings = _beginnings(alternatives)

@@ -12,6 +12,8 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     R3,
     R4,
     R6,
+    R8,
+    R9,
     R10,
     Assembler,
     Operand,
@@ -52,6 +54,20 @@ class Code(Assembler):
         self.set(R1, R6)
         self.call(Helper.SKB_LOAD_BYTES)
         self.jump_if(R0, "!=", 0, otherwise)
+
+    def copy_start(self, shortest: int, longest: int, here: str) -> None:
+        """Copy the first bytes of a payload to where r0 points: `longest` at most; below `shortest`, go on at "pass".
+
+        The payload is at r9, and r8 is how many bytes it has. Changes r0 to r4.
+        """
+        self.set(R4, R8)
+        self.jump_if(R4, "<=", longest, f"{here} fits")
+        self.set(R4, longest)
+        self.label(f"{here} fits")
+        self.jump_if(R4, "<", shortest, "pass")
+        self.set(R2, R9)
+        self.set(R3, R0)
+        self.copy_to_r3()
 
     def look_up(self, map_: Map, place: int) -> None:
         """Set r0 to the address of a value, or 0, given where in the frame its key is."""

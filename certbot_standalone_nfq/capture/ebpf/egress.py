@@ -14,8 +14,9 @@ from certbot_standalone_nfq.capture.ebpf.code import NEXT, Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, Side
 from certbot_standalone_nfq.capture.ebpf.layout import Frame
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
+from certbot_standalone_nfq.wire.tcp import Flags
 
-_SYN_ACK = 0x12
+_SYN_ACK = Flags.SYN | Flags.ACK
 
 
 def write(port: int, maps: Maps, link_header: int, *, sorts_out: bool = True) -> Code:

@@ -6,8 +6,7 @@ from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, DOUBLE, R0, R2, 
 from certbot_standalone_nfq.capture.ebpf.code import Code
 from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, START_BYTES, Frame, Kind
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
-
-_FIN, _SYN, _RST = 1, 2, 4
+from certbot_standalone_nfq.wire.tcp import Flags
 
 
 def write(code: Code, maps: Maps) -> None:
@@ -20,9 +19,9 @@ def write(code: Code, maps: Maps) -> None:
     code.load(WORD, R2, R10, Frame.TCP + 4)
     code.swap(R2, 32)
     code.load(BYTE, R4, R10, Frame.TCP + 13)
-    code.jump_if(R4, "&", _RST, "a reset")
-    code.jump_if(R4, "&", _SYN, "a SYN")
-    code.jump_if(R4, "&", _FIN, "a FIN")
+    code.jump_if(R4, "&", Flags.RST, "a reset")
+    code.jump_if(R4, "&", Flags.SYN, "a SYN")
+    code.jump_if(R4, "&", Flags.FIN, "a FIN")
     code.jump("more")
     code.label("a FIN")
     code.set_wide(R5, 1 << 32)

@@ -17,8 +17,6 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     R4,
     R5,
     R7,
-    R8,
-    R9,
     R10,
 )
 from certbot_standalone_nfq.capture.ebpf.code import Code
@@ -67,14 +65,7 @@ def _copy_head(code: Code, maps: Maps) -> None:
     code.store_double(_HEAD, R0)
     for offset in range(0, HEAD_ROOM, 8):
         code.store(DOUBLE, R0, offset, 0)
-    code.set(R4, R8)
-    code.jump_if(R4, "<=", _SEARCHED, "head fits")
-    code.set(R4, _SEARCHED)
-    code.label("head fits")
-    code.jump_if(R4, "<", _FIRST_END, "pass")
-    code.set(R2, R9)
-    code.set(R3, R0)
-    code.copy_to_r3()
+    code.copy_start(_FIRST_END, _SEARCHED, "head")
     code.load(DOUBLE, R3, R10, _HEAD)
 
 
@@ -136,8 +127,8 @@ def _point_to(code: Code, noted: int, most: int) -> None:
 def _find_host(code: Code) -> None:
     """Note where the only Host field's value begins; go on at "pass" if there is another.
 
-    What looks at lines stands behind the search: the verifier, which looks at what is not jumped over first, has to
-    keep in mind where it has not been yet, and that is bounded.
+    What looks at lines stands behind the search. The verifier remembers each jump that it still has to follow, and how
+    many it can remember is bounded.
     """
     for place in range(_FIRST_END, _SEARCHED):
         code.load(BYTE, R2, R3, place)

@@ -51,8 +51,7 @@ from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.capture.ebpf.selection import Alternative
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.engine.protocols import Selector, Transport
-
-_SYN, _RST, _ACK = 2, 4, 16
+from certbot_standalone_nfq.wire.tcp import Flags
 
 
 def write(
@@ -115,8 +114,8 @@ def _leave_to_taken(code: Code, maps: Maps) -> None:
 def _find_payload(code: Code) -> None:
     """Leave where the payload begins in r9, and its length in r8; note the sequence number that comes next."""
     code.load(BYTE, R2, R10, Frame.TCP + 13)
-    code.do(R2, "&=", _SYN | _RST | _ACK)
-    code.jump_if(R2, "!=", _ACK, "pass")
+    code.do(R2, "&=", Flags.SYN | Flags.RST | Flags.ACK)
+    code.jump_if(R2, "!=", Flags.ACK, "pass")
     code.load(BYTE, R9, R10, Frame.TCP + 12)
     code.do(R9, ">>=", 4)
     code.do(R9, "<<=", 2)

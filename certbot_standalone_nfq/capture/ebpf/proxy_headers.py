@@ -11,7 +11,6 @@ from certbot_standalone_nfq.capture.ebpf.assembler import (
     R0,
     R2,
     R3,
-    R4,
     R5,
     R8,
     R9,
@@ -77,14 +76,7 @@ def _find_end_of_text(code: Code, maps: Maps) -> None:
     code.look_up(maps.scanned, Frame.REST)
     code.jump_if(R0, "==", 0, "pass")
     code.store_double(_SCANNED, R0)
-    code.set(R4, R8)
-    code.jump_if(R4, "<=", _LAST_END + 2, "scanned fits")
-    code.set(R4, _LAST_END + 2)
-    code.label("scanned fits")
-    code.jump_if(R4, "<", _FIXED, "pass")
-    code.set(R2, R9)
-    code.set(R3, R0)
-    code.copy_to_r3()
+    code.copy_start(_FIXED, _LAST_END + 2, "scanned")
     code.load(DOUBLE, R3, R10, _SCANNED)
     for end in range(_FIRST_END, _LAST_END + 1):
         code.load(BYTE, R2, R3, end)

@@ -39,8 +39,8 @@ from certbot_standalone_nfq.capture.ebpf.layout import (
     Packet,
 )
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
+from certbot_standalone_nfq.wire.tcp import Flags
 
-_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 _IPV6 = 0x86DD
 _TCP_HEADER = 20
 _PSEUDO_HEADER = 6 + _TCP_HEADER  # the protocol and the length, in two of its fields
@@ -132,7 +132,7 @@ def _describe(code: Code, link_header: int) -> None:
 def _turn_into_reset(code: Code) -> None:
     """Make the TCP header in the frame a reset's. Leave the sum of its pseudo-header in r8, that of both in r9."""
     code.store(BYTE, R10, Frame.TCP + 12, _TCP_HEADER // 4 << 4)
-    code.store(BYTE, R10, Frame.TCP + 13, _RST | _ACK)
+    code.store(BYTE, R10, Frame.TCP + 13, Flags.RST | Flags.ACK)
     code.store(HALF, R10, Frame.TCP + 14, 0)
     code.store(WORD, R10, Frame.TCP + 16, 0)
     _add_up(code, Frame.CONNECTION, 32, network_order(_PSEUDO_HEADER, 2))

@@ -79,7 +79,7 @@ def has_whole_head(received: bytes) -> bool:
 
 
 def end_of_head(received: bytes) -> int | None:
-    """Return how long a request's head is, the empty line included, or None if its end has not come."""
+    """Return the length of a request's head with its empty line, or None while that line is missing."""
     found = _END_OF_HEAD.search(received)
     return found.end() if found else None
 

@@ -29,7 +29,7 @@ class _Ended(Exception):
 
 @dataclass(frozen=True)
 class ClientHello:
-    """The part that has arrived. None: the extension has not arrived yet."""
+    """What has arrived of it. A field is None until its extension has arrived."""
 
     server_name: bytes | None
     """In lower case; empty if there is none."""

@@ -12,6 +12,7 @@ PROTOCOL = "acme-tls/1"
 
 def context(subject: str, key_authorization: str) -> ssl.SSLContext:
     """Return what answers a challenge for a name or address. Raises ValueError if it is neither, or OSError."""
+    # Not loaded before it is needed: cryptography takes megabytes that http-01 and `answer` do without.
     from certbot_standalone_nfq.challenges.tls_alpn01.certificate import certificate
 
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from certbot_standalone_nfq import errors
 
+FROM_CERTBOT = "Give the 43 characters that 'certbot show_account' prints as Account Thumbprint."
+"""The cure for what is no thumbprint."""
 _KEY = "private_key.json"
 _MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 """Those that a thumbprint is made of (RFC 7638, 3.2; RFC 8037, 2)."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.challenges.http01 import host
 from certbot_standalone_nfq.challenges.http01.any_token import THUMBPRINT
+from certbot_standalone_nfq.cli.answer.accounts import FROM_CERTBOT
 
 MAX_NAMES = 1000
 """Each is a claim, which takes an open file."""
@@ -72,7 +73,4 @@ def _require_thumbprint(where: str, name: str, thumbprint: str) -> None:
         cure = "Give it behind the name in the file, or with --thumbprint or --account."
         raise errors.BadOption(f"{where} names {name} without a thumbprint.", cure)
     if not THUMBPRINT.fullmatch(thumbprint):
-        raise errors.BadOption(
-            f"{where} has {thumbprint!r}, which is no account's thumbprint.",
-            "Give the 43 characters that 'certbot show_account' prints as Account Thumbprint.",
-        )
+        raise errors.BadOption(f"{where} has {thumbprint!r}, which is no account's thumbprint.", FROM_CERTBOT)

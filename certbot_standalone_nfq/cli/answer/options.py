@@ -8,7 +8,6 @@ from pathlib import Path
 from certbot_standalone_nfq.cli import arguments
 from certbot_standalone_nfq.settings import AUTO, CAPTURES, DEFAULT_PORTS, HTTP_01, OPTIONS
 
-CONFIG_DIR = Path("/etc/letsencrypt")
 _SHARED = ("queue-num", "mark", "queue-client")
 """Options of the plugin that mean the same here."""
 
@@ -18,13 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     one = parser.add_argument
     arguments.add_domains(parser, "names", "a name or an address; several separated by commas, or the option repeated")
     add_account(parser)
-    one(
-        "--config-dir",
-        type=Path,
-        default=CONFIG_DIR,
-        metavar="FOLDER",
-        help=f"Certbot's, where that account is (default: {CONFIG_DIR})",
-    )
+    arguments.add_config_dir(parser, "Certbot's, where that account is")
     one("--config", type=Path, metavar="FILE", help="a file with a name, and perhaps a thumbprint, on each line")
     port = DEFAULT_PORTS[HTTP_01]
     one("--port", type=arguments.port, default=port, help=f"the port that clients address (default: {port})")

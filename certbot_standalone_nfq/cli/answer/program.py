@@ -1,6 +1,6 @@
 """Answer http-01 requests for any token of an account, for names that this machine shares with others.
 
-It runs until it is stopped, past whatever server has the port. SIGHUP has it read its file again.
+It runs until it is stopped. The server on the port keeps the port. On SIGHUP, the file is read again.
 """
 
 from __future__ import annotations

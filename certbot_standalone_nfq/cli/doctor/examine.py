@@ -20,9 +20,10 @@ from certbot_standalone_nfq.cli.doctor.finding import Finding, warned
 from certbot_standalone_nfq.cli.doctor.names import Lookups
 from certbot_standalone_nfq.cli.doctor.need import Need
 from certbot_standalone_nfq.engine.protocols import Transport
-from certbot_standalone_nfq.host import kernel_modules, service
+from certbot_standalone_nfq.host import kernel_modules
 from certbot_standalone_nfq.host.command import Deadline
 from certbot_standalone_nfq.host.firewall import reader
+from certbot_standalone_nfq.host.service import Service, service
 from certbot_standalone_nfq.settings import AUTO, DNS_01, HTTP_01, Settings
 
 _SECONDS = 3.5
@@ -58,13 +59,13 @@ def examine(
     for way in ways:
         yield from _guarded("capture", partial(machine.capture, way.name, way.why, way.need.port))
     yield from _guarded("self-test", lambda: machine.self_test_result(self_test, deadline.remaining()))
+    services = {need: _services(need, rules) for need in needs}
     for need in needs:
-        yield from _on_the_port(need, rules, deadline)
+        yield from _on_the_port(services[need], rules, deadline)
     yield from _guarded("queues", lambda: port.queues(rules))
     yield from _guarded("clients", port.clients)
     for need, looked_up in lookups:
-        served = service.service(need.port, rules)
-        yield from _guarded("name", partial(looked_up.findings, served, names_deadline))
+        yield from _guarded("name", partial(looked_up.findings, services[need][-1], names_deadline))
 
 
 class _Way(NamedTuple):
@@ -80,11 +81,15 @@ def _way(need: Need, rules: reader.Snapshot) -> _Way:
     return _Way(need, *choice.expected(Settings(capture=need.capture), selectors, rules))
 
 
-def _on_the_port(need: Need, rules: reader.Snapshot, deadline: Deadline) -> Iterator[Finding]:
-    """Yield who listens on a port, and what the firewall does with it."""
-    server = "name server" if need.typ == DNS_01 else "web server"
+def _services(need: Need, rules: reader.Snapshot) -> list[Service]:
+    """Return who serves a port: over each of its transports, TCP last. Raises OSError."""
     transports = (Transport.UDP, Transport.TCP) if need.typ == DNS_01 else (Transport.TCP,)
-    services = [service.service(need.port, rules, transport) for transport in transports]
+    return [service(need.port, rules, transport) for transport in transports]
+
+
+def _on_the_port(services: list[Service], rules: reader.Snapshot, deadline: Deadline) -> Iterator[Finding]:
+    """Yield who listens on a port, and what the firewall does with it."""
+    server = "name server" if len(services) > 1 else "web server"
     for served in services:
         yield from _guarded("listener", partial(port.listening, served, deadline, server))
     for served in services:

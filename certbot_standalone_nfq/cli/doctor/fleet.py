@@ -7,7 +7,7 @@ from pathlib import Path
 
 from certbot_standalone_nfq.challenges.http01 import host
 from certbot_standalone_nfq.challenges.http01.any_token import THUMBPRINT
-from certbot_standalone_nfq.cli.answer.accounts import accounts
+from certbot_standalone_nfq.cli.answer.accounts import FROM_CERTBOT, accounts
 from certbot_standalone_nfq.cli.doctor.finding import Finding, failed, passed, warned
 from certbot_standalone_nfq.host import claims, resolver
 from certbot_standalone_nfq.host.command import Deadline
@@ -27,8 +27,7 @@ def findings(port: int, names: Sequence[str], thumbprint: str, config_dir: Path)
 
 def _account(thumbprint: str, config_dir: Path) -> Finding:
     if not THUMBPRINT.fullmatch(thumbprint):
-        cure = "Give the 43 characters that 'certbot show_account' prints as Account Thumbprint."
-        return failed("account", f"{thumbprint!r} is no account's thumbprint.", cure)
+        return failed("account", f"{thumbprint!r} is no account's thumbprint.", FROM_CERTBOT)
     there = accounts(config_dir)
     servers = [account.server for account in there if account.thumbprint == thumbprint]
     if servers:

@@ -31,12 +31,11 @@ def listening(served: Service, deadline: Deadline, server: str = "web server") -
     if outside:
         yield passed("listener", " ".join(dict.fromkeys(_describe(each, served, owners) for each in outside)))
     elif not served.translations:
-        where = (
-            f"{served.transport.name} port {served.port}{' except on the loopback interface' * bool(served.listeners)}"
-        )
+        where = f"{served.transport.name} port {served.port}"
+        except_loopback = " except on the loopback interface" if served.listeners else ""
         yield warned(
             "listener",
-            f"Nothing listens on {where} and no rule redirects its connections.",
+            f"Nothing listens on {where}{except_loopback} and no rule redirects its connections.",
             f"Start the {server} if there is one. Without one, Certbot accepts connections itself while it validates.",
         )
     if served.has(6) and not served.has(4):

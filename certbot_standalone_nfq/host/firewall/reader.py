@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from certbot_standalone_nfq.engine.protocols import Transport
@@ -174,7 +174,7 @@ def _saved(variant: Variant, version: int, deadline: Deadline) -> list[Listing]:
     output = _run([path], deadline)
     if output.complaint:
         return [Listing(program, variant.backend, complaint=output.complaint)]
-    read_over = partial(iptables_save.tables, output.stdout, program, version)
+    read_over = cache(partial(iptables_save.tables, output.stdout, program, version))
     try:
         tables = read_over(Transport.TCP)
     except (ValueError, IndexError):
@@ -186,7 +186,7 @@ def _listed(nft: str, without_iptables: bool, deadline: Deadline) -> Listing:
     output = _run([nft, "--json", "list", "ruleset"], deadline)
     if output.complaint:
         return Listing("nft", NFT, complaint=output.complaint)
-    read_over = partial(nft_json.tables, output.stdout, without_iptables)
+    read_over = cache(partial(nft_json.tables, output.stdout, without_iptables))
     try:
         tables = read_over(Transport.TCP)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):

@@ -8,13 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.capture.ebpf.code import NEXT
-from certbot_standalone_nfq.capture.ebpf.layout import Kind
 from certbot_standalone_nfq.challenges.http01.any_token import AnyTokenSolver
-from certbot_standalone_nfq.wire.tcp import write
 from lab.ebpf import Bench, bench
+from tests.capture.ebpf.taking import is_taken
 from tests.challenges.http01.test_any_token import NAMES, THUMBPRINT, TOKEN, request
-from tests.engine.peer import Peer
 from tests.wire.proxies import PROXY_HEADERS
 
 pytestmark = pytest.mark.root
@@ -28,19 +25,6 @@ def loaded() -> Iterator[Bench]:
     with bench(AnyTokenSolver.selectors(80)) as made:
         made.expect(*SOLVER.pending_keys())
         yield made
-
-
-def is_taken(loaded: Bench, payload: bytes, link_header: int = 14) -> bool:
-    """Whether a payload is taken on a connection of its own, else it passes and is not watched."""
-    sent = Peer(port=next(loaded.ports)).segment(payload)
-    loaded.open_connection(sent)
-    outcome = loaded.send(write(sent), link_header)
-    assert not outcome.watched
-    if not outcome.taken:
-        assert (outcome.verdict, outcome.packet) == (NEXT, write(sent))
-        return False
-    assert [(taken.kind, taken.payload) for taken in outcome.taken] == [(Kind.TAKEN, write(sent))]
-    return True
 
 
 @pytest.mark.parametrize("link_header", [14, 0])

@@ -10,13 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certbot_standalone_nfq.capture.ebpf.code import NEXT
-from certbot_standalone_nfq.capture.ebpf.layout import Kind
 from certbot_standalone_nfq.challenges.tls_alpn01.client_hello import Malformed, read
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import ONLY_PROTOCOL, TlsAlpn01Solver
-from certbot_standalone_nfq.wire.tcp import write
 from lab.ebpf import Bench, bench
-from tests.engine.peer import Peer
+from tests.capture.ebpf.taking import is_taken
 from tests.wire.proxies import PROXY_HEADERS
 
 pytestmark = pytest.mark.root
@@ -30,19 +27,6 @@ def loaded() -> Iterator[Bench]:
     with bench(TlsAlpn01Solver.selectors(80)) as made:
         made.expect(NAME.encode(), LONG.encode())
         yield made
-
-
-def is_taken(loaded: Bench, payload: bytes) -> bool:
-    """Whether a payload is taken on a connection of its own, else it passes and is not watched."""
-    sent = Peer(port=next(loaded.ports)).segment(payload)
-    loaded.open_connection(sent)
-    outcome = loaded.send(write(sent))
-    assert not outcome.watched
-    if not outcome.taken:
-        assert (outcome.verdict, outcome.packet) == (NEXT, write(sent))
-        return False
-    assert [(taken.kind, taken.payload) for taken in outcome.taken] == [(Kind.TAKEN, write(sent))]
-    return True
 
 
 def hello(name: str, protocols: Sequence[str]) -> bytes:
