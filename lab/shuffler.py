@@ -16,6 +16,11 @@ from certbot_standalone_nfq.capture.nfqueue.queue import FOR_CHALLENGES
 from certbot_standalone_nfq.wire.tcp import Connection, connection_of, locate
 from lab.hosts import Host
 
+LOST = ("-j", "NFQUEUE", "--queue-num", "98")
+"""The end of a rule that loses a packet as a cable does: in a queue that nobody reads.
+
+Of a DROP, the sender's TCP is told. What it has not sent for that, it tries as rarely as it probes a closed window.
+"""
 _QUEUE = 99
 _LONGEST_DELAY = 0.03
 _ACKNOWLEDGMENT_NUMBER = 8

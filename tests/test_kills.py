@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 def kill(count: int, *options: str) -> str:
     """Kill so many times; return what is printed of it."""
     command = [sys.executable, "-m", "scripts.kills", f"--points={count}", *options]
-    printed = run(command, cwd=Path(__file__).parent.parent)
+    printed = run(command, cwd=Path(__file__).parent.parent, timeout=600)
     assert f"{count} kills; something was left after 0\n" in printed
     assert "of which 0 failed" in printed
     return printed

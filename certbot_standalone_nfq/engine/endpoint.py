@@ -37,6 +37,7 @@ class Endpoint:
 
     def __init__(self, stream: Watched, segment: Segment, conversation: Conversation, now: float) -> None:
         """Take over at the segment that shows what the stream is, which has been added to it."""
+        self._had_socket = stream.has_socket
         self._is_proven = stream.has_socket or stream.proof is Proof.NUMBERS
         self.interface = segment.interface
         self._connection = stream.connection
@@ -84,6 +85,10 @@ class Endpoint:
         if self._is_proven or segment.flags & (Flags.SYN | Flags.RST) or not segment.flags & Flags.ACK:
             return False
         return self._is_far(segment)
+
+    def is_passed_by(self, segment: Segment) -> bool:
+        """Whether a segment may be of a later connection if a socket has one: that of this connection has ended."""
+        return self._had_socket and (distance(self._incoming.next_seq, segment.seq) > 0 or self._is_far(segment))
 
     def _is_far(self, segment: Segment) -> bool:
         return abs(distance(self._incoming.next_seq, segment.seq)) > FAR

@@ -124,7 +124,7 @@ class Engine:
 
     def _decide(self, connection: Connection, segment: Segment, now: float, proof: Proof) -> Reaction:
         endpoint = self._taken_over.get(connection)
-        if endpoint and not endpoint.is_older_than(segment) and not endpoint.is_contradicted_by(segment):
+        if endpoint and not self._is_of_another(endpoint, segment):
             reaction = endpoint.receive(segment, now)
             self._keep(connection, endpoint, now)
             return reaction
@@ -134,6 +134,19 @@ class Engine:
         if stream:
             return self._go_on(stream, segment, now)
         return self._begin(connection, segment, self._recognise(segment.payload), now, proof)
+
+    def _is_of_another(self, endpoint: Endpoint, segment: Segment) -> bool:
+        """Whether a segment's connection is another than the endpoint's, between the same addresses and ports.
+
+        The end of the endpoint's may have been lost. Its socket has ended, so one that is open is another's.
+        """
+        if endpoint.is_older_than(segment) or endpoint.is_contradicted_by(segment):
+            return True
+        if self._sockets is None or not endpoint.is_passed_by(segment) or not _is_of_open_connection(segment):
+            return False
+        if not segment.payload or self._recognise(segment.payload) is None:
+            return False
+        return self._sockets.is_open(segment.connection, segment.interface)
 
     def confirm(self, connection: Connection) -> bool:
         """Whether a takeover succeeded, once its reset has gone on to the server, and before anything is sent.

@@ -120,9 +120,35 @@ def test_a_proven_takeover_is_not_ended_by_far_numbers(engine: Engine, sockets: 
     peer = Peer()
     sockets.open.add(peer.segment().connection)
     peer.take(*engine.handle(write(peer.send(request(), PSH_ACK)), 0.0).send)
-    far = peer.segment(b"x", PSH_ACK, seq=advance(peer.seq, 1 << 28))
+    sockets.open.clear()
+    far = peer.segment(request(), PSH_ACK, seq=advance(peer.seq, 1 << 28))
     reaction = engine.handle(write(far), 0.0)
     assert (reaction.verdict, reaction.event) == (Verdict.DROP, None)
+    assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
+
+
+@pytest.mark.parametrize("ahead", [1000, 1 << 28, -(1 << 28)])
+@pytest.mark.parametrize("cut", [len(request()), 20])
+def test_a_request_elsewhere_on_an_open_connection_is_of_a_later_one_if_the_end_of_the_one_before_was_lost(
+    engine: Engine, sockets: PlayedSockets, cut: int, ahead: int
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    engine.handle(write(peer.send(request(), PSH_ACK)), 0.0)
+    assert engine.confirm(peer.segment().connection)
+    later = Peer(seq=advance(peer.seq, ahead))
+    for piece in filter(None, (request()[:cut], request()[cut:])):
+        later.take(*engine.handle(write(later.send(piece, PSH_ACK)), 0.0).send)
+    assert later.body == KEY_AUTHORIZATION
+
+
+@pytest.mark.parametrize(("payload", "flags"), [(b"", Flags.ACK), (b"x", PSH_ACK), (request(), Flags.PSH)])
+def test_anything_else_that_is_far_is_not(engine: Engine, sockets: PlayedSockets, payload: bytes, flags: Flags) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    peer.take(*engine.handle(write(peer.send(request(), PSH_ACK)), 0.0).send)
+    far = peer.segment(payload, flags, seq=advance(peer.seq, 1 << 28))
+    assert engine.handle(write(far), 0.0).verdict is Verdict.DROP
     assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
 
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import resource
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, re
 from lab.interceptor import BY_RULES, EBPF, KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
 from lab.nginx import PAGE
 from lab.processes import wait_until
-from lab.shuffler import damaging_first_data, shuffling
+from lab.shuffler import LOST, damaging_first_data, shuffling
 from tests.engine.kept import kept_by
 from tests.netns.conftest import Lab
 
@@ -168,6 +169,53 @@ def test_a_kept_connection_is_closed_so_that_the_next_challenge_comes_on_another
             assert connection.recv(1) == b""
 
 
+@contextlib.contextmanager
+def losing_resets(host: Host) -> Iterator[None]:
+    """Lose the resets that a host sends, for a while."""
+    rule = ("OUTPUT", "-p", "tcp", "--tcp-flags", "RST", "RST", "-j", "DROP")
+    host.run("iptables", "-A", *rule)
+    try:
+        yield
+    finally:
+        host.run("iptables", "-D", *rule)
+
+
+def connect_again(lab: Lab) -> socket.socket:
+    return lab.client.connect(lab.server.ipv4, source=lab.client.ipv4, source_port=40_000)
+
+
+def get_answer(connection: socket.socket) -> str:
+    """Ask, close by a reset, and return the answer."""
+    with connection:
+        connection.sendall(request())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return body(read_response(connection))
+
+
+@pytest.mark.firewall
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_later_connection_from_the_same_port_is_answered_though_the_end_of_the_one_before_was_lost(
+    fresh_lab: Lab, kind: str
+) -> None:
+    with intercepting(fresh_lab.server, capture=kind):
+        with losing_resets(fresh_lab.client):
+            assert get_answer(connect_again(fresh_lab)) == KEY_AUTHORIZATION
+            later = connect_again(fresh_lab)
+        assert get_answer(later) == KEY_AUTHORIZATION
+
+
+@pytest.mark.firewall
+@pytest.mark.parametrize("kind", EBPF)
+def test_so_it_is_where_the_later_connections_syn_is_captured_and_answered_as_one_of_that_before(
+    fresh_lab: Lab, kind: str
+) -> None:
+    """The client resets what it does not know, and sends its SYN again."""
+    with intercepting(fresh_lab.server, capture=kind):
+        with losing_resets(fresh_lab.client):
+            assert get_answer(connect_again(fresh_lab)) == KEY_AUTHORIZATION
+        assert get_answer(connect_again(fresh_lab)) == KEY_AUTHORIZATION
+
+
 @pytest.mark.parametrize("selection", Selection)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_request_that_arrives_damaged_is_not_answered_until_it_comes_again(
@@ -186,7 +234,7 @@ def spoil(client: Host, server: Host, loss: float) -> None:
     chance = ("-m", "statistic", "--mode", "random", "--probability")
     for table, hook in (("raw", "PREROUTING"), ("mangle", "POSTROUTING")):
         for program in ("iptables", "ip6tables"):
-            client.run(program, "-t", table, "-A", hook, "-p", "tcp", *chance, str(loss), "-j", "DROP")
+            client.run(program, "-t", table, "-A", hook, "-p", "tcp", *chance, str(loss), *LOST)
     for host, other in ((client, server), (server, client)):
         for program, gateway in (("iptables", other.ipv4), ("ip6tables", other.ipv6)):
             double = ("POSTROUTING", "-p", "tcp", *chance, "0.1", "-j", "TEE", "--gateway", gateway)

@@ -86,5 +86,11 @@ def test_challenges_are_answered_past_a_load(network: Network, firewall: str) ->
             assert bystander.failure == ""
         assert all(is_served(network, address) for address in network.addresses)
         wait_until(lambda: not client.closing(), "every close is acknowledged")
-    assert {**client.complaints(), "TcpRetransSegs": 0} == {**before, "TcpRetransSegs": 0}
+    # Without the plugin, too, the server may refuse SYNPROXY's handshake, as the timestamp in it can be a millisecond
+    # too late (net/ipv4/tcp_minisocks.c, TSEcrRejected). It repeats its SYN-ACK then, about which the client complains.
+    servers = {host.name: host for host in (network.server, web_server.host)}.values()
+    repeated = sum(host.counter("TcpExtTCPSynRetrans") for host in servers)
+    more = {name: count - before[name] for name, count in client.complaints().items()}
+    assert max(more.pop("TcpInErrs"), more.pop("TcpExtTCPChallengeACK")) <= repeated
+    assert more == {**dict.fromkeys(more, 0), "TcpRetransSegs": more["TcpRetransSegs"]}
     assert "acme-challenge/eva" not in web_server.access_log

@@ -19,6 +19,7 @@ from lab.hosts import Host, kernel_can
 from lab.interceptor import BY_RULES, EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, VARIANTS, intercepting
 from lab.nginx import nginx
 from lab.processes import wait_until
+from lab.shuffler import LOST
 from lab.tls import (
     ACME,
     HELLOS,
@@ -173,7 +174,7 @@ def test_a_handshake_is_completed_in_small_segments(selective: Lab, size: int) -
 @contextlib.contextmanager
 def losing(host: Host, share: float) -> Iterator[None]:
     """Lose so much of what a host's port 443 is sent and sends, for a while."""
-    lost = ("-m", "statistic", "--mode", "random", "--probability", str(share), "-j", "DROP")
+    lost = ("-m", "statistic", "--mode", "random", "--probability", str(share), *LOST)
     hooks = (("PREROUTING", "--sport"), ("POSTROUTING", "--dport"))
     rules = [(hook, "-p", "tcp", end, "443", *lost) for hook, end in hooks]
     for rule in rules:
