@@ -10,7 +10,7 @@ import contextlib
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks import loads
@@ -20,18 +20,21 @@ from benchmarks.site import Effort, Site
 from benchmarks.table import Row, paired
 from certbot_standalone_nfq.capture.ebpf.backend import EbpfBackend
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import Selector
 from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
 from lab.ebpf import bench, framed, run
 from lab.http import PAGE_REQUEST, request
 from lab.interceptor import TOKEN
 from lab.processes import wait_until
+from lab.tls import VISITOR, client_hello
 
 LOADS: dict[str, Load] = {"(a) kept connections": loads.kept, "(b) a connection a request": loads.opened}
 AT_LEAST = 0.97
 _REPEATED = 50_000
 _TRIES = 7
 _CYCLES = 20
+_ANOTHER = "another port's"
 _UNTOUCHED, _AGAIN, _ALONE, _CAPTURED = "untouched", "untouched again", "captured, not watched", "captured"
 _WAYS = {_ALONE: {"evidence": False}, _CAPTURED: {"evidence": True}}
 
@@ -74,7 +77,7 @@ def packets() -> Iterator[Row]:
     data = Flags.PSH | Flags.ACK
     bare = Segment("192.0.2.1", 40000, "192.0.2.80", 80, 1000, 5000, Flags.ACK, 500, b"", Timestamps(1, 2))
     arriving = {
-        "another port's": replace(bare, flags=data, destination_port=443, payload=bytes(1000)),
+        _ANOTHER: replace(bare, flags=data, destination_port=443, payload=bytes(1000)),
         "SYN": replace(bare, flags=Flags.SYN),
         "acknowledgment": bare,
         "a page's request": replace(bare, flags=data, payload=PAGE_REQUEST),
@@ -83,20 +86,27 @@ def packets() -> Iterator[Row]:
     }
     server = replace(bare, source_port=80, destination_port=40000, flags=data)
     leaving = {
-        "another port's": replace(server, source_port=443, payload=bytes(1000)),
+        _ANOTHER: replace(server, source_port=443, payload=bytes(1000)),
         "1,000 bytes of a page": replace(server, payload=bytes(1000)),
         "SYN-ACK": replace(server, flags=Flags.SYN | Flags.ACK),
     }
     with bench(Http01Solver.selectors(80)) as loaded:
         loaded.expect(f"{TOKEN} HTTP/1.".encode())
-        for way, program, segments in (
-            ("arriving", loaded.programs.ingress(14), arriving),
-            ("leaving", loaded.programs.egress(14), leaving),
-        ):
-            nothing = min(_nanoseconds(program, segments["another port's"]) for _ in range(_TRIES))
-            for name, segment in segments.items():
-                taken = min(_nanoseconds(program, segment) for _ in range(_TRIES))
-                yield Row(f"{way}: {name}", "ns", max(0, taken - nothing))
+        yield from _costs("arriving", loaded.programs.ingress(14), arriving[_ANOTHER], arriving)
+        yield from _costs("leaving", loaded.programs.egress(14), leaving[_ANOTHER], leaving)
+    hello = replace(bare, flags=data, destination_port=443, payload=client_hello("example.com", VISITOR))
+    with bench(TlsAlpn01Solver.selectors(443)) as loaded:
+        loaded.expect(b"pending.example.com")
+        other = replace(hello, destination_port=80)
+        yield from _costs("arriving", loaded.programs.ingress(14), other, {"a visitor's ClientHello": hello})
+
+
+def _costs(way: str, program: int, another: Segment, segments: Mapping[str, Segment]) -> Iterator[Row]:
+    """Yield what each kind of packet takes longer than another port's."""
+    nothing = min(_nanoseconds(program, another) for _ in range(_TRIES))
+    for name, segment in segments.items():
+        taken = min(_nanoseconds(program, segment) for _ in range(_TRIES))
+        yield Row(f"{way}: {name}", "ns", max(0, taken - nothing))
 
 
 def attaching(site: Site) -> Iterator[Row]:
