@@ -137,11 +137,12 @@ def compare_whole(
 def search(wanted: bytes, accepted: int) -> Iterator[Line]:
     """Yield the end of a program that accepts a packet if its payload, at X, most likely has some bytes.
 
-    It loads words at distances at which any occurrence has one of them whole, and compares them with the first ones
-    that an occurrence can have there. No more instructions can follow, as loads may be beyond the packet's end.
+    It loads words at the longest distance at which any occurrence has one of them whole, and compares them with all
+    that an occurrence can have there: to load costs more, as a payload may not be in one piece of memory. No more
+    instructions can follow, as loads may be beyond the packet's end.
     """
     size = next(size for size in _LOADS if size <= len(wanted))
-    words = [wanted[begin : begin + size] for begin in range(min(_WORD, len(wanted) - size + 1))]
+    words = [wanted[begin : begin + size] for begin in range(len(wanted) - size + 1)]
     yield "search"
     for offset in range(0, SEARCHED - size + 1, len(words)):
         yield Instruction(_LOADS[size], offset)
