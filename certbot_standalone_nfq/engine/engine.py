@@ -144,9 +144,9 @@ class Engine:
             return True
         if self._sockets is None or not endpoint.is_passed_by(segment) or not _is_of_open_connection(segment):
             return False
-        if not segment.payload or self._recognise(segment.payload) is None:
+        if not segment.payload or not self._sockets.is_open(segment.connection, segment.interface):
             return False
-        return self._sockets.is_open(segment.connection, segment.interface)
+        return self._recognise(segment.payload) is not None  # last, as it may begin a conversation
 
     def confirm(self, connection: Connection) -> bool:
         """Whether a takeover succeeded, once its reset has gone on to the server, and before anything is sent.
