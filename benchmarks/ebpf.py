@@ -22,7 +22,8 @@ from certbot_standalone_nfq.capture.ebpf.backend import EbpfBackend
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import Selector
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, write
 from lab.ebpf import bench, framed, run
 from lab.http import PAGE_REQUEST, request
 from lab.interceptor import TOKEN

@@ -24,7 +24,8 @@ from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.capture.ebpf.ring import Ring
 from certbot_standalone_nfq.capture.ebpf.system import Command
 from certbot_standalone_nfq.engine.protocols import Selector
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment, write
 from lab.hosts import Host
 
 _LONGEST = 1 << 16

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from certbot_standalone_nfq.engine.protocols import ChallengeId
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import distance
-from certbot_standalone_nfq.wire.tcp import Connection, Flags
+from certbot_standalone_nfq.wire.tcp import Connection
 
 MAX_ATTEMPTS = 4096
 """Connections; beyond it, the oldest is forgotten."""

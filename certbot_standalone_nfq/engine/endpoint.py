@@ -18,8 +18,9 @@ from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import Piece, SendBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun, Reaction, Verdict
 from certbot_standalone_nfq.engine.watched import Proof, Watched
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance, distance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps
 
 LINGER = 60.0
 """Seconds to acknowledge a repeated FIN after both sides have closed."""

@@ -27,17 +27,10 @@ from certbot_standalone_nfq.engine.recognition import recognise
 from certbot_standalone_nfq.engine.timers import Timers
 from certbot_standalone_nfq.engine.verdicts import Reaction, Verdict
 from certbot_standalone_nfq.engine.watched import Proof, Sockets, Watched, WatchList
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
-from certbot_standalone_nfq.wire.tcp import (
-    Connection,
-    Flags,
-    Segment,
-    connection_of,
-    is_intact,
-    locate,
-    read,
-)
+from certbot_standalone_nfq.wire.tcp import Connection, Segment, connection_of, is_intact, locate, read
 
 MAX_WATCHED = 1024
 """Connections; beyond it, one of the network that has most of them is no longer watched."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from certbot_standalone_nfq.engine.reassembly import Reassembly
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance, distance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment
+from certbot_standalone_nfq.wire.tcp import Segment
 
 WINDOW = 8192
 """Bytes that we offer to take, and that we keep at most while an earlier one is missing."""

@@ -8,7 +8,6 @@ its place: scapy takes half a millisecond a packet.
 
 from __future__ import annotations
 
-import enum
 import functools
 import struct
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.wire import ip
 from certbot_standalone_nfq.wire.addresses import packed, unpacked, version_of
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.layers import TCP
 
@@ -24,19 +24,6 @@ _PROTOCOL = 6  # of IP
 _HEADER = 20
 _PORTS = struct.Struct("!HH")
 _CONTROL = struct.Struct("!I5xB")
-
-
-class Flags(enum.IntFlag):
-    """The control bits of RFC 9293, 3.1."""
-
-    FIN = 0x01
-    SYN = 0x02
-    RST = 0x04
-    PSH = 0x08
-    ACK = 0x10
-    URG = 0x20
-    ECE = 0x40
-    CWR = 0x80
 
 
 class Connection(NamedTuple):

@@ -14,7 +14,7 @@ from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.evidence import Evidence
 from certbot_standalone_nfq.session.observer import Observation
-from certbot_standalone_nfq.wire.tcp import Flags
+from certbot_standalone_nfq.wire.flags import Flags
 from lab import hosts
 from lab.hosts import Host
 from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, read_response, request

@@ -20,7 +20,8 @@ from scapy.utils import rdpcap
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.cli.watch import MAX_WAITING, Watch
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
-from certbot_standalone_nfq.wire.tcp import Connection, Flags
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Connection
 from lab.hosts import Host
 from lab.http import CLOSE, PAGE_REQUEST, ask, request
 from lab.interceptor import HTTP01_PORT, KEY_AUTHORIZATION, TOKEN, intercepting

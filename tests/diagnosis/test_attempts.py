@@ -16,7 +16,8 @@ from certbot_standalone_nfq.diagnosis.attempts import (
     Kept,
     TappedSegment,
 )
-from certbot_standalone_nfq.wire.tcp import Connection, Flags
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Connection
 
 SYN, ACK, FIN, RST = Flags.SYN, Flags.ACK, Flags.FIN, Flags.RST
 REQUEST = b"GET /.well-known/acme-challenge/token HTTP/1.1\r\n\r\n"

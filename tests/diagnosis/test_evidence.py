@@ -7,7 +7,8 @@ from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.evidence import MAX_BEGUN, MAX_REQUESTS, Evidence
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun
-from certbot_standalone_nfq.wire.tcp import Connection, Flags
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Connection
 
 SERVER = "192.0.2.80"
 ASKED = ChallengeId("http-01", "a")

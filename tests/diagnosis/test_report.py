@@ -19,7 +19,8 @@ from certbot_standalone_nfq.diagnosis.report import (
 )
 from certbot_standalone_nfq.engine.protocols import ChallengeId
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered
-from certbot_standalone_nfq.wire.tcp import Connection, Flags
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Connection
 
 OWN, BEHIND, FOREIGN = "203.0.113.80", "10.0.0.2", "203.0.113.99"
 TOLD = Problem("connection", f"{OWN}: Fetching http://one.example.com/: Connection refused")

@@ -7,8 +7,9 @@ from typing import Any
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.engine import Engine
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps
 
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 KEY_AUTHORIZATION = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"

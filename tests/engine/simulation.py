@@ -19,9 +19,10 @@ from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX
 from certbot_standalone_nfq.engine.reassembly import Reassembly
 from certbot_standalone_nfq.engine.receive_buffer import ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.ip import MalformedPacket
 from certbot_standalone_nfq.wire.sequence import advance, distance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, parse, write
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, parse, write
 from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, engine_for, request
 

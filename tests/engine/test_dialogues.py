@@ -21,8 +21,9 @@ from certbot_standalone_nfq.engine.protocols import (
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Begun, Reaction, Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, write
 from tests.engine.peer import Peer, engine_for, request
 from tests.wire.proxies import PROXY_HEADERS
 

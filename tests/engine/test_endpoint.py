@@ -8,8 +8,9 @@ from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
 from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT, MAX_REPEATS, MAX_TIMEOUTS
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, write
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK

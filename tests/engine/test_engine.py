@@ -12,8 +12,9 @@ from certbot_standalone_nfq.engine import engine as engine_module
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW, ReceiveBuffer
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Reaction, Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, write
 from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 from tests.wire.proxies import PROXY_HEADERS

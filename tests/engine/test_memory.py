@@ -15,9 +15,10 @@ from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER, MAX_WATCHED, En
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Recognition
 from certbot_standalone_nfq.engine.receive_buffer import MAX_START, WINDOW
 from certbot_standalone_nfq.engine.verdicts import Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Flags, Timestamps, write
+from certbot_standalone_nfq.wire.tcp import Timestamps, write
 from tests.engine.peer import Peer, engine_for, request
 
 PSH_ACK = Flags.PSH | Flags.ACK

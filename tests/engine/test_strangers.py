@@ -12,8 +12,9 @@ from certbot_standalone_nfq.engine.allowance import Allowance
 from certbot_standalone_nfq.engine.endpoint import LINGER
 from certbot_standalone_nfq.engine.engine import MAX_ANSWERS_PER_SECOND, MAX_WATCHED, Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Reaction, Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.sequence import advance
-from certbot_standalone_nfq.wire.tcp import Connection, Flags, Timestamps, write
+from certbot_standalone_nfq.wire.tcp import Connection, Timestamps, write
 from tests.engine.kept import kept_by
 from tests.engine.peer import KEY_AUTHORIZATION, TOKEN, Peer, engine_for, request
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certbot_standalone_nfq.wire.tcp import Flags
+from certbot_standalone_nfq.wire.flags import Flags
 from lab.capture import capture, flags
 from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
 from lab.interceptor import CLIENTS, EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting

@@ -13,7 +13,8 @@ import pytest
 
 from certbot_standalone_nfq.engine.engine import MAX_WATCHED
 from certbot_standalone_nfq.session.injector import Injector
-from certbot_standalone_nfq.wire.tcp import Flags, Segment
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment
 from lab import hosts
 from lab.capture import capture
 from lab.hosts import Host

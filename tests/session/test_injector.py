@@ -11,7 +11,8 @@ import pytest
 from certbot_standalone_nfq import errors
 from certbot_standalone_nfq.host import privileges
 from certbot_standalone_nfq.session.injector import Injector
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, parse
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment, parse
 from lab import hosts
 from lab.hosts import Host
 

@@ -10,7 +10,8 @@ import pytest
 from certbot_standalone_nfq.engine.engine import MAX_TAKEN_OVER
 from certbot_standalone_nfq.host.conntrack import Tracked
 from certbot_standalone_nfq.session.return_paths import Addressed, ReturnPaths
-from certbot_standalone_nfq.wire.tcp import Connection, Flags, Segment, Timestamps
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Connection, Segment, Timestamps
 
 CLIENT = Connection("198.51.100.1", 40000, "198.51.101.2", 8080)
 ANSWER = Segment("198.51.101.2", 8080, "198.51.100.1", 40000, 1, 2, Flags.ACK, 100, b"answer")

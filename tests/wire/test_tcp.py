@@ -10,18 +10,9 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 
 from certbot_standalone_nfq import errors
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.ip import MalformedPacket
-from certbot_standalone_nfq.wire.tcp import (
-    Flags,
-    Segment,
-    Timestamps,
-    connection_of,
-    locate,
-    parse,
-    read,
-    read_control,
-    write,
-)
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, connection_of, locate, parse, read, read_control, write
 
 numbers = st.integers(0, 2**32 - 1)
 ports = st.integers(1, 65535)

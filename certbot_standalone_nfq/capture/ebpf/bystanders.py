@@ -13,8 +13,8 @@ from certbot_standalone_nfq.capture.ebpf.layout import ANY_TAKEN, ANY_WATCHED
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.capture.ebpf.proxy_headers import TELLING_BYTES
 from certbot_standalone_nfq.capture.ebpf.selection import Alternative
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
-from certbot_standalone_nfq.wire.tcp import Flags
 
 _COMPARED = 8
 """How many bytes of a payload are compared: enough to tell a challenge request from one for a page."""

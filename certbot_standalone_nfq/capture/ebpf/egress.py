@@ -14,7 +14,7 @@ from certbot_standalone_nfq.capture.ebpf.code import NEXT, Code
 from certbot_standalone_nfq.capture.ebpf.headers import ETHERNET, Side
 from certbot_standalone_nfq.capture.ebpf.layout import Frame
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
-from certbot_standalone_nfq.wire.tcp import Flags
+from certbot_standalone_nfq.wire.flags import Flags
 
 _SYN_ACK = Flags.SYN | Flags.ACK
 

@@ -6,7 +6,7 @@ from certbot_standalone_nfq.capture.ebpf.assembler import BYTE, DOUBLE, R0, R2, 
 from certbot_standalone_nfq.capture.ebpf.code import Code
 from certbot_standalone_nfq.capture.ebpf.layout import HANDSHAKE, START_BYTES, Frame, Kind
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
-from certbot_standalone_nfq.wire.tcp import Flags
+from certbot_standalone_nfq.wire.flags import Flags
 
 
 def write(code: Code, maps: Maps) -> None:

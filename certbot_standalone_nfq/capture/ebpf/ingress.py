@@ -51,7 +51,7 @@ from certbot_standalone_nfq.capture.ebpf.maps import Maps
 from certbot_standalone_nfq.capture.ebpf.selection import Alternative
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.engine.protocols import Selector, Transport
-from certbot_standalone_nfq.wire.tcp import Flags
+from certbot_standalone_nfq.wire.flags import Flags
 
 
 def write(

@@ -39,7 +39,7 @@ from certbot_standalone_nfq.capture.ebpf.layout import (
     Packet,
 )
 from certbot_standalone_nfq.capture.ebpf.maps import Maps
-from certbot_standalone_nfq.wire.tcp import Flags
+from certbot_standalone_nfq.wire.flags import Flags
 
 _IPV6 = 0x86DD
 _TCP_HEADER = 20

@@ -14,7 +14,8 @@ from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import Field, Selector
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, write
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, write
 from lab.ebpf import Bench, Outcome, bench
 from tests.engine.peer import TOKEN, request
 from tests.wire.proxies import PROXY_HEADERS

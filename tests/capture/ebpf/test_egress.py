@@ -13,7 +13,8 @@ from certbot_standalone_nfq.capture.ebpf.layout import FIRST_HANDSHAKE_AT, HANDS
 from certbot_standalone_nfq.capture.ebpf.maps import PLACE_BITS
 from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, write
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment, write
 from lab.ebpf import Bench, bench, framed, run
 from tests.engine.peer import TOKEN, request
 

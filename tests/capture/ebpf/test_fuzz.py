@@ -22,8 +22,9 @@ from certbot_standalone_nfq.capture.ebpf.records import TakenPacket
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.engine.engine import Engine
 from certbot_standalone_nfq.engine.verdicts import Verdict
+from certbot_standalone_nfq.wire.flags import Flags
 from certbot_standalone_nfq.wire.ip import MalformedPacket
-from certbot_standalone_nfq.wire.tcp import Flags, connection_of, locate, parse, read_control, write
+from certbot_standalone_nfq.wire.tcp import connection_of, locate, parse, read_control, write
 from lab.ebpf import Bench, Outcome, bench, key_of
 from tests.engine.peer import TOKEN, Peer, engine_for, request
 from tests.engine.test_fuzz import CASES, packets

@@ -17,7 +17,8 @@ from certbot_standalone_nfq.capture.ebpf.code import DROP, NEXT
 from certbot_standalone_nfq.capture.ebpf.layout import CONTROL, SMALL, Kind
 from certbot_standalone_nfq.capture.ebpf.maps import RING_BYTES
 from certbot_standalone_nfq.challenges.http01.solver import ENOUGH, REQUEST_PREFIX, Http01Solver
-from certbot_standalone_nfq.wire.tcp import Flags, Segment, Timestamps, is_intact, locate, parse, write
+from certbot_standalone_nfq.wire.flags import Flags
+from certbot_standalone_nfq.wire.tcp import Segment, Timestamps, is_intact, locate, parse, write
 from lab.ebpf import Bench, Outcome, bench, framed, key_of, run
 from tests.engine.peer import TOKEN, Peer, request
 from tests.wire.proxies import PROXY_HEADERS
