@@ -13,7 +13,7 @@ from scapy.layers.inet import TCP
 from scapy.utils import rdpcap
 
 from lab.hosts import Host
-from lab.processes import end, running, wait_until
+from lab.processes import end, is_asleep, running, wait_until
 
 
 class Capture:
@@ -51,4 +51,5 @@ def capture(host: Host, path: Path, filter_: str = "tcp port 80", interface: str
             if "listening on" in line:
                 break
         yield Capture(path)
+        wait_until(lambda: is_asleep(process.pid), "what came has been written: tcpdump waits for more")
         end(process, signal.SIGINT)

@@ -63,10 +63,20 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> 
 
 def has_ended(process_id: int) -> bool:
     """Tell whether a process has ended, be it that its parent has not noticed yet, or never does."""
+    return _state(process_id) in ("Z", "")
+
+
+def is_asleep(process_id: int) -> bool:
+    """Tell whether a process waits for something to happen."""
+    return _state(process_id) == "S"
+
+
+def _state(process_id: int) -> str:
+    """Return the letter for it, as proc_pid_stat(5) has it, or nothing if there is no such process."""
     try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return ""
 
 
 def children(process_id: int) -> set[int]:

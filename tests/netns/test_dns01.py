@@ -171,10 +171,12 @@ def test_a_query_is_answered_whatever_its_case_and_type(lab: Lab, address: str) 
 
 
 def test_a_query_for_where_the_name_leads_is_answered(lab: Lab, address: str) -> None:
+    del lab.answered[:]
     assert values(ask(lab.client, address, query(TARGET))) == {VALUE}
     with lab.client.connect(address, 53) as connection:
         say(connection, over_tcp(query(TARGET)))
         assert list(map(values, hear(connection))) == [{VALUE}]
+    wait_until(lambda: len(lab.answered) == 2, "the answers are told, which comes after they are sent")
 
 
 @pytest.mark.firewall
