@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 from lab.hosts import Host
 from lab.interceptor import TOKEN
@@ -15,6 +16,11 @@ KEPT_PAGE_REQUEST = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
 def request(token: str = TOKEN, method: str = "GET", headers: str = "Host: example.com\r\n") -> bytes:
     """Return a challenge request."""
     return f"{method} /.well-known/acme-challenge/{token} HTTP/1.1\r\n{headers}\r\n".encode()
+
+
+def reset_on_close(connection: socket.socket) -> None:
+    """Have a connection end by a reset when it is closed."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def read_all(connection: socket.socket) -> bytes:

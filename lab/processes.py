@@ -67,12 +67,12 @@ def has_ended(process_id: int) -> bool:
 
 
 def is_asleep(process_id: int) -> bool:
-    """Tell whether a process waits for something to happen."""
+    """Tell whether a process is sleeping."""
     return _state(process_id) == "S"
 
 
 def _state(process_id: int) -> str:
-    """Return the letter for it, as proc_pid_stat(5) has it, or nothing if there is no such process."""
+    """Return the letter for a process's state (proc_pid_stat(5)), or nothing if there is no such process."""
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -19,7 +19,7 @@ from lab.hosts import Host
 LOST = ("-j", "NFQUEUE", "--queue-num", "98")
 """The end of a rule that loses a packet as a cable does: in a queue that nobody reads.
 
-Of a DROP, the sender's TCP is told. What it has not sent for that, it tries as rarely as it probes a closed window.
+DROP would report the loss to the sender's TCP, which then waits longer before it tries again.
 """
 _QUEUE = 99
 _LONGEST_DELAY = 0.03

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 from collections.abc import Iterable, Iterator
 
 from lab.hosts import Host
-from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_response
+from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_response, reset_on_close
 from lab.servers.web_server import WebServer
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _HANG_UPS = 10
 
 
@@ -47,7 +45,7 @@ def hang_up(client: Host, address: str) -> None:
         connection = client.connect(address)
         if patient:
             ask(client, address, PAGE_REQUEST)  # a later connection was accepted, so this one was
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        reset_on_close(connection)
         connection.close()
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from lab.certbot import Certbot
 from lab.hosts import Host
+from lab.http import reset_on_close
 from lab.interceptor import KEY_AUTHORIZATION, intercepting
 from lab.load import load
 from lab.servers.tls import TLS_SERVERS
@@ -24,7 +23,6 @@ from tests.e2e.matrix import TlsRow, recorded
 from tests.e2e.test_servers import FOUR, SIX, Town, compared, folder, names, town  # noqa: F401 - fixtures
 from tests.e2e.test_tls_alpn_01 import BY_TLS
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 HANG_UPS = 60
 
 
@@ -61,7 +59,7 @@ def hang_up(client: Host, address: str) -> None:
         if number & 1:
             certificate_at(client, address, "example.com", VISITOR[1:])
         if number & 2:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(connection)
         connection.close()
 
 

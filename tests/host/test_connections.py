@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ import pytest
 
 from certbot_standalone_nfq.host import sock_diag
 from certbot_standalone_nfq.host.connections import Connections, Ends
+from lab.http import reset_on_close
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def connected(server: str, client: str) -> Iterator[tuple[socket.socket, socket.
 
 
 def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_on_close(connection)
     connection.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from certbot_standalone_nfq.wire.flags import Flags
 from lab.capture import capture, flags
-from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request
+from lab.http import CLOSE, KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_all, read_response, request, reset_on_close
 from lab.interceptor import CLIENTS, EBPF, IPTABLES, KEY_AUTHORIZATION, KINDS, TOKEN, VARIANTS, intercepting
 from lab.nginx import OTHER_ANSWER, OTHER_TOKEN, PAGE
 from lab.processes import wait_until
@@ -103,7 +103,7 @@ def test_a_source_port_may_be_reused_at_once(active: Lab, address: str) -> None:
     for round_ in range(6):
         with active.client.connect(address, source_port=port) as connection:
             port = connection.getsockname()[1]
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # closes by reset
+            reset_on_close(connection)
             challenge = round_ % 2 == 0
             connection.sendall(request() if challenge else KEPT_PAGE_REQUEST)
             assert body(read_response(connection)) == (KEY_AUTHORIZATION if challenge else PAGE)
@@ -118,7 +118,7 @@ def test_a_half_closed_client_gets_its_answer(active: Lab, address: str) -> None
 
 def test_a_client_that_vanishes_leaves_the_server_nothing(active: Lab, address: str) -> None:
     with active.client.connect(address) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        reset_on_close(connection)
         connection.sendall(request())
     wait_until(lambda: "ESTAB" not in active.server.run("ss", "-tanH", "sport = :80"), "the server let go of it")
 

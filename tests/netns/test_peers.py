@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import resource
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from certbot_standalone_nfq.capture.nfqueue.allocation import Selection
 from certbot_standalone_nfq.engine.endpoint import Endpoint
 from lab.hosts import Host
-from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, request
+from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, request, reset_on_close
 from lab.interceptor import BY_RULES, EBPF, KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
 from lab.nginx import PAGE
 from lab.processes import wait_until
@@ -173,7 +172,7 @@ def get_answer(lab: Lab) -> str:
     """Ask from the same port as always, close by a reset, and return the answer."""
     with lab.client.connect(lab.server.ipv4, source=lab.client.ipv4, source_port=40_000) as connection:
         connection.sendall(request())
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(connection)
         return body(read_all(connection))
 
 

@@ -14,7 +14,7 @@ import pytest
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Output, Recognition
 from certbot_standalone_nfq.session.acceptor import Acceptor, Answering, Limits
 from certbot_standalone_nfq.wire.proxy_protocol import without_header
-from lab.http import read_all
+from lab.http import read_all, reset_on_close
 from lab.processes import wait_until
 
 REFUSAL = b"not here\n"
@@ -190,7 +190,7 @@ def no_more_descriptors() -> Iterator[None]:
 def test_a_client_that_resets_the_connection_disturbs_no_other() -> None:
     with accepting() as address, connect(address) as other:
         with connect(address) as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            reset_on_close(client)
             client.sendall(b"hel")
         other.sendall(b"bye")
         assert read_all(other) == REFUSAL

@@ -9,6 +9,7 @@ import pytest
 
 from certbot_standalone_nfq.session import datagrams
 from certbot_standalone_nfq.session.limited_log import LINES, LimitedLog
+from lab.http import reset_on_close
 from lab.processes import wait_until
 from tests.session.test_acceptor import accepting
 
@@ -39,7 +40,7 @@ def test_connections_that_are_reset_are_logged_no_more_than_that(
         for _ in range(10):
             with socket.create_connection(address) as client:
                 client.sendall(b"hel")
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+                reset_on_close(client)
         wait_until(lambda: len(ended_early(caplog)) >= 3, "resets are logged")
         with socket.create_connection(address) as client:
             client.sendall(b"other")
