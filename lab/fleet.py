@@ -183,8 +183,9 @@ def _rotating(records: Mapping[str, Sequence[str]]) -> Callable[[bytes], bytes]:
         found = [each for each in records.get(question.name.to_text(omit_final_dot=True).lower(), ()) if wanted in each]
         if found:
             first = next(turns[str(question)]) % len(found)
-            rotated = found[first:] + found[:first]
-            reply.answer.append(dns.rrset.from_text_list(question.name, 0, "IN", question.rdtype, rotated))
+            # One RRset each: dnspython shuffles the records of an RRset.
+            for address in found[first:] + found[:first]:
+                reply.answer.append(dns.rrset.from_text(question.name, 0, "IN", question.rdtype, address))
         return reply.to_wire()
 
     return answer
