@@ -28,10 +28,9 @@ def main() -> int:
     """Run what is asked for, print the matrix, return the exit status."""
     arguments = _arguments()
     names = arguments.kernels or (IN_SHORT if arguments.short else list(SUITES))
-    more = ("-k", arguments.k) if arguments.k else ()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with _folder(arguments.keep) as folder:
-        rows = _matrix(names, arguments.short, more, folder)
+        rows = _matrix(names, arguments.short, arguments.k, folder)
     if arguments.k:
         rows = [row for row in rows if row.tested or row.problem]
     print(line(*HEADINGS), line(*("---" for _ in HEADINGS)), *rows, sep="\n")
@@ -45,7 +44,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/test-kernels", description=scripts.kernels.__doc__)
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help=f"of {', '.join(SUITES)}; without any, all")
     parser.add_argument("--short", action="store_true", help=f"the essential tests, on {' and '.join(IN_SHORT)}")
-    parser.add_argument("-k", metavar="EXPRESSION", help="of these tests, those that pytest selects by this")
+    parser.add_argument(
+        "-k", metavar="EXPRESSION", default="", help="of these tests, those that pytest selects by this"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave kernels, output and reports in a new folder")
     arguments = parser.parse_args()
     unknown = set(arguments.kernels) - set(SUITES)
@@ -64,17 +65,17 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _matrix(names: Sequence[str], short: bool, more: Sequence[str], folder: Path) -> list[Row]:
-    """Run all kernels, as many at a time as there are processors."""
+def _matrix(names: Sequence[str], short: bool, named: str, folder: Path) -> list[Row]:
+    """Run all kernels, two at a time for each processor: a machine that waits leaves it to another."""
     machines: list[Machine] = []
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
+    with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as workers:
         try:
             fetched = [workers.submit(fetch_kernel, SUITES[name], folder / name) for name in names]
             disk = make_disk(folder)
             machines += [Machine(each.result(), disk, folder / name / "shared") for name, each in zip(names, fetched)]
             rounds = [short_rounds() if short else whole_rounds(name) for name in names]
             seconds = _SHORT_SECONDS if short else _SECONDS
-            running = [workers.submit(_run, *each, more, seconds) for each in zip(machines, rounds)]
+            running = [workers.submit(_run, *each, named, seconds) for each in zip(machines, rounds)]
             return [row for each in running for row in each.result()]
         except BaseException:
             workers.shutdown(wait=False, cancel_futures=True)
@@ -83,11 +84,11 @@ def _matrix(names: Sequence[str], short: bool, more: Sequence[str], folder: Path
             raise
 
 
-def _run(machine: Machine, rounds: Sequence[Round], more: Sequence[str], seconds: float) -> list[Row]:
+def _run(machine: Machine, rounds: Sequence[Round], named: str, seconds: float) -> list[Row]:
     """Run the tests on a machine, one round after the other; return a row for each."""
     began, problem = time.time(), ""
     try:
-        machine.run([_command(each, machine.folder, more) for each in rounds], seconds)
+        machine.run([_command(each, machine.folder, named) for each in rounds], seconds)
     except TimeoutError as error:
         problem = str(error)
     rows = list(_rows(machine, rounds, began, problem))
@@ -95,12 +96,13 @@ def _run(machine: Machine, rounds: Sequence[Round], more: Sequence[str], seconds
     return rows
 
 
-def _command(round_: Round, folder: Path, more: Sequence[str]) -> list[str]:
+def _command(round_: Round, folder: Path, named: str) -> list[str]:
     """Return the command that runs a round, and leaves a report."""
+    expression = " and ".join(f"({each})" for each in (round_.named, named) if each)
     return [
         *("env", f"NFQ_CAPTURE={round_.firewall}", f"NFQ_MEBIBYTES={_MEBIBYTES}"),
         *(sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--basetemp=/run/pytest", "--durations=20"),
-        *(f"--junitxml={_report(folder, round_)}", *round_.options, *more),
+        *(f"--junitxml={_report(folder, round_)}", *round_.options, "-k", expression),
     ]
 
 

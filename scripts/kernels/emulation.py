@@ -146,6 +146,7 @@ class Machine:
             *("-device", "virtio-9p-pci,fsdev=share,mount_tag=share"),
             *("-drive", f"if=virtio,format=raw,readonly=on,file={self.disk}"),
             *("-global", "virtio-serial-pci.ioeventfd=off"),  # else 64 descriptors are polled at each event
+            *("-cpu", "max,-erms"),  # else kernels clear and copy by the byte, which is emulated byte by byte
             # Its clock counts instructions, not the time that they take to emulate. So to tests, this is a machine of
             # ordinary speed, on which nothing is late because this one is slow or busy.
             *("-icount", "shift=0"),

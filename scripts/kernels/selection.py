@@ -38,6 +38,8 @@ class Round:
     """Which of the tests: all, or those with a mark."""
     options: tuple[str, ...]
     """Of pytest."""
+    named: str = ""
+    """What else selects tests: the expression of pytest's option -k."""
 
     @property
     def name(self) -> str:
@@ -58,9 +60,11 @@ def short_rounds() -> list[Round]:
     return [_marked("essential", each) for each in CAPTURES]
 
 
-def _everything(firewall: str) -> Round:
+def _everything(capture: str) -> Round:
     others = (f"--deselect={each}" for each in _BY_THEMSELVES)
-    return Round(firewall, "all", ("-m", _POSSIBLE, _NETWORK_SUITE, _ISSUANCE, *others))
+    # All other tests are the same ones as in the firewall's round.
+    named = "ebpf" if capture == "ebpf" else ""
+    return Round(capture, "all", ("-m", _POSSIBLE, _NETWORK_SUITE, _ISSUANCE, *others), named)
 
 
 def _marked(mark: str, firewall: str) -> Round:

@@ -41,6 +41,7 @@ def test_the_backends_there_are_are_those_the_user_may_choose_in_the_same_order(
     assert list(dict.fromkeys(names)) == list(CAPTURES)
 
 
+@pytest.mark.anywhere
 def test_the_log_says_in_one_line_which_backend_was_taken(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "certbot_standalone_nfq")
     open_capture().close()
@@ -139,6 +140,7 @@ def without_extensions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
     return leave_out
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("lacking", "selection"),
     [
@@ -165,6 +167,7 @@ def test_where_the_prefilter_cannot_be_installed_the_port_is_queued_and_a_warnin
     assert host.rules() == before
 
 
+@pytest.mark.anywhere
 def test_without_a_packet_queue_target_there_is_no_way_and_the_error_names_it(
     host: Host, without_extensions: Callable[..., None]
 ) -> None:
@@ -173,6 +176,7 @@ def test_without_a_packet_queue_target_there_is_no_way_and_the_error_names_it(
         open_capture(capture="iptables")
 
 
+@pytest.mark.anywhere
 def test_a_selection_that_was_asked_for_is_the_only_one_tried(
     host: Host, without_extensions: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,6 +187,7 @@ def test_a_selection_that_was_asked_for_is_the_only_one_tried(
     assert not warnings(caplog)
 
 
+@pytest.mark.anywhere
 def test_what_another_selection_would_suffer_from_as_well_ends_the_search(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +203,7 @@ def test_what_another_selection_would_suffer_from_as_well_ends_the_search(
     assert tried == [Selection.PREFILTER]
 
 
+@pytest.mark.anywhere
 def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certbot_standalone_nfq.host.privileges.missing_capabilities", lambda: ["CAP_NET_RAW"])
     monkeypatch.setattr("os.geteuid", lambda: 65534)
@@ -205,6 +211,7 @@ def test_without_privileges_the_error_names_them(monkeypatch: pytest.MonkeyPatch
         open_capture()
 
 
+@pytest.mark.anywhere
 def test_without_ebpf_and_any_firewall_program_the_error_says_what_to_install(
     host: Host, empty_path: Path, without_ebpf: None
 ) -> None:

@@ -102,6 +102,7 @@ def payloads(draw: st.DrawFn, selector: Selector) -> bytes:
     return bytes(content[: draw(st.sampled_from([len(content), len(content), draw(st.integers(0, len(content)))]))])
 
 
+@pytest.mark.anywhere
 @given(data=st.data(), selector=selectors())
 def test_exactly_what_matches_is_selected(data: st.DataObject, selector: Selector, kernel: KernelFilter) -> None:
     payload = data.draw(payloads(selector))
@@ -112,6 +113,7 @@ def test_exactly_what_matches_is_selected(data: st.DataObject, selector: Selecto
     assert set(selected) == {selector.matches(payload)}
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("selector", SHAPES.values(), ids=SHAPES)
 @given(data=st.data())
 def test_exactly_the_queries_that_match_are_selected(
@@ -127,6 +129,7 @@ def test_of_dns01s_bystanders_nothing_is_selected(kernel: KernelFilter) -> None:
             assert not any(by_all(selector, payload, kernel)), payload
 
 
+@pytest.mark.anywhere
 def test_a_program_for_dns01_is_as_short_as_designed() -> None:
     sizes = {(each.transport, family): len(parse(bytecode(each, family))) for each in DNS01[:2] for family in (4, 6)}
     assert sizes[Transport.UDP, 4] <= 20

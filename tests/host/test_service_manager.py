@@ -10,6 +10,8 @@ import pytest
 
 from certbot_standalone_nfq.host.service_manager import ServiceManager
 
+pytestmark = pytest.mark.anywhere
+
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, ServiceManager]]:

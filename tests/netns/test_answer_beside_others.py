@@ -37,6 +37,7 @@ def test_another_run_beside_it_wins_for_its_own_tokens_and_leaves_it_the_others(
     assert is_clean(lab.server, before)
 
 
+@pytest.mark.anywhere
 def test_two_processes_answer_for_different_names(lab: Lab) -> None:
     with answerer(lab.server, NAME), answerer(lab.server, OTHER_NAME, arguments=("--thumbprint", OTHER_THUMBPRINT)):
         for _ in range(3):
@@ -45,6 +46,7 @@ def test_two_processes_answer_for_different_names(lab: Lab) -> None:
             assert asked(lab, "third.example") == NOT_FOUND
 
 
+@pytest.mark.anywhere
 def test_a_second_process_for_a_name_is_refused_until_the_first_is_killed(lab: Lab) -> None:
     second = command(lab.server, "-d", "new.example", "-d", NAME.upper(), "--thumbprint", THUMBPRINT)
     with answerer(lab.server, NAME) as first:

@@ -42,6 +42,7 @@ def told(listening: socket.socket) -> list[str]:
     return listening.recv(4096).decode().splitlines()
 
 
+@pytest.mark.anywhere
 def test_names_are_read_again_and_a_bad_file_keeps_the_old_ones(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "names"
     file.write_text(f"{NAME} {THUMBPRINT}\n")
@@ -64,6 +65,7 @@ def test_names_are_read_again_and_a_bad_file_keeps_the_old_ones(lab: Lab, tmp_pa
         assert told(listening) == ["STOPPING=1"]
 
 
+@pytest.mark.anywhere
 def test_a_name_that_another_process_has_is_not_taken_by_a_reload(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "names"
     file.write_text(f"{NAME} {THUMBPRINT}\n")
@@ -76,6 +78,7 @@ def test_a_name_that_another_process_has_is_not_taken_by_a_reload(lab: Lab, tmp_
             assert asked(lab, "third.example") == ANSWER
 
 
+@pytest.mark.anywhere
 def test_pings_come_as_often_as_the_manager_expects(lab: Lab, tmp_path: Path) -> None:
     with (
         manager(tmp_path) as (listening, launcher),
@@ -116,6 +119,7 @@ def test_interfaces_come_and_go(lab: Lab, variant: str) -> None:
         assert asked(lab) == ANSWER
 
 
+@pytest.mark.anywhere
 def test_where_no_server_listens_it_says_so_or_listens_itself(lab: Lab) -> None:
     with answerer(lab.server, NAME, arguments=("--thumbprint", THUMBPRINT, "--port", "81")) as running:
         running.wait_for("Nothing listens on port 81 yet.")
@@ -139,6 +143,7 @@ def test_there_may_be_as_many_names_as_one_process_takes(lab: Lab, tmp_path: Pat
         running.wait_for("Answering any token for n0.example", 2)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("arguments", "cause"),
     [

@@ -125,6 +125,7 @@ def refusing(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("selection", ["prefilter", "port"])
 def test_a_removal_that_fails_under_load_fails_no_request_and_is_made_up_for_by_the_watchdog(
     fresh_lab: Lab, refusing: Path, selection: str

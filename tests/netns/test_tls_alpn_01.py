@@ -142,6 +142,7 @@ def first_bytes(client: Host, address: str, *pieces: bytes) -> bytes:
         return connection.recv(3, socket.MSG_WAITALL)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("hello", GO)
 def test_gos_handshakes_are_answered_however_they_are_cut_behind_the_protocol(selective: Lab, hello: str) -> None:
     start = (HELLOS / hello).read_bytes()

@@ -17,6 +17,8 @@ from certbot_standalone_nfq.wire.proxy_protocol import without_header
 from lab.http import read_all, reset_on_close
 from lab.processes import wait_until
 
+pytestmark = pytest.mark.anywhere
+
 REFUSAL = b"not here\n"
 
 

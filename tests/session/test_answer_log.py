@@ -6,6 +6,8 @@ import pytest
 
 from certbot_standalone_nfq.session.answer_log import LINES, AnswerLog
 
+pytestmark = pytest.mark.anywhere
+
 
 class Clock:
     """A clock that a test sets."""

@@ -13,6 +13,8 @@ from certbot_standalone_nfq.host.dns import lead
 from certbot_standalone_nfq.host.dns.judgement import Lead
 from certbot_standalone_nfq.session.leads import Leads
 
+pytestmark = pytest.mark.anywhere
+
 HTTP = ChallengeId("http-01", "token")
 PLAIN, ALIAS = (ChallengeId("dns-01", f"_acme-challenge.{name}.example") for name in ("plain", "alias"))
 TARGET = ChallengeId("dns-01", "target.example")

@@ -20,6 +20,8 @@ from certbot_standalone_nfq.session.injector import Injector
 from certbot_standalone_nfq.session.loop import Loop
 from lab.processes import wait_until
 
+pytestmark = pytest.mark.anywhere
+
 
 @dataclass(frozen=True)
 class Packet:

@@ -14,6 +14,8 @@ from certbot_standalone_nfq.session.pcap import Recording
 from certbot_standalone_nfq.wire.tcp import write
 from tests.engine.peer import Peer
 
+pytestmark = pytest.mark.anywhere
+
 NOBODY = 65534
 PACKET = write(Peer().segment(b"secret"))
 

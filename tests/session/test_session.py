@@ -114,6 +114,7 @@ def test_closing_again_or_without_opening_is_no_error(host: Host) -> None:
     assert not session.is_open
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, RuntimeError])
 @pytest.mark.parametrize("step", [(Witness, "start"), (FallbackListener, "start"), (FallbackListener, "__init__")])
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -138,6 +139,7 @@ def test_an_interruption_of_opening_leaves_nothing_behind(
     assert held(host) == before
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("step", [(Witness, "stop"), (FallbackListener, "stop")])
 def test_a_step_of_closing_that_fails_does_not_keep_the_others_from_being_taken(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: tuple[type[object], str]
@@ -155,6 +157,7 @@ def test_a_step_of_closing_that_fails_does_not_keep_the_others_from_being_taken(
     assert "did not end properly: no such luck" in caplog.text
 
 
+@pytest.mark.anywhere
 def test_an_interruption_of_closing_does_not_keep_the_other_steps_from_being_taken(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_at_whatever_moment_performing_is_interrupted_nothing_is_left_after_clea
     assert lonely_host.run(*UNMEASURED, *program) == "done\n"
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("span", [span for span, (client, *_) in SPANS.items() if client in CLIENTS])
 def test_at_whatever_line_opening_is_interrupted_nothing_is_left_after_cleaning_up(
     lonely_host: Host, span: str
@@ -194,6 +198,7 @@ exec /usr/sbin/{name} "$@"
 """
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("when", ["at the beginning", "at the end"])
 def test_firewall_programs_that_hang_keep_no_queue_no_thread_and_no_listener(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str

@@ -10,6 +10,8 @@ from certbot_standalone_nfq.session.witness import MAX_LOGGED, Witness
 from certbot_standalone_nfq.wire.tcp import Connection
 from lab.interceptor import HTTP01_PORT, challenge
 
+pytestmark = pytest.mark.anywhere
+
 
 def test_the_log_tells_of_some_answers_one_by_one_and_sums_up_any_number(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "certbot_standalone_nfq")

@@ -129,6 +129,7 @@ def test_ipv6_extension_headers_do_not_match(matchers: dict[int, Matches]) -> No
     assert not matchers[6](bytes(IPv6() / IPv6ExtHdrDestOpt() / TCP(dport=80) / REQUEST_PREFIX))
 
 
+@pytest.mark.anywhere
 @given(data=st.data(), family=st.sampled_from([4, 6]))
 def test_any_payload_is_judged_as_documented(matchers: dict[int, Matches], data: st.DataObject, family: int) -> None:
     beginning = REQUEST_PREFIX[: data.draw(st.integers(0, len(REQUEST_PREFIX)))]
@@ -136,6 +137,7 @@ def test_any_payload_is_judged_as_documented(matchers: dict[int, Matches], data:
     assert matchers[family](packet(family, payload)) == expected(payload)
 
 
+@pytest.mark.anywhere
 @given(octets=st.binary(max_size=100), family=st.sampled_from([4, 6]))
 def test_no_octets_trouble_the_program(matchers: dict[int, Matches], octets: bytes, family: int) -> None:
     assert matchers[family](octets) in (True, False)

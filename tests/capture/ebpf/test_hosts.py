@@ -93,12 +93,12 @@ def test_a_proxy_header_may_come_first(loaded: Bench, header: bytes) -> None:
     assert not is_taken(loaded, header + request("Host: other.example"))
 
 
-@pytest.mark.parametrize("byte", range(256))
-def test_a_token_has_the_alphabet_of_base64url(loaded: Bench, byte: int) -> None:
-    whole = request("Host: example.com").replace(
-        TOKEN.encode(), TOKEN[:30].encode() + bytes([byte]) + TOKEN[31:].encode()
-    )
-    assert is_taken(loaded, whole) == (SOLVER.recognise(whole) is not None)
+def test_a_token_has_the_alphabet_of_base64url(loaded: Bench) -> None:
+    before, after = request("Host: example.com").split(TOKEN[30].encode() + TOKEN[31:].encode())
+    requests = [before + bytes([byte]) + TOKEN[31:].encode() + after for byte in range(256)]
+    taken = [is_taken(loaded, each) for each in requests]
+    assert taken == [SOLVER.recognise(each) is not None for each in requests]
+    assert sum(taken) == 64
 
 
 @given(

@@ -166,6 +166,7 @@ def conflicts(writer: IptablesWriter) -> list[str]:
     return [rule.text for rule in take_snapshot().rules if writer.conflicts(ALLOCATION, rule)]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "rule",
     [
@@ -191,6 +192,7 @@ def test_a_rule_that_uses_our_mark_or_queue_is_a_conflict(writer: IptablesWriter
     assert " -A " in found
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     "rule",
     [
@@ -244,6 +246,7 @@ def replace_tool(folder: Path, name: str, script: str) -> None:
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("lacking", "module", "option"),
     [
@@ -299,6 +302,7 @@ def test_where_the_kernel_has_no_table_for_ipv6_ipv4_is_answered_and_a_warning_n
     assert f"module {named}," in caplog.text
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("program", ["iptables-restore", "ip6tables-restore"])
 @pytest.mark.parametrize(
     "complaint",
@@ -339,6 +343,7 @@ def test_a_kernel_that_cannot_remember_addresses_gets_the_other_rules(lonely_hos
     assert lonely_host.rules().count("-j CONNMARK --set-xmark 0x10000000/0x10000000") == 2
 
 
+@pytest.mark.anywhere
 def test_a_tool_that_fails_for_another_reason_is_quoted(lonely_host: Host, wrapped_tools: Path) -> None:
     """It takes every rule by itself, so it is no feature that is missing."""
     replace_tool(
@@ -351,6 +356,7 @@ def test_a_tool_that_fails_for_another_reason_is_quoted(lonely_host: Host, wrapp
         IptablesWriter().install(ALLOCATION, hold_open=0)
 
 
+@pytest.mark.anywhere
 def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrapped_tools: Path) -> None:
     replace_tool(
         wrapped_tools,
@@ -362,6 +368,7 @@ def test_warnings_of_a_tool_that_succeeds_are_no_error(lonely_host: Host, wrappe
         IptablesWriter().remove(ALLOCATION.run_id, 80)
 
 
+@pytest.mark.anywhere
 def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> None:
     assert not list(empty_path.iterdir())
     with pytest.raises(
@@ -370,6 +377,7 @@ def test_without_iptables_the_error_says_what_to_install(empty_path: Path) -> No
         IptablesWriter()
 
 
+@pytest.mark.anywhere
 @pytest.mark.root  # as iptables is installed for these tests
 def test_the_sbin_folders_are_searched_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -394,6 +402,7 @@ def test_a_machine_without_ip6tables_gets_rules_for_ipv4_and_a_warning(
     assert "IPv6 cannot be answered" in caplog.text
 
 
+@pytest.mark.anywhere
 def test_a_lock_that_is_held_too_long_is_told_as_such(
     lonely_host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -408,6 +417,7 @@ def test_a_lock_that_is_held_too_long_is_told_as_such(
             IptablesWriter("iptables-legacy").install(ALLOCATION, hold_open=0)
 
 
+@pytest.mark.anywhere
 def test_a_tool_that_never_ends_is_ended(
     lonely_host: Host, wrapped_tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

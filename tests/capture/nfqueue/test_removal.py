@@ -75,6 +75,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
         )
 
 
+@pytest.mark.anywhere
 def test_it_is_said_where_leftovers_cannot_be_found_out(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +118,7 @@ def test_the_watchdog_removes_rules_of_which_some_are_missing(
     assert host.rules() == before
 
 
+@pytest.mark.anywhere
 def test_the_watchdog_tries_until_another_program_releases_the_lock(
     host: Host, monkeypatch: pytest.MonkeyPatch, dying: Callable[[IptablesWriter], int], tmp_path: Path
 ) -> None:
@@ -185,6 +187,7 @@ def hang(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path / "hang"
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_firewall_program_that_hangs_leaves_no_queue_and_no_thread(host: Host, hang: Path, client: str) -> None:
     threads = threading.active_count()
@@ -199,6 +202,7 @@ def test_a_firewall_program_that_hangs_leaves_no_queue_and_no_thread(host: Host,
     assert "CERTBOT-NFQ" not in host.rules()
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_firewall_program_that_hangs_at_the_end_leaves_no_queue_and_no_thread(
     host: Host, hang: Path, client: str

@@ -202,6 +202,7 @@ def test_an_opening_that_fails_midway_leaves_nothing(host: Host, monkeypatch: py
     assert host.queues() == ""
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 def test_an_opening_that_is_interrupted_at_any_program_it_runs_leaves_nothing(

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from certbot_standalone_nfq.host.dns.path import follow
 from certbot_standalone_nfq.host.dns.questions import Unreadable
 
+pytestmark = pytest.mark.anywhere
+
 NAME = dns.name.from_text("_acme-challenge.example.com.")
 OWNERS = ["_acme-challenge.example.com.", "example.com.", "com.", ".", "a.example.com.", "b.com.", "ns.b.com."]
 TARGETS = st.sampled_from(OWNERS)
