@@ -1,6 +1,7 @@
 """systemd as the first process of namespaces of its own, on a host: it runs units as they are, with all their limits.
 
-It sees this machine's files, but has its own /etc, /opt, /run, /usr/local/sbin and /var.
+It sees this machine's files, but has its own /etc, /opt, /run, /usr/local/sbin and /var; what it writes to /usr is its
+own as well.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _OF_ETC = (
     "group",
     "java-*",
     "ld.so.cache",
+    "mime.types",
     "nsswitch.conf",
     "passwd",
     "protocols",
@@ -39,7 +41,7 @@ _OF_ETC = (
     "ssl/openssl.cnf",
 )
 _FOLDERS = (
-    *("etc/systemd/system", "groups", "run", "usr/local/sbin", "var/lib", "var/log", "var/tmp"),
+    *("etc/systemd/system", "groups", "run", "usr/local/sbin", "var/lib", "var/log", "var/tmp", "work"),
     *("opt/packages", "opt/python", "opt/source/certbot_standalone_nfq"),
 )
 
@@ -59,6 +61,7 @@ mount -t cgroup2 none /sys/fs/cgroup
 mount --bind {python} {disk}/opt/python
 mount --bind {packages} {disk}/opt/packages
 mount --bind {source}/certbot_standalone_nfq {disk}/opt/source/certbot_standalone_nfq
+mount -t overlay -o lowerdir=/usr,upperdir={disk}/usr,workdir={disk}/work unpacked /usr
 for folder in etc opt run usr/local/sbin var; do mount --rbind {disk}/$folder /$folder; done
 exec env -i {path} container=lab SYSTEMD_UNIT_PATH={units} \
     /lib/systemd/systemd --system --unit=trial.target --log-target=console --show-status=false
@@ -124,9 +127,15 @@ class ServiceCertbot(InstalledCertbot):
 
 
 @contextlib.contextmanager
-def systemd(host: Host, folder: Path) -> Iterator[Systemd]:
-    """Run systemd on a host, with no units but empty targets; ready when the context begins."""
+def systemd(host: Host, folder: Path, unpacked: Path | None = None) -> Iterator[Systemd]:
+    """Run systemd on a host, with no units but empty targets; ready when the context begins.
+
+    The content of Debian packages that were unpacked into a folder is as if it were this machine's, but for what the
+    scripts of these packages would have done.
+    """
     _lay_out(folder)
+    if unpacked:
+        _lay_over(folder, unpacked)
     places = {
         "disk": folder,
         "name": host.name,
@@ -161,6 +170,12 @@ def _lay_out(folder: Path) -> None:
     run(["cp", "--archive", "--parents", *there, str(folder / "etc")], cwd="/etc")
     for target in _TARGETS:
         (folder / f"etc/systemd/system/{target}.target").write_text("[Unit]\nDefaultDependencies=no\n")
+
+
+def _lay_over(folder: Path, unpacked: Path) -> None:
+    for place in ("etc", "usr", "var"):
+        run(["cp", "--archive", f"{unpacked}/{place}/.", str(folder / place)])
+    run(["cp", "--archive", f"{unpacked}/lib/.", str(folder / "usr/lib")])  # where /lib leads to
 
 
 def install_certbot(made: Systemd, authority: Authority) -> ServiceCertbot:

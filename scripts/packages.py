@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,11 @@ class Archive:
         environment = {**os.environ, "APT_CONFIG": str(self.state / "apt.conf")}
         return run(command, env=environment, cwd=self.state, timeout=_DOWNLOAD_SECONDS)
 
+    def missing(self, *packages: str) -> list[str]:
+        """Return packages, and those that they need and that are not installed."""
+        options = ("--simulate", "--reinstall", "--no-install-recommends")
+        return re.findall(r"^Inst (\S+)", self.run("apt-get", "install", *options, *packages), re.MULTILINE)
+
     def unpack(self, packages: Sequence[str], folder: Path) -> None:
         """Download packages, and unpack them into a folder."""
         self.run("apt-get", "download", "-qq", *packages)
@@ -33,11 +40,14 @@ class Archive:
             package.unlink()
 
 
-def archive(suite: str, state: Path) -> Archive:
-    """Let apt know of a suite and its security updates alone, in a folder that is not there yet."""
+def archive(suite: str, state: Path, installed: Path = Path("/dev/null")) -> Archive:
+    """Let apt know of a suite and its security updates alone, in a folder that is not there yet.
+
+    By the file `installed`, as dpkg keeps one, it knows what is installed.
+    """
     for name in ("lists/partial", "archives/partial"):
         (state / name).mkdir(parents=True)
-    (state / "status").touch()
+    shutil.copyfile(installed, state / "status")
     (state / "suite.sources").write_text("\n".join(_sources(suite)))
     settings = {
         "Dir::State": state,

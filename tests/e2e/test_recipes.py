@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from lab import hosts
+from lab import hosts, unpacked
 from lab.documents import blocks, file_of
 from lab.hosts import Host
 from lab.nginx import nginx
 from lab.pebble import Pebble, pebble
-from lab.processes import wait_until
+from lab.processes import run, wait_until
 from lab.resolvers import RESOLVERS
 from lab.systemd import ServiceCertbot, Systemd, install_certbot, systemd
 from lab.tls import VISITOR, certificate_at
@@ -50,12 +51,9 @@ server {{
     ssl_certificate_key /etc/letsencrypt/live/{name}/privkey.pem;
 }}
 """
-RELOADS = """\
-[Service]
-ExecStart=sleep infinity
-ExecReload=/bin/sh -c 'echo {name} >>/var/log/reloads'
-"""
-"""A service that says when it is reloaded."""
+APACHES_SITE = f"<VirtualHost *:80>\nServerName {NAME}\nDocumentRoot /var/www\n</VirtualHost>\n"
+SERVICES = ("apache2", "dovecot", "postfix")
+SUBMISSIONS, IMAPS = 465, 993
 DOCKER = """\
 #!/bin/sh
 [ "$*" = "exec web nginx -s reload" ] && kill -HUP {process}
@@ -100,10 +98,6 @@ class Machine:
         self.systemd.control("start", "certbot.service")
         return self.certificate(lineage)
 
-    def reloads(self) -> list[str]:
-        """Return which services were reloaded."""
-        return (self.systemd.disk / "var/log/reloads").read_text().split()
-
     def put(self, file: str, content: str) -> Path:
         """Write a file."""
         place = self.systemd.disk / file
@@ -116,7 +110,7 @@ class Machine:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("recipes")
     folder.chmod(0o755)
-    packages.archive("sid", folder / "apt").unpack(["pebble"], folder / "newest")  # has profiles
+    packages.archive("sid", folder / "sid").unpack(["pebble"], folder / "newest")  # has profiles
     with (
         hosts.pair() as (client, server),
         pebble(
@@ -125,12 +119,14 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             program=str(folder / "newest/usr/bin/pebble"),
             profiles={"default": 90 * DAY, "shortlived": 6 * DAY},
         ) as authority,
-        systemd(server, folder / "disk") as manager,
+        systemd(server, folder / "disk", unpacked.unpack(SERVICES, folder)) as manager,
     ):
         for name in (NAME, MAIL):
             authority.resolve(name, ipv4=server.ipv4)
         manager.adopt("nginx")
         manager.adopt("tomcat10", "tomcat")
+        for service in SERVICES:
+            unpacked.settle(manager, service)
         yield Machine(client, server, authority, manager, install_certbot(manager, authority))
 
 
@@ -140,7 +136,6 @@ def fresh(machine: Machine) -> Iterator[None]:
     for folder in ("etc", "var/lib", "var/log"):
         shutil.rmtree(machine.systemd.disk / folder / "letsencrypt", ignore_errors=True)
     machine.put("etc/letsencrypt/cli.ini", SETTINGS.format(directory=machine.authority.directory))
-    machine.put("var/log/reloads", "")
     for unit in ("certbot.service", "certbot.timer"):
         machine.systemd.add(unit, file_of("recipes/renewal.md", f"/etc/systemd/system/{unit}"))
     before = machine.server.rules()
@@ -169,6 +164,18 @@ def test_an_installer_configures_nginx_and_each_renewal_is_loaded(machine: Machi
     assert "acme-challenge" not in (machine.systemd.disk / "var/log/nginx/access.log").read_text()
 
 
+def test_an_installer_configures_apache_and_each_renewal_is_loaded(machine: Machine) -> None:
+    machine.put("etc/apache2/sites-available/000-default.conf", APACHES_SITE)
+    machine.systemd.control("start", "apache2")
+    machine.follow("installer.md", "Certbot installs the certificate: `-a standalone-nfq -i nginx`", 1, 2)
+    assert machine.served() == machine.certificate(NAME)
+    renewed = machine.renew(NAME)
+    wait_until(functools.partial(machine.shows, renewed), "Apache has loaded the new certificate")
+    machine.systemd.control("stop", "apache2")
+    logs = (machine.systemd.disk / "var/log/apache2").glob("*access.log")
+    assert not any("acme-challenge" in each.read_text() for each in logs)
+
+
 def test_a_container_whose_port_is_published_keeps_running_and_reloads(machine: Machine, tmp_path: Path) -> None:
     with hosts.host("b") as container:
         hosts.publish(machine.server, container, 8080)
@@ -179,23 +186,41 @@ def test_a_container_whose_port_is_published_keeps_running_and_reloads(machine: 
             assert "acme-challenge" not in web_server.access_log
 
 
+@contextlib.contextmanager
+def mail_server(machine: Machine) -> Iterator[None]:
+    """Run Postfix and Dovecot as Debian's packages do, as they are configured at installation."""
+    folders = [machine.systemd.disk / "etc" / service for service in ("postfix", "dovecot")]
+    with tempfile.TemporaryDirectory() as saved:
+        for each in folders:
+            run(["cp", "--archive", str(each), saved])
+        machine.systemd.control("start", "postfix", "dovecot")
+        yield
+        machine.systemd.control("stop", "postfix", "dovecot")
+        for each in folders:
+            run(["cp", "--archive", f"{saved}/{each.name}/.", str(each)])
+
+
 def test_a_mail_server_needs_no_web_server(machine: Machine) -> None:
-    for name in ("postfix", "dovecot"):
-        machine.systemd.add(f"{name}.service", RELOADS.format(name=name))
-        machine.systemd.control("start", name)
-    machine.follow("mail.md", "A mail server without a web server", 0)
-    first = machine.certificate(MAIL)
-    assert machine.renew(MAIL) != first
-    assert sorted(machine.reloads()) == ["dovecot", "dovecot", "postfix", "postfix"]
+    page, heading = "mail.md", "A mail server without a web server"
+    dovecots = machine.systemd.disk / "etc/dovecot/conf.d/10-ssl.conf"
+    with mail_server(machine):
+        machine.follow(page, heading, 0, 1)
+        dovecots.write_text(dovecots.read_text() + blocks(f"recipes/{page}", heading)[2])
+        machine.systemd.control("reload", "dovecot")
+        for newest in (machine.certificate, machine.renew):
+            certificate = newest(MAIL)
+            for port in (SUBMISSIONS, IMAPS):
+                wait_until(functools.partial(machine.shows, certificate, port), f"port {port} has the certificate")
 
 
 def test_a_closed_port_is_open_for_the_validation_of_a_mail_server(machine: Machine) -> None:
     closed = ("INPUT", "-p", "tcp", "--dport", "80", "-j", "DROP")
     machine.server.run("iptables", "-A", *closed)
     before = machine.server.rules()
-    machine.follow("mail.md", "If the firewall closes port 80", 0)
-    first = machine.certificate(MAIL)
-    assert machine.renew(MAIL) != first
+    with mail_server(machine):
+        machine.follow("mail.md", "If the firewall closes port 80", 0)
+        first = machine.certificate(MAIL)
+        assert machine.renew(MAIL) != first
     assert machine.server.rules() == before
     machine.server.run("iptables", "-D", *closed)
 
