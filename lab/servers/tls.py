@@ -11,6 +11,7 @@ from cryptography import x509
 
 from lab import nginx as lab_nginx
 from lab.hosts import Host
+from lab.servers.mail import postfix
 from lab.servers.web_server import PAGE, WebServer, make_site, package_version, serving, write
 from lab.tls import listen, write_certificate
 
@@ -217,5 +218,6 @@ TLS_SERVERS: dict[str, Callable[[Host, Path], AbstractContextManager[WebServer]]
     "stunnel": stunnel,
     "Node's https": node,
     "Python's ssl": python,
+    "Postfix": postfix,
 }
 """What runs each on a host, in a folder that it makes."""

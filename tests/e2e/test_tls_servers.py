@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from lab.certbot import Certbot
 from lab.hosts import Host
 from lab.http import reset_on_close
 from lab.interceptor import KEY_AUTHORIZATION, intercepting
-from lab.load import load
+from lab.load import Load, load
+from lab.servers.mail import greeted
 from lab.servers.tls import TLS_SERVERS
 from lab.servers.web_server import WebServer
 from lab.tls import VISITOR, certificate_at, proof
@@ -52,6 +54,13 @@ def kinds_of_lines(server: WebServer) -> set[str]:
     return {re.sub(r"[0-9a-f:.]*\d[0-9a-f:.]*", "N", line) for line in lines if "GET " not in line}
 
 
+def loaded(town: Town, kind: str) -> list[AbstractContextManager[Load]]:  # noqa: F811
+    """Return a load for each of the server's addresses, of clients that speak its protocol."""
+    if kind == "Postfix":
+        return [greeted(town.client, each) for each in town.addresses]
+    return [load(town.client, f"https://{each}/", niceness=10, handshakes=True) for each in town.places]
+
+
 def hang_up(client: Host, address: str) -> None:
     """Connect, and close or reset the connection, before the server accepts it and after."""
     for number in range(HANG_UPS):
@@ -83,8 +92,7 @@ def test_a_certificate_is_issued_past_a_busy_server(
 ) -> None:
     before = town.state(server)
     with contextlib.ExitStack() as stack:
-        urls = [f"https://{place}/" for place in town.places]
-        loads = [stack.enter_context(load(town.client, url, niceness=10, handshakes=True)) for url in urls]
+        loads = [stack.enter_context(each) for each in loaded(town, row.server)]
         result = certbot.certonly(FOUR, SIX, options=BY_TLS)
         row.served = all(not proof(certificate_at(town.client, each, FOUR, VISITOR[1:])) for each in town.addresses)
     issued = names(certbot.certificate(FOUR))
