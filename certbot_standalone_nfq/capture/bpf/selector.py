@@ -120,7 +120,7 @@ def compare_whole(
 
     X is to be where the payload begins. `accepted` is what the program returns then. If one of `searched` agrees, it
     goes on at the label "search", and otherwise at "other". A load beyond the end ends the program, so the alternatives
-    that need the fewest bytes come first.
+    that need the fewest bytes come first. Of each, what comes last is compared first: others' requests begin alike.
     """
     found = [(_pieces(each), Instruction(Code.RET, accepted)) for each in alternatives]
     found += [(_pieces(each), Instruction(Code.JA, if_true="search")) for each in searched]
@@ -128,7 +128,7 @@ def compare_whole(
     lines: list[Line] = []
     for number, (pieces, then) in enumerate(found):
         otherwise = f"whole {number + 1}" if number < len(found) - 1 else "other"
-        lines += [line for piece in pieces for line in piece.compare(otherwise)]
+        lines += [line for piece in reversed(pieces) for line in piece.compare(otherwise)]
         lines.append(then)
         lines += [] if otherwise == "other" else [otherwise]
     return lines
