@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import re
 import shlex
 import shutil
 import signal
@@ -27,7 +26,8 @@ from lab.load import load
 from lab.nginx import nginx
 from lab.pebble import pebble
 from lab.processes import run, wait_until
-from scripts.container.engine import Engine, engine
+from scripts.container import published
+from scripts.container.engine import Engine, engine, on_disk
 from scripts.distros.rootfs import Root, workshop
 
 _SOURCE = Path(__file__).parents[2]
@@ -80,11 +80,6 @@ class ContainedCertbot(Certbot):
 def with_option(words: list[str], *options: str) -> list[str]:
     """Return `docker run ...` with more options."""
     return [*words[:2], *options, *words[2:]]
-
-
-def on_disk(text: str, disk: Path) -> str:
-    """Let volumes be in a folder."""
-    return re.sub(r"(?<=[ ])(/(?:etc|var/lib|var/log)/letsencrypt:)", rf"{disk}\1", text)
 
 
 def _succeed(result: subprocess.CompletedProcess[str]) -> None:
@@ -172,6 +167,7 @@ def main() -> int:
         _build(made, commands[0], root)
         print(f"built after {time.monotonic() - begin:.0f} seconds", flush=True)
         _try(made, shlex.split(commands[1]), Path(scratch))
+        published.follow(made, root, Path(scratch))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -103,6 +104,11 @@ class Engine:
         values = (f"{name.split('.')[1]} = {ast.literal_eval(settings[name])}" for name in _OF_PIP if name in settings)
         file.write_text("\n".join(("[global]", *values, "")))
         return file
+
+
+def on_disk(text: str, disk: Path) -> str:
+    """Let volumes be in a folder."""
+    return re.sub(r"(?<=[ ])(/(?:etc|var/lib|var/log)/letsencrypt:)", rf"{disk}\1", text)
 
 
 @contextlib.contextmanager
