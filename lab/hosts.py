@@ -149,6 +149,11 @@ def kernel_can_queue_by_nft() -> bool:
     return kernel_can("nft", "add table inet t; add chain inet t c; add rule inet t c queue num 0 bypass")
 
 
+def kernel_can_own_tables() -> bool:
+    """Tell whether a table of nft's may belong to a program, so that no other can remove it; from Linux 5.12 on."""
+    return kernel_can("nft", "add table inet t { flags owner; }")
+
+
 @contextlib.contextmanager
 def host(label: str) -> Iterator[Host]:
     """Make a host that no other run knows of."""

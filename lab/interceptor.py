@@ -21,7 +21,7 @@ from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from certbot_standalone_nfq.session.interception import Interception
 from certbot_standalone_nfq.session.witness import Witness
 from certbot_standalone_nfq.settings import HTTP_01, Settings
-from lab.hosts import Host, kernel_can_queue_by_nft
+from lab.hosts import Host, kernel_can_own_tables, kernel_can_queue_by_nft
 from lab.processes import running
 
 CLIENTS = ["netlink"] + (["fnfqueue"] if importlib.util.find_spec("fnfqueue") else [])
@@ -32,6 +32,8 @@ VARIANTS = [*IPTABLES, *(["nftables"] if kernel_can_queue_by_nft() else [])]
 KINDS = [variant for variant in VARIANTS if variant != "iptables-legacy"]  # has the same rules
 if _ONLY:
     VARIANTS = KINDS = [] if EBPF else [_ONLY]
+REMOVABLE = [variant for variant in VARIANTS if variant != "nftables" or not kernel_can_own_tables()]
+"""Those whose rules another program can remove."""
 BY_RULES = VARIANTS[0] if _ONLY and VARIANTS else "iptables"
 """For tests of what only rules and a queue do."""
 _DEFAULTS = {"capture": _ONLY or "iptables"}

@@ -10,16 +10,12 @@ import subprocess
 import pytest
 
 from lab.answerer import OTHER_THUMBPRINT, THUMBPRINT, answerer, command
-from lab.interceptor import EBPF, TOKEN, VARIANTS, interceptor_process
+from lab.interceptor import EBPF, REMOVABLE, TOKEN, VARIANTS, interceptor_process
 from lab.interceptor import KEY_AUTHORIZATION as OTHER_ANSWER
 from lab.processes import wait_until
-from tests.capture.nftables.test_backend import CAN_OWN
 from tests.netns.conftest import Lab
 from tests.netns.test_answer import ANSWER, ANY_TOKEN, NAME, NOT_FOUND, OTHER_NAME, asked
 from tests.netns.test_lifecycle import helpers, is_clean
-
-REMOVABLE = [each for each in VARIANTS if each != "iptables-legacy" and not (each == "nftables" and CAN_OWN)]
-"""Whose rules another program can remove, and the kernel tells of it: half a minute, as with legacy, is too long."""
 
 
 @pytest.mark.parametrize(
@@ -78,8 +74,9 @@ def test_it_leaves_nothing(lab: Lab, variant: str, number: signal.Signals) -> No
     assert asked(lab) == NOT_FOUND
 
 
-@pytest.mark.parametrize("variant", REMOVABLE)
+@pytest.mark.parametrize("variant", [each for each in REMOVABLE if each != "iptables-legacy"])
 def test_rules_are_put_back_however_often_another_program_removes_them(lab: Lab, variant: str) -> None:
+    """The kernel tells of it. It does not of those by the legacy variant, and half a minute is too long here."""
     table = "nft delete table inet $(nft list tables | grep -o certbot.*)"
     flush = table if variant == "nftables" else "iptables-nft -t mangle -F; ip6tables-nft -t mangle -F INPUT"
     with answerer(lab.server, NAME, arguments=("--thumbprint", THUMBPRINT, "--capture", variant)) as running:

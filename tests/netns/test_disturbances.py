@@ -14,6 +14,7 @@ from certbot_standalone_nfq.session import keeper
 from lab.http import KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_response, request
 from lab.interceptor import (
     KEY_AUTHORIZATION,
+    REMOVABLE,
     VARIANTS,
     intercepting,
     interceptor_command,
@@ -69,7 +70,7 @@ FLUSHES = {
 
 
 @pytest.mark.parametrize("flush", [*FLUSHES.values(), "nft flush ruleset"], ids=[*FLUSHES, "by nft"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", REMOVABLE)
 def test_rules_that_another_program_removes_are_added_again_once_and_it_is_told(
     lab: Lab, variant: str, flush: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

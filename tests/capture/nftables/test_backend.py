@@ -21,7 +21,7 @@ from certbot_standalone_nfq.capture.nftables.program import Session
 from certbot_standalone_nfq.capture.nftables.selector import Payload
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
-from lab.hosts import Host, kernel_can, kernel_can_queue_by_nft
+from lab.hosts import Host, kernel_can, kernel_can_own_tables, kernel_can_queue_by_nft
 from lab.processes import children, has_ended, wait_until
 from tests.capture.bpf.test_selector import expected
 
@@ -30,7 +30,7 @@ ALLOCATION = Allocation(SELECTORS, RunId(28080, "0f1e"), Marks(0x10000000, 0x200
 TABLE = "inet certbot-nfq-28080-0f1e"
 QUEUE = "queue num 28080 bypass"
 NFT = shutil.which("nft", path="/usr/sbin:/sbin") or "nft"
-CAN_OWN = kernel_can("nft", "add table inet t { flags owner; }")
+CAN_OWN = kernel_can_own_tables()
 PAYLOADS = [
     *([Payload.INNER_HEADER] if kernel_can("nft", "add table t; add chain t c; add rule t c @ih,0,8 0") else []),
     Payload.TRANSPORT_HEADER,
