@@ -23,6 +23,7 @@ DROP would report the loss to the sender's TCP, which then waits longer before i
 """
 _QUEUE = 99
 _LONGEST_DELAY = 0.03
+_INSPECTION = 0.002
 _ACKNOWLEDGMENT_NUMBER = 8
 _SECONDS_TO_STOP = 0.1
 
@@ -32,6 +33,13 @@ def shuffling(host: Host, seed: int) -> Iterator[None]:
     """Let TCP packets from and to a host overtake each other while the context lasts."""
     chance = random.Random(seed)
     with _handling(host, ("PREROUTING", "POSTROUTING"), lambda queue, stop: _shuffle(queue, chance, stop)):
+        yield
+
+
+@contextlib.contextmanager
+def inspecting(host: Host) -> Iterator[None]:
+    """Have a program look at each TCP packet behind a run's rules, as one that detects attacks."""
+    with _handling(host, ("INPUT",), _inspect):
         yield
 
 
@@ -72,6 +80,14 @@ def _shuffle(queue: NetlinkQueue, chance: random.Random, stop: threading.Event) 
         select.select([queue], [], [], max(0.0, kept[0][0] - now) if kept else _SECONDS_TO_STOP)
         for packet in queue.receive():
             heapq.heappush(kept, (time.monotonic() + chance.random() * _LONGEST_DELAY, packet.id))
+
+
+def _inspect(queue: NetlinkQueue, stop: threading.Event) -> None:
+    while not stop.is_set():
+        select.select([queue], [], [], _SECONDS_TO_STOP)
+        for packet in queue.receive():
+            time.sleep(_INSPECTION)
+            queue.give_verdict(packet.id, KernelVerdict.ACCEPT)
 
 
 def _damage(queue: NetlinkQueue, stop: threading.Event) -> None:

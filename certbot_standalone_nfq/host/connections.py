@@ -29,8 +29,12 @@ _MEMORY = 7  # INET_DIAG_SKMEMINFO
 _ESTABLISHED, _SYN_RECV, _LISTEN = 1, 3, 10  # include/net/tcp_states.h
 _OPEN = (_ESTABLISHED, _SYN_RECV)
 """States in which a server has a connection on which a client's data may come, and be answered."""
-_PAUSES = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
-"""Seconds to wait for a program that is busy with its socket. It is so for microseconds, unless it is interrupted."""
+_PAUSES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
+"""Seconds to wait for a program that is busy with its socket, or for another that has the reset in a queue of its own.
+Either takes microseconds, unless it is interrupted."""
+_PATIENCE, _PATIENCE_PER_SECOND = 1.0, 0.1
+"""Seconds to wait, in all and in each second, where the socket has nothing to look at: so it is, too, where a stranger
+guesses, whose reset has no effect."""
 
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
 """Of `struct inet_diag_req_v2`: family, protocol, extensions, states; and the socket's identity, its own end first."""
@@ -49,12 +53,30 @@ class _Found(NamedTuple):
     """Bytes of packets that the socket has not looked at yet."""
 
 
+class _Patience:
+    """Seconds that may be waited. They come again with time."""
+
+    def __init__(self) -> None:
+        self._left, self._refilled_at = _PATIENCE, time.monotonic()
+
+    def take(self, seconds: float) -> bool:
+        """Whether so long may be waited; if so, that counts."""
+        now = time.monotonic()
+        self._left = min(_PATIENCE, self._left + (now - self._refilled_at) * _PATIENCE_PER_SECOND)
+        self._refilled_at = now
+        if self._left < seconds:
+            return False
+        self._left -= seconds
+        return True
+
+
 class Connections:
     """The connections of one network namespace: that of the thread that makes it. For use by one thread at a time."""
 
     def __init__(self) -> None:
         """Find out whether the kernel can be asked; see `known`."""
         self._kernel: socket.socket | None = None
+        self._patience = _Patience()
         with contextlib.suppress(OSError):
             self._kernel = sock_diag.connect()
             self._questions = Questions(self._kernel)
@@ -76,17 +98,16 @@ class Connections:
     def has_ended(self, ends: Ends, interface: int = 0) -> bool:
         """Whether no socket has the connection any more, once all that came for it has been looked at. Raises OSError.
 
-        It waits for that, some 20 ms at most.
+        It waits for that, some 20 ms at most; where it has often waited in vain, only for what has come to the socket.
         """
         for pause in _PAUSES:
-            if pause:  # sleep(0) would have other programs run first
-                time.sleep(pause)
             found = self._find(ends, interface)
-            if found is None or found.state == _LISTEN:  # the kernel names a listener where there is no connection
+            if found is None:
                 return True
-            if not found.waiting:
+            if not found.waiting and not self._patience.take(pause):
                 return False
-        return False
+            time.sleep(pause)
+        return self._find(ends, interface) is None
 
     def close(self) -> None:
         """Close the socket. Calling it again is no error."""
@@ -110,6 +131,8 @@ class Connections:
         except FileNotFoundError:
             return None
         _, state = _ANSWER.unpack_from(content)
+        if state == _LISTEN:  # the kernel names a listener where there is no connection
+            return None
         return _Found(state, _waiting(content[_ANSWER.size :]))
 
 

@@ -51,6 +51,35 @@ def test_a_connection_is_open_until_a_reset(connections: Connections, server: st
         assert connections.has_ended(ends)
 
 
+def test_a_reset_that_another_program_holds_up_is_waited_for(
+    connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected("127.0.0.1", "127.0.0.1") as (theirs, _, ends):
+        monkeypatch.setattr("time.sleep", lambda _: reset(theirs))
+        assert connections.has_ended(ends)
+
+
+def test_where_sockets_stay_it_soon_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waited = 100.0, 0.0
+
+    def wait(seconds: float) -> None:
+        nonlocal waited
+        waited += seconds
+
+    monkeypatch.setattr("time.sleep", wait)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    connections = Connections()
+    with connected("127.0.0.1", "127.0.0.1") as (_, _, ends):
+        for _ in range(100):
+            assert not connections.has_ended(ends)
+        assert 0.9 < waited <= 1
+        now += 1
+        for _ in range(100):
+            assert not connections.has_ended(ends)
+        assert 1 < waited <= 1.1
+    connections.close()
+
+
 def test_a_connection_is_told_by_all_four_of_its_parts(connections: Connections) -> None:
     with connected("127.0.0.1", "127.0.0.1") as (_, _, (peer, peer_port, local, local_port)):
         for other in (

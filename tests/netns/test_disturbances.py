@@ -13,6 +13,7 @@ import pytest
 from certbot_standalone_nfq.session import keeper
 from lab.http import KEPT_PAGE_REQUEST, PAGE_REQUEST, ask, body, read_response, request
 from lab.interceptor import (
+    EBPF,
     KEY_AUTHORIZATION,
     REMOVABLE,
     VARIANTS,
@@ -23,6 +24,7 @@ from lab.interceptor import (
 from lab.load import load
 from lab.nginx import PAGE
 from lab.processes import running, wait_until
+from lab.shuffler import inspecting
 from tests.netns.conftest import Lab
 from tests.netns.test_lifecycle import NOT_FOUND, helpers, is_clean
 
@@ -58,6 +60,16 @@ def test_a_process_that_is_stopped_with_the_whole_port_queued_holds_up_no_bystan
     assert process.returncode == 0
     assert is_clean(lab.server, before)
     wait_until(lambda: not helpers(lab.server) - others, "the watchdog is gone")
+
+
+@pytest.mark.firewall
+@pytest.mark.parametrize("variant", [*VARIANTS, *EBPF])
+def test_challenges_are_answered_where_another_program_queues_what_passes(lab: Lab, variant: str) -> None:
+    """The reset in a request's place is on its way to the server for as long as that takes."""
+    with inspecting(lab.server), interceptor_process(lab.server, capture=variant):
+        for address in (lab.server.ipv4, lab.server.ipv6) * 5:
+            assert body(ask(lab.client, address)) == KEY_AUTHORIZATION
+            assert body(ask(lab.client, address, PAGE_REQUEST)) == PAGE
 
 
 FLUSHES = {
