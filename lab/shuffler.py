@@ -38,8 +38,8 @@ def shuffling(host: Host, seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def inspecting(host: Host) -> Iterator[None]:
-    """Have a program look at each TCP packet behind a run's rules, as one that detects attacks."""
-    with _handling(host, ("INPUT",), _inspect):
+    """Have a program look at each TCP packet behind all rules of the mangle table, as one that detects attacks."""
+    with _handling(host, ("INPUT",), _inspect, table="filter"):
         yield
 
 
@@ -52,14 +52,14 @@ def damaging_first_data(host: Host) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handling(
-    host: Host, hooks: tuple[str, ...], handle: Callable[[NetlinkQueue, threading.Event], None]
+    host: Host, hooks: tuple[str, ...], handle: Callable[[NetlinkQueue, threading.Event], None], table: str = "mangle"
 ) -> Iterator[None]:
     with host.inside():
         queue = NetlinkQueue(_QUEUE, FOR_CHALLENGES)
     rule = ("-p", "tcp", "-j", "NFQUEUE", "--queue-num", str(_QUEUE), "--queue-bypass")
     for program in ("iptables", "ip6tables"):
         for hook in hooks:
-            host.run(program, "-t", "mangle", "-A", hook, *rule)
+            host.run(program, "-t", table, "-A", hook, *rule)
     stop = threading.Event()
     thread = threading.Thread(target=handle, args=(queue, stop), name="cable")
     thread.start()

@@ -173,9 +173,9 @@ def _lay_out(folder: Path) -> None:
 
 
 def _lay_over(folder: Path, unpacked: Path) -> None:
-    for place in ("etc", "usr", "var"):
-        run(["cp", "--archive", f"{unpacked}/{place}/.", str(folder / place)])
-    run(["cp", "--archive", f"{unpacked}/lib/.", str(folder / "usr/lib")])  # where /lib leads to
+    for place in ("etc", "usr", "var", "lib"):  # older packages have their units in /lib, which leads to /usr/lib
+        if (unpacked / place).exists():
+            run(["cp", "--archive", f"{unpacked}/{place}/.", str(folder / place.replace("lib", "usr/lib"))])
 
 
 def install_certbot(made: Systemd, authority: Authority) -> ServiceCertbot:

@@ -1,4 +1,7 @@
-"""Servers as Debian packages them, for a systemd of a test's: unpacked, as they would replace those of this machine."""
+"""Servers as Debian packages them, for a systemd of a test's.
+
+They are unpacked, not installed: Postfix would replace this machine's mail server.
+"""
 
 from __future__ import annotations
 
