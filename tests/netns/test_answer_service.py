@@ -24,7 +24,6 @@ from tests.netns.test_answer import ANSWER, ANY_TOKEN, NAME, NOT_FOUND, OTHER_NA
 from tests.netns.test_answer_beside_others import is_answered
 
 QUIET_SECONDS = 3.0
-SETTLING_SECONDS = 0.2
 TELLING = [each for each in (*VARIANTS, *EBPF) if each != "iptables-legacy"]
 """Ways to capture with which nobody has to look whether the rules are still there."""
 
@@ -104,8 +103,8 @@ def test_it_does_not_wake_up_while_nothing_happens(lab: Lab, variant: str) -> No
     arguments = ("--thumbprint", THUMBPRINT, "--capture", variant)
     with answerer(lab.server, NAME, arguments=arguments, launcher=UNMEASURED) as running:
         assert asked(lab) == ANSWER
-        wait_until(lambda: is_quiet(running, SETTLING_SECONDS), "it has settled")
-        assert is_quiet(running, QUIET_SECONDS)
+        # What the answer's end sets timers for comes first; it depends on the order in which the two sides close.
+        wait_until(lambda: is_quiet(running, QUIET_SECONDS), "nothing wakes it up")
 
 
 @pytest.mark.parametrize("variant", [BY_RULES, *EBPF])
