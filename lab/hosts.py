@@ -150,7 +150,7 @@ def kernel_can_queue_by_nft() -> bool:
 
 
 def kernel_can_own_tables() -> bool:
-    """Tell whether a table of nft's may belong to a program, so that no other can remove it; from Linux 5.12 on."""
+    """Whether an nft table can have an owner: only that program can remove it. Linux 5.12 and later."""
     return kernel_can("nft", "add table inet t { flags owner; }")
 
 

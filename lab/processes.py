@@ -67,7 +67,7 @@ def has_ended(process_id: int) -> bool:
 
 
 def is_asleep(process_id: int) -> bool:
-    """Tell whether a process is sleeping."""
+    """Whether a process is sleeping."""
     return _state(process_id) == "S"
 
 

@@ -33,8 +33,8 @@ _PAUSES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01)
 """Seconds to wait for a program that is busy with its socket, or for another that has the reset in a queue of its own.
 Either takes microseconds, unless it is interrupted."""
 _PATIENCE, _PATIENCE_PER_SECOND = 1.0, 0.1
-"""Seconds to wait, in all and in each second, where the socket has nothing to look at: so it is, too, where a stranger
-guesses, whose reset has no effect."""
+"""A budget: the most seconds that it holds, and how many it gains per second. It pays for waiting while the socket has
+no packet to look at. A guess by a stranger looks the same, and its reset has no effect."""
 
 _REQUEST = struct.Struct("=BBBxI2s2s16s16sIII")
 """Of `struct inet_diag_req_v2`: family, protocol, extensions, states; and the socket's identity, its own end first."""
@@ -54,7 +54,7 @@ class _Found(NamedTuple):
 
 
 class _Patience:
-    """Seconds that may be waited. They come again with time."""
+    """A budget of seconds to wait, which refills over time."""
 
     def __init__(self) -> None:
         self._left, self._refilled_at = _PATIENCE, time.monotonic()
