@@ -24,8 +24,6 @@ from certbot_standalone_nfq.settings import DEFAULT_PORTS, Settings
 
 logger = logging.getLogger(__name__)
 
-"""The programs to try in turn: the administrator's own choice first."""
-
 LOCK_SECONDS = 10
 """How long a program waits for another one to release the xtables lock."""
 TIMEOUT = 30

@@ -7,15 +7,16 @@ In the mangle table, after NAT, for packets from the client to the port it addre
     INPUT:   a port that NAT has changed, and conntrack's original port -> CHAIN
     FORWARD: likewise, over TCP of connections whose handshake conntrack has seen to its end (ASSURED): their sockets
              cannot be looked up here, and nobody else has answered for them
+    Either hook sends datagrams to CHAIN-UDP first, where one of another client meets a single rule:
+    CHAIN-UDP: payload selected -> CHAIN
     CHAIN:   already decided on -> CHAIN-OUT (first, as the connection may have lost its mark while the packet waited)
-             a datagram, and payload selected -> NFQUEUE
-             another datagram -> go on behind the jump to CHAIN
+             a datagram -> NFQUEUE
              payload selected -> set the connection's mark
              connection marked -> NFQUEUE, bypassed while no program listens
              not tracked (NOTRACK), and payload selected -> remember the address it came from, NFQUEUE
              not tracked, and from an address that is remembered -> NFQUEUE
     CHAIN-OUT: not to be watched -> clear the connection's mark
-             clear the packet's mark; go on behind the jump to CHAIN
+             clear the packet's mark; go on behind the jump
 
 Where every packet of the port is queued, connections need no mark. Where connection tracking must not begin, they have
 none: all of TCP is recognised as if it were not tracked.
@@ -27,6 +28,7 @@ CHAIN-OUT, and then meets the user's own rules as any other packet does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from certbot_standalone_nfq.capture.bpf import selector
 from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, RunId, Selection
@@ -39,13 +41,26 @@ _SECONDS = 180
 """How long an address is remembered: longer than the engine keeps a connection."""
 
 
-def chain_names(run_id: RunId) -> tuple[str, str]:
-    """Return the names of a run's chains: the one jumped to, and the one that released packets leave by.
+class Chains(NamedTuple):
+    """The names of a run's chains. They are at most 26 characters long; iptables takes 28."""
 
-    They are at most 26 characters long; iptables takes 28.
-    """
+    main: str
+    datagrams: str
+    """What datagrams are sent to first. It is there only if the run has any to capture."""
+    out: str
+    """What released packets leave by."""
+
+
+def chain_names(run_id: RunId) -> Chains:
+    """Return the names of a run's chains."""
     name = f"{_CHAIN_PREFIX}{run_id.queue}-{run_id.run}"
-    return name, f"{name}-OUT"
+    return Chains(name, f"{name}-UDP", f"{name}-OUT")
+
+
+def _chains(allocation: Allocation) -> list[str]:
+    """Return the names of the chains that are installed."""
+    names = chain_names(allocation.run_id)
+    return [name for name in names if name != names.datagrams or Transport.UDP in allocation.transports]
 
 
 def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
@@ -61,7 +76,8 @@ def jump_rules(allocation: Allocation) -> list[tuple[str, str]]:
 
 def _jumps(run_id: RunId, port: int, transport: Transport) -> list[tuple[str, str]]:
     """Return the jumps: the one that needs no connection tracking, then the others."""
-    chain, name = chain_names(run_id)[0], transport.name.lower()
+    names, name = chain_names(run_id), transport.name.lower()
+    chain = names.datagrams if transport is Transport.UDP else names.main
     opened = f"--ctdir ORIGINAL --ctorigdstport {port} -j {chain}"
     known = "--ctstatus ASSURED " if transport is Transport.TCP else ""
     return [
@@ -73,23 +89,22 @@ def _jumps(run_id: RunId, port: int, transport: Transport) -> list[tuple[str, st
 
 def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
     """Return the rules of the run's own chains for IP version 4 or 6, each with its chain."""
-    chain, out = chain_names(allocation.run_id)
+    chain, _, out = chain_names(allocation.run_id)
     connection, released, both = map(
         hex, (allocation.marks.connection, allocation.marks.released, allocation.marks.both)
     )
-    decided_on = (chain, f"-m mark --mark {released}/{released} -g {out}")
     queue = f"-j NFQUEUE --queue-num {allocation.queue} --queue-bypass"
     clear_packet = (out, f"-j MARK --set-xmark 0x0/{both}")
+    rules = [*_datagrams(allocation, family), (chain, f"-m mark --mark {released}/{released} -g {out}")]
     if allocation.selection is not Selection.PREFILTER:
-        return [decided_on, (chain, queue), clear_packet]
-    selected = list(_selected(allocation, Transport.TCP, family))
-    datagrams = [(chain, rule) for rule in _datagrams(allocation, family, queue)]
+        return [*rules, (chain, queue), clear_packet]
+    if Transport.UDP in allocation.transports:
+        rules.append((chain, f"-p udp {queue}"))
+    selected = [_condition(each, family) for each in allocation.selectors_over(Transport.TCP)]
     if not allocation.tracked:
-        unmarked = [(chain, f"{rule} {queue}") for rule in _remembered(chain, selected)]
-        return [decided_on, *datagrams, *unmarked, clear_packet]
+        return [*rules, *((chain, f"{rule} {queue}") for rule in _remembered(chain, selected)), clear_packet]
     return [
-        decided_on,
-        *datagrams,
+        *rules,
         *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
         (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
         *((chain, f"-m conntrack --ctstate UNTRACKED {rule} {queue}") for rule in _remembered(chain, selected)),
@@ -98,24 +113,21 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
     ]
 
 
+def _datagrams(allocation: Allocation, family: int) -> Iterator[tuple[str, str]]:
+    """Yield the rules of the chain for datagrams: each is looked at by itself, as its flow has no mark."""
+    names = chain_names(allocation.run_id)
+    if allocation.selection is Selection.PREFILTER:
+        conditions = [_condition(each, family) for each in allocation.selectors_over(Transport.UDP)]
+        yield from ((names.datagrams, f"{condition} -g {names.main}") for condition in conditions)
+    elif Transport.UDP in allocation.transports:
+        yield names.datagrams, f"-g {names.main}"
+
+
 def _condition(wanted: Selector, family: int) -> str:
     """Return what matches a payload that must be selected."""
     begins = f'-m bpf --bytecode "{selector.bytecode(wanted, family)}"'
     # Not bm: it misses a pattern that lies across two fragments of a packet's memory (lib/ts_bm.c).
     return f"{begins} -m string --algo kmp --hex-string |{wanted.contains.hex()}|" if wanted.contains else begins
-
-
-def _selected(allocation: Allocation, transport: Transport, family: int) -> Iterator[str]:
-    for each in allocation.selectors_over(transport):
-        yield _condition(each, family)
-
-
-def _datagrams(allocation: Allocation, family: int, queue: str) -> Iterator[str]:
-    """Yield the rules for datagrams: each is looked at by itself, and its flow needs no mark."""
-    for condition in _selected(allocation, Transport.UDP, family):
-        yield f"-p udp {condition} {queue}"
-    if Transport.UDP in allocation.transports:
-        yield "-p udp -j RETURN"
 
 
 def _remembered(chain: str, selected: Iterable[str]) -> Iterator[str]:
@@ -127,7 +139,7 @@ def _remembered(chain: str, selected: Iterable[str]) -> Iterator[str]:
 
 def install_script(allocation: Allocation, family: int) -> str:
     """Return the input of iptables-restore that adds the rules, in one transaction."""
-    chains = [f":{chain} - [0:0]" for chain in chain_names(allocation.run_id)]
+    chains = [f":{chain} - [0:0]" for chain in _chains(allocation)]
     rules = [f"-A {chain} {rule}" for chain, rule in chain_rules(allocation, family)]
     # At the top of the hook: a rule of the user's before ours could accept the packet.
     jumps = [f"-I {hook} 1 {rule}" for hook, rule in jump_rules(allocation)]
@@ -141,7 +153,7 @@ def without_memory(installing: str) -> str:
 
 def probe_script(allocation: Allocation, rule: str) -> str:
     """Return the input of iptables-restore that adds the run's chain with just one rule, or an empty one."""
-    chain = chain_names(allocation.run_id)[0]
+    chain = chain_names(allocation.run_id).main
     return script([f":{chain} - [0:0]", *([f"-A {chain} {rule}"] if rule else [])])
 
 
@@ -175,8 +187,8 @@ def chain_deletions(run_id: RunId) -> list[str]:
 def whole_removal_script(allocation: Allocation) -> str:
     """Return the input of iptables-restore that removes all rules of a run, and nothing if any is not there."""
     jumps = [f"-D {hook} {rule}" for hook, rule in jump_rules(allocation)]
-    flushes = [f"-F {chain}" for chain in chain_names(allocation.run_id)]
-    return script([*jumps, *flushes, *chain_deletions(allocation.run_id)])
+    chains = _chains(allocation)
+    return script([*jumps, *(f"-F {chain}" for chain in chains), *(f"-X {chain}" for chain in chains)])
 
 
 def script(lines: Iterable[str]) -> str:
@@ -184,5 +196,5 @@ def script(lines: Iterable[str]) -> str:
     return "\n".join([f"*{TABLE}", *lines, "COMMIT", ""])
 
 
-def _rules_outside(lines: list[str], chains: tuple[str, str]) -> list[str]:
+def _rules_outside(lines: list[str], chains: Chains) -> list[str]:
     return [line for line in lines if line.startswith("-A ") and line.split()[1] not in chains]
