@@ -16,6 +16,7 @@ import struct
 import time
 from typing import NamedTuple
 
+from certbot_standalone_nfq.engine.allowance import Allowance
 from certbot_standalone_nfq.host import rtnetlink, sock_diag
 from certbot_standalone_nfq.host.netlink import Questions
 from certbot_standalone_nfq.wire.addresses import packed
@@ -53,30 +54,13 @@ class _Found(NamedTuple):
     """Bytes of packets that the socket has not looked at yet."""
 
 
-class _Patience:
-    """A budget of seconds to wait, which refills over time."""
-
-    def __init__(self) -> None:
-        self._left, self._refilled_at = _PATIENCE, time.monotonic()
-
-    def take(self, seconds: float) -> bool:
-        """Whether so long may be waited; if so, that counts."""
-        now = time.monotonic()
-        self._left = min(_PATIENCE, self._left + (now - self._refilled_at) * _PATIENCE_PER_SECOND)
-        self._refilled_at = now
-        if self._left < seconds:
-            return False
-        self._left -= seconds
-        return True
-
-
 class Connections:
     """The connections of one network namespace: that of the thread that makes it. For use by one thread at a time."""
 
     def __init__(self) -> None:
         """Find out whether the kernel can be asked; see `known`."""
         self._kernel: socket.socket | None = None
-        self._patience = _Patience()
+        self._patience = Allowance(_PATIENCE_PER_SECOND, most=_PATIENCE)
         with contextlib.suppress(OSError):
             self._kernel = sock_diag.connect()
             self._questions = Questions(self._kernel)
@@ -104,7 +88,7 @@ class Connections:
             found = self._find(ends, interface)
             if found is None:
                 return True
-            if not found.waiting and not self._patience.take(pause):
+            if not found.waiting and not self._patience.take(time.monotonic(), pause):
                 return False
             time.sleep(pause)
         return self._find(ends, interface) is None

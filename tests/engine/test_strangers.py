@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import pytest
 
 from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
-from certbot_standalone_nfq.engine.allowance import Allowance
 from certbot_standalone_nfq.engine.endpoint import LINGER
 from certbot_standalone_nfq.engine.engine import MAX_ANSWERS_PER_SECOND, MAX_WATCHED, Engine
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Reaction, Verdict
@@ -258,10 +257,3 @@ def test_of_a_request_in_pieces_that_is_not_answered_at_once_the_server_does_not
     assert engine.handle(write(first), 0.0).verdict is Verdict.DROP
     assert engine.handle(write(rest), 0.0).verdict is Verdict.WATCH
     assert engine.handle(write(first), 1.0).verdict is Verdict.REPLACE
-
-
-def test_an_allowance_is_so_many_a_second_however_long_it_was_quiet() -> None:
-    allowance = Allowance(10)
-    for now in (100.0, 1000.0):
-        assert [allowance.take(now) for _ in range(12)] == [True] * 10 + [False] * 2
-    assert [allowance.take(1000.25) for _ in range(4)] == [True, True, False, False]
