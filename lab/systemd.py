@@ -91,6 +91,15 @@ class Systemd:
         """Run systemctl; return its output. Fails as it does."""
         return run(self.command("systemctl", *arguments))
 
+    @contextlib.contextmanager
+    def running(self, *units: str) -> Iterator[None]:
+        """Start units; stop them at the end, whatever happens."""
+        try:
+            self.control("start", *units)
+            yield
+        finally:
+            self.control("stop", *units)
+
     def adopt(self, package: str, owner: str = "root") -> None:
         """Let it have the service of a Debian package of this machine, as it is after installation; not started."""
         there = [place for place in ("etc", "etc/default", "var/lib") if (Path("/") / place / package).exists()]

@@ -150,9 +150,8 @@ def fresh(machine: Machine) -> Iterator[None]:
 def debians_nginx(machine: Machine, site: str) -> Iterator[None]:
     """Run nginx as Debian's package does, with a site."""
     machine.put("etc/nginx/sites-available/default", site)
-    machine.systemd.control("start", "nginx")
-    yield
-    machine.systemd.control("stop", "nginx")
+    with machine.systemd.running("nginx"):
+        yield
 
 
 def test_an_installer_configures_nginx_and_each_renewal_is_loaded(machine: Machine) -> None:
@@ -166,12 +165,11 @@ def test_an_installer_configures_nginx_and_each_renewal_is_loaded(machine: Machi
 
 def test_an_installer_configures_apache_and_each_renewal_is_loaded(machine: Machine) -> None:
     machine.put("etc/apache2/sites-available/000-default.conf", APACHES_SITE)
-    machine.systemd.control("start", "apache2")
-    machine.follow("installer.md", "Certbot installs the certificate: `-a standalone-nfq -i nginx`", 1, 2)
-    assert machine.served() == machine.certificate(NAME)
-    renewed = machine.renew(NAME)
-    wait_until(functools.partial(machine.shows, renewed), "Apache has loaded the new certificate")
-    machine.systemd.control("stop", "apache2")
+    with machine.systemd.running("apache2"):
+        machine.follow("installer.md", "Certbot installs the certificate: `-a standalone-nfq -i nginx`", 1, 2)
+        assert machine.served() == machine.certificate(NAME)
+        renewed = machine.renew(NAME)
+        wait_until(functools.partial(machine.shows, renewed), "Apache has loaded the new certificate")
     logs = (machine.systemd.disk / "var/log/apache2").glob("*access.log")
     assert not any("acme-challenge" in each.read_text() for each in logs)
 
@@ -193,11 +191,12 @@ def mail_server(machine: Machine) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as saved:
         for each in folders:
             run(["cp", "--archive", str(each), saved])
-        machine.systemd.control("start", "postfix", "dovecot")
-        yield
-        machine.systemd.control("stop", "postfix", "dovecot")
-        for each in folders:
-            run(["cp", "--archive", f"{saved}/{each.name}/.", str(each)])
+        try:
+            with machine.systemd.running("postfix", "dovecot"):
+                yield
+        finally:
+            for each in folders:
+                run(["cp", "--archive", f"{saved}/{each.name}/.", str(each)])
 
 
 def test_a_mail_server_needs_no_web_server(machine: Machine) -> None:
@@ -231,13 +230,12 @@ def test_tomcat_has_each_new_certificate(machine: Machine) -> None:
     service = '<Service name="Catalina">'
     connector = blocks("recipes/tomcat.md", page)[3]
     configuration.write_text(configuration.read_text().replace(service, f"{service}\n{connector}"))
-    machine.systemd.control("start", "tomcat10")
-    wait_until(functools.partial(machine.server.listens, 8080), "Tomcat has started, without a certificate", 60)
-    machine.put(script.lstrip("/"), file_of("recipes/tomcat.md", script))
-    machine.follow("tomcat.md", page, 0, 2)
-    for newest in (machine.certificate, machine.renew):
-        wait_until(functools.partial(machine.shows, newest(NAME), 8443), "Tomcat has the certificate", 60)
-    machine.systemd.control("stop", "tomcat10")
+    with machine.systemd.running("tomcat10"):
+        wait_until(functools.partial(machine.server.listens, 8080), "Tomcat has started, without a certificate", 60)
+        machine.put(script.lstrip("/"), file_of("recipes/tomcat.md", script))
+        machine.follow("tomcat.md", page, 0, 2)
+        for newest in (machine.certificate, machine.renew):
+            wait_until(functools.partial(machine.shows, newest(NAME), 8443), "Tomcat has the certificate", 60)
 
 
 def test_an_address_gets_a_certificate_for_six_days(machine: Machine) -> None:

@@ -145,9 +145,8 @@ def web_server(manager: Systemd) -> Iterator[None]:
     (manager.disk / "etc/web-server.conf").write_text(WEB_SERVER)
     (manager.disk / SERVICES / "web-server.service").write_text(WEB_SERVER_UNIT)
     manager.control("daemon-reload")
-    manager.control("start", "web-server")
-    yield
-    manager.control("stop", "web-server")
+    with manager.running("web-server"):
+        yield
 
 
 def served(everybody: Internet) -> int:
