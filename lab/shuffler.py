@@ -1,4 +1,4 @@
-"""Cables on which packets overtake each other, each kept for a random time of its own, or arrive damaged."""
+"""Cables on which packets take long, overtake each other, or arrive damaged."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ DROP would report the loss to the sender's TCP, which then waits longer before i
 """
 _QUEUE = 99
 _LONGEST_DELAY = 0.03
+_FAR = 0.05
 _INSPECTION = 0.002
 _ACKNOWLEDGMENT_NUMBER = 8
 _SECONDS_TO_STOP = 0.1
@@ -32,7 +33,14 @@ _SECONDS_TO_STOP = 0.1
 def shuffling(host: Host, seed: int) -> Iterator[None]:
     """Let TCP packets from and to a host overtake each other while the context lasts."""
     chance = random.Random(seed)
-    with _handling(host, ("PREROUTING", "POSTROUTING"), lambda queue, stop: _shuffle(queue, chance, stop)):
+    with _keeping(host, lambda: chance.random() * _LONGEST_DELAY):
+        yield
+
+
+@contextlib.contextmanager
+def far(host: Host) -> Iterator[None]:
+    """Let TCP packets from and to a host take a while, each as long as any other."""
+    with _keeping(host, lambda: _FAR):
         yield
 
 
@@ -47,6 +55,12 @@ def inspecting(host: Host) -> Iterator[None]:
 def damaging_first_data(host: Host) -> Iterator[None]:
     """Flip a bit in the first segment with data of each connection from a host, while the context lasts."""
     with _handling(host, ("POSTROUTING",), _damage):
+        yield
+
+
+@contextlib.contextmanager
+def _keeping(host: Host, seconds: Callable[[], float]) -> Iterator[None]:
+    with _handling(host, ("PREROUTING", "POSTROUTING"), lambda queue, stop: _keep(queue, seconds, stop)):
         yield
 
 
@@ -71,7 +85,7 @@ def _handling(
         queue.close()
 
 
-def _shuffle(queue: NetlinkQueue, chance: random.Random, stop: threading.Event) -> None:
+def _keep(queue: NetlinkQueue, seconds: Callable[[], float], stop: threading.Event) -> None:
     kept: list[tuple[float, int]] = []
     while not stop.is_set():
         now = time.monotonic()
@@ -79,7 +93,7 @@ def _shuffle(queue: NetlinkQueue, chance: random.Random, stop: threading.Event) 
             queue.give_verdict(heapq.heappop(kept)[1], KernelVerdict.ACCEPT)
         select.select([queue], [], [], max(0.0, kept[0][0] - now) if kept else _SECONDS_TO_STOP)
         for packet in queue.receive():
-            heapq.heappush(kept, (time.monotonic() + chance.random() * _LONGEST_DELAY, packet.id))
+            heapq.heappush(kept, (time.monotonic() + seconds(), packet.id))
 
 
 def _inspect(queue: NetlinkQueue, stop: threading.Event) -> None:

@@ -28,7 +28,13 @@ LIFETIME = 120.0
 """Seconds after which a connection is forgotten, in whatever state it is."""
 FAR = 1 << 20
 """Bytes from the expected sequence number that no segment of the same connection can be, as windows are smaller."""
+LEAD = 20_000
+"""Milliseconds that our clock is ahead of what the peer echoes, if the server has had pieces of the request.
 
+It has acknowledged them with a later value, and the peer discards whatever is older (RFC 7323, 5.3): our answer, for as
+long as a round trip takes, and the peer's pause before the request. Firewalls that check timestamps, as pf does, allow
+for thirty seconds (PFTM_TS_DIFF).
+"""
 
 _SILENCE = Reaction(Verdict.DROP)
 
@@ -45,7 +51,8 @@ class Endpoint:
         self._incoming = stream.incoming
         self._outgoing = SendBuffer(segment.ack, segment.window)
         self._conversation = conversation
-        self._clock = TimestampClock(segment.timestamps, now) if segment.timestamps else None
+        lead = LEAD if stream.let_go else 0
+        self._clock = TimestampClock(segment.timestamps, now, lead) if segment.timestamps else None
         self._expires_at = now + min(LIFETIME, conversation.seconds)
         self._closed = False
         self._answered = False
@@ -206,9 +213,12 @@ class Endpoint:
 class TimestampClock:
     """Our side of the timestamps option (RFC 7323, 4), continuing the server's clock."""
 
-    def __init__(self, first: Timestamps, now: float) -> None:
-        """Begin with the peer's option. It echoes the server's last value, below which ours must not go."""
-        self._base = first.echo
+    def __init__(self, first: Timestamps, now: float, lead: int) -> None:
+        """Begin with the peer's option, which echoes one of the server's values.
+
+        The server's last one is at most `lead` milliseconds later. Ours must not go below it.
+        """
+        self._base = advance(first.echo, lead)
         self._started = now
         self._recent = first.value
 

@@ -107,6 +107,7 @@ class Client:
         self._echo = 0
         self.received = b""
         self.saw_end = self.was_reset = self.done = False
+        self.ended_at = END
 
     def begin(self) -> None:
         for _ in range(self._conditions.late_syns):
@@ -134,6 +135,7 @@ class Client:
         if self._fin_seq == self._incoming.next_seq:
             self._incoming.add(self._fin_seq, b"F")
             self.saw_end = True
+            self.ended_at = min(self.ended_at, self._clock.now)
         if self.saw_end and self._fin_at is None:
             self._close()
         elif segment.payload or segment.flags & Flags.FIN or before != self._incoming.next_seq:

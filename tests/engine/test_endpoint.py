@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from certbot_standalone_nfq.engine.endpoint import LIFETIME, LINGER
+from certbot_standalone_nfq.engine.endpoint import LEAD, LIFETIME, LINGER
 from certbot_standalone_nfq.engine.receive_buffer import WINDOW
 from certbot_standalone_nfq.engine.send_buffer import FIRST_TIMEOUT, MAX_REPEATS, MAX_TIMEOUTS
 from certbot_standalone_nfq.engine.verdicts import Acknowledged, Answered, Verdict
@@ -462,6 +462,15 @@ class TestTimestamps:
         assert answer.timestamps == Timestamps(value=2**32 - 20, echo=2**32 - 5)
         (again,) = conversation.wait(5)
         assert again.timestamps == Timestamps(value=4980, echo=2**32 - 5)
+
+    def test_after_pieces_they_are_ahead_of_what_the_server_may_have_sent_since(
+        self, conversation: Conversation
+    ) -> None:
+        conversation.hear(conversation.peer.send(request()[:40], PSH_ACK))
+        (answer,) = conversation.hear(conversation.peer.send(request()[40:], PSH_ACK))
+        assert answer.timestamps == Timestamps(value=LEAD - 20, echo=2**32 - 5)
+        (again,) = conversation.wait(5)
+        assert again.timestamps == Timestamps(value=LEAD + 4980, echo=2**32 - 5)
 
     def test_the_latest_value_in_order_is_echoed(self, conversation: Conversation) -> None:
         conversation.ask()

@@ -50,6 +50,12 @@ def test_a_request_cut_anywhere_is_answered_where_nothing_overtakes(cut: int) ->
         assert not outcome.host.server.saw_request
 
 
+@pytest.mark.parametrize("delay", [0.02, 0.4])
+def test_a_request_in_pieces_is_answered_as_soon_as_a_whole_one(delay: float) -> None:
+    ended = {simulate(Conditions(delay=delay, cuts=cuts), 0).client.ended_at for cuts in ((), (DECIDED,), (9, HEADERS))}
+    assert ended == {2 * delay}
+
+
 def test_a_request_octet_by_octet_is_answered() -> None:
     outcome = simulate(Conditions(cuts=tuple(range(1, len(request())))), seed=0)
     assert outcome.is_answered

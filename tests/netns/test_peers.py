@@ -18,7 +18,7 @@ from lab.http import CLOSE, PAGE_REQUEST, ask, body, read_all, read_response, re
 from lab.interceptor import BY_RULES, EBPF, KEY_AUTHORIZATION, KINDS, TOKEN, intercepting
 from lab.nginx import PAGE
 from lab.processes import wait_until
-from lab.shuffler import LOST, damaging_first_data, shuffling
+from lab.shuffler import LOST, damaging_first_data, far, shuffling
 from tests.engine.kept import kept_by
 from tests.netns.conftest import Lab
 
@@ -107,6 +107,15 @@ def test_a_request_with_pauses_between_its_pieces(active: Lab, address: str) -> 
         for start, end in ((0, 2), (2, 20), (20, 40), (40, 60), (60, len(octets))):
             connection.sendall(octets[start:end])
             wait_until(lambda: nothing_unacknowledged(active.client, port), "the piece is acknowledged")
+        assert body(read_all(connection)) == KEY_AUTHORIZATION
+
+
+def test_the_answer_to_pieces_is_not_older_than_the_servers_acknowledgment_of_them(active: Lab, address: str) -> None:
+    """All pieces are sent before the first is acknowledged. A client discards what its clock shows to be old."""
+    with far(active.client), quiet(active.client), active.client.connect(address) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request()[:40])
+        connection.sendall(request()[40:])
         assert body(read_all(connection)) == KEY_AUTHORIZATION
 
 
