@@ -105,10 +105,18 @@ def _day(client: Host, server: Host, running: Answerer, requests: int) -> Day:
     used = running.seconds() - began
     if body(ask(client, server.ipv4, request(TOKEN))) != f"{TOKEN}.{THUMBPRINT}":
         raise RuntimeError("the answer is not what it should be")
-    wait_until(lambda: running.descriptors() <= files, "connections are closed")
+    opened = _opened(running, files)
     rate = more / used if used else 0.0
     mebibytes = first / 1024, running.memory() / 1024
-    return Day(answered + more, failed + more_failed, rate, *mebibytes, running.descriptors() - files)
+    return Day(answered + more, failed + more_failed, rate, *mebibytes, opened)
+
+
+def _opened(running: Answerer, files: int) -> int:
+    """Return how many files stay open beyond a number. Programs that look after the rules have some for a moment."""
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: running.descriptors() <= files, "connections are closed")
+        return 0
+    return running.descriptors() - files
 
 
 def _ask(client: Host, server: Host, requests: int) -> tuple[int, int]:
