@@ -74,7 +74,7 @@ class Host:
         return connection
 
     def listens(self, port: int) -> bool:
-        """Tell whether anything listens to a TCP port."""
+        """Whether anything listens to a TCP port."""
         return f":{port} " in self.run("ss", "-ltnH")
 
     def counter(self, name: str) -> int:
@@ -129,7 +129,7 @@ def _normal(saved: str) -> str:
 
 
 def kernel_can(*command: str) -> bool:
-    """Tell whether a command succeeds on a host that has an interface, eth0; it fails where the kernel lacks a module.
+    """Whether a command succeeds on a host that has an interface, eth0; it fails where the kernel lacks a module.
 
     Without root, say that it does not.
     """
@@ -145,7 +145,7 @@ def kernel_can(*command: str) -> bool:
 
 
 def kernel_can_queue_by_nft() -> bool:
-    """Tell whether this kernel has nftables' queue statement. Without root, say that it has not."""
+    """Whether this kernel has nftables' queue statement. Without root, say that it has not."""
     return kernel_can("nft", "add table inet t; add chain inet t c; add rule inet t c queue num 0 bypass")
 
 

@@ -62,7 +62,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> 
 
 
 def has_ended(process_id: int) -> bool:
-    """Tell whether a process has ended, be it that its parent has not noticed yet, or never does."""
+    """Whether a process has ended, even if its parent never notices that."""
     return _state(process_id) in ("Z", "")
 
 

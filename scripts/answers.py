@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def _works(capture: str, requests: int) -> bool:
                 day = _day(client, server, running, requests if number is signal.SIGTERM else 1)
                 running.process.send_signal(number)
                 running.process.wait()
-            left.append(not _becomes(server, before))
+            left.append(not _comes_true(lambda: _state(server) == before, "nothing is left"))
     figures = f"{day.rate:.0f} | {day.first:.1f} | {day.last:.1f} | {day.opened:+}"
     print(f"| {capture} | {day.answered} | {day.failed} | {figures} | {sum(left)} |", flush=True)
     return day.is_good and not any(left)
@@ -113,10 +114,8 @@ def _day(client: Host, server: Host, running: Answerer, requests: int) -> Day:
 
 def _opened(running: Answerer, files: int) -> int:
     """Return how many files stay open beyond a number. Programs that look after the rules have some for a moment."""
-    with contextlib.suppress(TimeoutError):
-        wait_until(lambda: running.descriptors() <= files, "connections are closed")
-        return 0
-    return running.descriptors() - files
+    closed = _comes_true(lambda: running.descriptors() <= files, "connections are closed")
+    return 0 if closed else running.descriptors() - files
 
 
 def _ask(client: Host, server: Host, requests: int) -> tuple[int, int]:
@@ -135,9 +134,9 @@ def _state(server: Host) -> tuple[str, str, list[str]]:
     return server.rules(), server.queues(), attached(server)
 
 
-def _becomes(server: Host, before: tuple[str, str, list[str]]) -> bool:
+def _comes_true(condition: Callable[[], bool], what: str) -> bool:
     with contextlib.suppress(TimeoutError):
-        wait_until(lambda: _state(server) == before, "nothing is left")
+        wait_until(condition, what)
         return True
     return False
 

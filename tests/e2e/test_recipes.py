@@ -86,7 +86,7 @@ class Machine:
         return x509.load_der_x509_certificate(certificate_at(self.client, self.server.ipv4, NAME, VISITOR, port))
 
     def shows(self, certificate: x509.Certificate, port: int = 443) -> bool:
-        """Tell whether a server shows this certificate; one that is only starting does not."""
+        """Whether a server shows this certificate; one that is only starting does not."""
         with contextlib.suppress(OSError):
             return self.served(port) == certificate
         return False

@@ -52,7 +52,7 @@ class Town:
         return self.server.ipv4, f"[{self.server.ipv6}]"
 
     def is_loaded(self, place: str) -> bool:
-        """Tell whether the load has its connections to an address; it opens and closes one before these."""
+        """Whether the load has its connections to an address; it opens and closes one before these."""
         return len(self.client.run("ss", "-tnH", "state", "established", "dst", place).splitlines()) >= CONNECTIONS
 
     def state(self, web_server: WebServer) -> tuple[object, ...]:

@@ -120,7 +120,7 @@ def test_the_answer_to_pieces_is_not_older_than_the_servers_acknowledgment_of_th
 
 
 def nothing_unacknowledged(host: Host, port: int) -> bool:
-    """Tell whether a connection's send queue is empty."""
+    """Whether a connection's send queue is empty."""
     columns = host.run("ss", "-tnH", f"sport = :{port}").split()
     return not columns or columns[2] == "0"
 

@@ -18,7 +18,7 @@ class TlsConversation:
     """Answers one challenge. Its TLS engine is let go as soon as the dialogue is over."""
 
     seconds = 20.0
-    """The time limit of a dialogue, in seconds. CAs give up after ten seconds."""
+    """How long a dialogue may take, in seconds. CAs wait for ten."""
 
     def __init__(self, challenge: ChallengeId, context: ssl.SSLContext) -> None:
         """Begin, with the context whose certificate is the answer."""

@@ -7,7 +7,6 @@ import fcntl
 import re
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,9 @@ from certbot_standalone_nfq.challenges.http01.solver import Http01Solver
 from certbot_standalone_nfq.host.command import find_program
 from certbot_standalone_nfq.host.firewall.reader import take_snapshot
 from lab.hosts import Host
-from lab.interceptor import IPTABLES
 
 SELECTORS = Http01Solver.selectors(80)
 ALLOCATION = Allocation(SELECTORS, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000))
-
-
-@pytest.fixture(params=IPTABLES)
-def writer(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[IptablesWriter]:
-    with lonely_host.inside():
-        yield IptablesWriter(request.param)
 
 
 @pytest.mark.parametrize("family", [4, 6])

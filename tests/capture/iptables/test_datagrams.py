@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +13,6 @@ from certbot_standalone_nfq.capture.nfqueue.allocation import Allocation, Marks,
 from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
 from certbot_standalone_nfq.engine.protocols import Transport
 from lab.hosts import Host
-from lab.interceptor import IPTABLES
 
 CHAIN = "CERTBOT-NFQ-28080-0f1e"
 SELECTORS = Dns01Solver.selectors(53)
@@ -22,12 +20,6 @@ SELECTORS = Dns01Solver.selectors(53)
 
 def allocation(selection: Selection = Selection.PREFILTER) -> Allocation:
     return Allocation(SELECTORS, RunId(28080, "0f1e"), Marks(0x10000000, 0x20000000), selection)
-
-
-@pytest.fixture(params=IPTABLES)
-def writer(request: pytest.FixtureRequest, lonely_host: Host) -> Iterator[IptablesWriter]:
-    with lonely_host.inside():
-        yield IptablesWriter(request.param)
 
 
 @pytest.mark.anywhere
