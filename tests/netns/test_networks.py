@@ -42,6 +42,12 @@ class Network:
         folder = self.folder / "nginx"
         self.web_server = self.stack.enter_context(nginx(host or self.server, folder, port=port, listen=listen))
 
+    def keep_order(self) -> None:
+        """Let no packet overtake another: no host is to complain."""
+        assert self.web_server
+        for host in (self.client, self.server, self.web_server.host):
+            host.keep_order()
+
     def firewall(self, *rules: str) -> None:
         """Put the same rules into the server's firewall for both families."""
         for program in ("iptables", "ip6tables"):
@@ -292,6 +298,7 @@ def network(request: pytest.FixtureRequest, pair: tuple[Host, Host], tmp_path: P
         built = Network(stack, tmp_path, *pair)
         request.param(built)
         built.addresses = built.addresses or [built.server.ipv4, built.server.ipv6]
+        built.keep_order()
         yield built
 
 

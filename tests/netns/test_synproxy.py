@@ -65,6 +65,7 @@ def network(request: pytest.FixtureRequest, pair: tuple[Host, Host], tmp_path: P
     with contextlib.ExitStack() as stack:
         built = Network(stack, tmp_path, client, server, addresses=[server.ipv4, server.ipv6])
         request.param(built)
+        built.keep_order()
         yield built
 
 
