@@ -79,6 +79,10 @@ def test_of_queries_that_were_answered_the_cas_words_decide(prefix: str, detail:
     assert words(found).startswith(f"3 queries for {OURS.key} arrived (from {PEER}, {OTHER}) and were answered")
 
 
+def test_a_problem_of_the_kind_dnssec_needs_no_words_that_are_known() -> None:
+    assert diagnosis(evidence(PEER), "The answer was not signed as it should be", "dnssec").cause is Cause.NOT_BELIEVED
+
+
 @pytest.mark.parametrize("detail", [*NOT_FOUND, *REFUSED, *ELSEWHERE])
 def test_without_a_query_nothing_else_is_claimed(detail: str) -> None:
     found = diagnosis(evidence(), detail)
@@ -119,11 +123,12 @@ def test_a_caa_record_is_told_with_what_of_it_matters(answered: tuple[str, ...],
 
 
 def test_only_so_many_queries_are_remembered_and_each_once() -> None:
-    many = tuple((PEER, "TXT") for _ in range(MAX_QUERIES + 5))
+    many = ((OTHER, "TXT"), *((PEER, "TXT") for _ in range(MAX_QUERIES + 4)))
     collected = evidence(at_the_edge=many)
     collected.observe(TappedDatagram(Connection(PEER, 6000 + 10, LOCAL, 53), f"{OURS.key} TXT".encode(), 0.0))
     collected.observe(TappedDatagram(Connection(PEER, 1, LOCAL, 53), b"nothing", 0.0))
-    assert diagnosis(collected).count == MAX_QUERIES
+    found = diagnosis(collected)
+    assert (found.count, found.peers) == (MAX_QUERIES, (PEER,))
 
 
 def test_the_log_says_that_a_query_came_over_udp_and_nothing_of_acknowledgments_there() -> None:
@@ -131,5 +136,9 @@ def test_the_log_says_that_a_query_came_over_udp_and_nothing_of_acknowledgments_
     assert report.answered("example.com", 1, event) == (
         f"example.com: challenge request no. 1, from {PEER} over IPv4 and UDP, answered in 2.0 ms"
     )
-    summary = report.summary("example.com", evidence(PEER, OTHER).seen(OURS))
-    assert summary == "example.com: challenge requests answered: 2; sources: 2"
+    answers = evidence(PEER, OTHER)
+    assert report.summary("example.com", answers.seen(OURS)).endswith("requests answered: 2; sources: 2")
+    answers.record(Answered(OURS, Connection(PEER, 5002, LOCAL, 53)))
+    assert report.summary("example.com", answers.seen(OURS)) == (
+        "example.com: challenge requests answered: 3; sources: 2"
+    )

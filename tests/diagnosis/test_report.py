@@ -95,6 +95,12 @@ def test_addresses_may_be_translated_by_their_ip_version() -> None:
     (two,) = diagnoses([TWO], refused(OWN), machine(translated=frozenset({4})))
     assert two.cause is Cause.REFUSED
     assert two.translated
+    (two,) = diagnoses(
+        [TWO],
+        refused(OWN),
+        machine(found={"two.example.com": (FOREIGN, "2001:db8::99")}, translated=frozenset({6})),
+    )
+    assert two.translated
 
 
 def test_the_log_has_a_line_for_each_answer_and_one_for_all() -> None:
