@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from certbot_standalone_nfq import errors
-from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble, payload_offset_from_tcp
-from certbot_standalone_nfq.capture.bpf.selector import compare_datagram, compare_whole, search
+from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line, assemble
+from certbot_standalone_nfq.capture.bpf.extensions import asks_for
+from certbot_standalone_nfq.capture.bpf.selector import compare_datagram, compare_whole
 from certbot_standalone_nfq.capture.protocols import port_of
 from certbot_standalone_nfq.diagnosis.attempts import TappedSegment
 from certbot_standalone_nfq.diagnosis.queries import TappedDatagram
@@ -38,6 +39,17 @@ _FIN, _SYN, _RST = 1, 2, 4
 _RECEIVE_BUFFER = 1 << 20
 _LONGEST = 0xFFFF + 40
 """Bytes of the longest packet: of IPv6, whose length does not count the header."""
+_SEE_CONTROL: tuple[Line, ...] = (
+    Instruction(Code.LDH_IND, 12),  # TCP's header length and flags at once: every packet of the port's comes here
+    Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
+)
+_TO_PAYLOAD: tuple[Line, ...] = (
+    Instruction(Code.AND, 0xF000),
+    Instruction(Code.RSH, 12 - 2),  # the length is in words
+    Instruction(Code.ADD_X),
+    Instruction(Code.TAX),
+)
+"""Moves X from where the TCP header begins to where it ends, behind what sees control segments."""
 _SNAPSHOT = 2048
 """Bytes that are copied of a packet: a whole frame of Ethernet."""
 _HTTP = ((Field(0, b"HTTP"),),)
@@ -151,7 +163,7 @@ def _attach(to: socket.socket, lines: list[Line]) -> None:
 
 
 def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
-    """Return the filter; the packet begins with its IP header."""
+    """Return the filter; the packet begins with its IP header. Raises ValueError if it cannot be made."""
     port = port_of(selectors)
     over_tcp, over_udp = ([each for each in selectors if each.transport is transport] for transport in Transport)
     return [
@@ -161,15 +173,14 @@ def program(selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
         Instruction(Code.RET, _SNAPSHOT),
         "other",
         Instruction(Code.RET, 0),
-        *_searches(over_tcp),
+        *_handshakes(over_tcp),
     ]
 
 
 def _segments(port: int, selectors: Sequence[Selector], *, replies: bool) -> list[Line]:
     beginnings = [alternative for selector in selectors if not selector.contains for alternative in selector.any_of]
-    searched = [alternative for selector in selectors if selector.contains for alternative in selector.any_of]
+    handshakes = [alternative for selector in selectors if selector.contains for alternative in selector.any_of]
     replying = _TLS if any(selector.by_server_name for selector in selectors) else _HTTP
-    response = [*payload_offset_from_tcp(), *compare_whole(replying, _SNAPSHOT)]
     return [
         *_transport_offset(Transport.TCP, "other"),
         Instruction(Code.LD_ABS, _SKF_AD_PKTTYPE),
@@ -177,26 +188,25 @@ def _segments(port: int, selectors: Sequence[Selector], *, replies: bool) -> lis
         Instruction(Code.JEQ, _PACKET_OTHERHOST, "other"),
         Instruction(Code.LDH_IND, 2),
         Instruction(Code.JEQ, port, "", "other"),
-        Instruction(Code.LDB_IND, 13),
-        Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
-        *payload_offset_from_tcp(),
-        *compare_whole(beginnings, _SNAPSHOT, searched),
+        *_SEE_CONTROL,
+        *_TO_PAYLOAD,
+        *compare_whole(beginnings, _SNAPSHOT, handshakes),
         "outgoing",
         Instruction(Code.LDH_IND, 0),
         Instruction(Code.JEQ, port, "", "other"),
-        Instruction(Code.LDB_IND, 13),
-        Instruction(Code.JSET, _FIN | _SYN | _RST, "seen"),
-        *(response if replies else [Instruction(Code.RET, 0)]),
+        *_SEE_CONTROL,
+        *([*_TO_PAYLOAD, *compare_whole(replying, _SNAPSHOT)] if replies else [Instruction(Code.RET, 0)]),
     ]
 
 
-def _searches(selectors: Sequence[Selector]) -> Iterator[Line]:
-    """Yield the end of a program that searches payloads. Raises ValueError if more than one thing is searched for."""
+def _handshakes(selectors: Sequence[Selector]) -> Iterator[Line]:
+    """Yield the end of a program that looks further into what begins like a ClientHello."""
     wanted = {selector.contains for selector in selectors if selector.contains}
-    if len(wanted) > 1:
-        raise ValueError("a program can search for one thing only")
+    if len(wanted) > 1 or any(selector.contains and not selector.by_server_name for selector in selectors):
+        raise ValueError("a program can look for one thing only, and only in a ClientHello")
     for each in wanted:
-        yield from search(each, _SNAPSHOT)
+        yield "further"
+        yield from asks_for(each, _SNAPSHOT)
 
 
 def _datagrams(port: int, selectors: Sequence[Selector]) -> list[Line]:

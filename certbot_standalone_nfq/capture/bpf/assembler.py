@@ -90,14 +90,3 @@ def assemble(lines: Sequence[Line]) -> list[Assembled]:
         return Assembled(int(line.code), distance(line.if_true, here), distance(line.if_false, here), line.k)
 
     return [assembled(line, here) for here, line in enumerate(instructions)]
-
-
-def payload_offset_from_tcp() -> list[Line]:
-    """Return what moves X from where the TCP header begins to where it ends."""
-    return [
-        Instruction(Code.LDB_IND, 12),  # its length, in words, is in the upper half of this byte
-        Instruction(Code.AND, 0xF0),
-        Instruction(Code.RSH, 2),
-        Instruction(Code.ADD_X),
-        Instruction(Code.TAX),
-    ]

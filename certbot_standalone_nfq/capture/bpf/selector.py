@@ -25,10 +25,9 @@ from certbot_standalone_nfq.capture.bpf.assembler import (
     Instruction,
     Line,
     assemble,
-    payload_offset_from_tcp,
     size,
 )
-from certbot_standalone_nfq.engine.protocols import SEARCHED, Field, Selector, Transport
+from certbot_standalone_nfq.engine.protocols import Field, Selector, Transport
 from certbot_standalone_nfq.wire.proxy_protocol import BINARY_SIGNATURE, TEXT_BEGINNING
 
 MAX_INSTRUCTIONS = 64
@@ -93,7 +92,7 @@ def _datagram(selector: Selector, family: int) -> list[Line]:
 def _segment(selector: Selector, family: int) -> list[Line]:
     lines = [
         *_transport_offset(family, Transport.TCP),
-        *payload_offset_from_tcp(),
+        *_payload_offset(),
         *_payload_length(selector),
     ]
     for number, alternative in enumerate(selector.any_of):
@@ -114,16 +113,16 @@ def compare_datagram(alternatives: Iterable[Alternative], accepted: int) -> list
 
 
 def compare_whole(
-    alternatives: Iterable[Alternative], accepted: int, searched: Iterable[Alternative] = ()
+    alternatives: Iterable[Alternative], accepted: int, further: Iterable[Alternative] = ()
 ) -> list[Line]:
     """Return the end of a program that accepts a packet if an alternative agrees with the whole of its payload's start.
 
-    X is to be where the payload begins. `accepted` is what the program returns then. If one of `searched` agrees, it
-    goes on at the label "search", and otherwise at "other". A load beyond the end ends the program, so the alternatives
-    that need the fewest bytes come first. Of each, what comes last is compared first: others' requests begin alike.
+    X is to be where the payload begins. `accepted` is what the program returns then. If one of `further` agrees, it
+    goes on at the label "further", and otherwise at "other". A load beyond the end ends the program, so those that need
+    the fewest bytes come first. Of each, what comes last is compared first: others' requests begin alike.
     """
     found = [(_pieces(each), Instruction(Code.RET, accepted)) for each in alternatives]
-    found += [(_pieces(each), Instruction(Code.JA, if_true="search")) for each in searched]
+    found += [(_pieces(each), Instruction(Code.JA, if_true="further")) for each in further]
     found.sort(key=lambda each: each[0][-1].end if each[0] else 0)
     lines: list[Line] = []
     for number, (pieces, then) in enumerate(found):
@@ -134,25 +133,6 @@ def compare_whole(
     return lines
 
 
-def search(wanted: bytes, accepted: int) -> Iterator[Line]:
-    """Yield the end of a program that accepts a packet if its payload, at X, most likely has some bytes.
-
-    It loads words at the longest distance at which any occurrence has one of them whole, and compares them with all
-    that an occurrence can have there: to load costs more, as a payload may not be in one piece of memory. No more
-    instructions can follow, as loads may be beyond the packet's end.
-    """
-    size = next(size for size in _LOADS if size <= len(wanted))
-    words = [wanted[begin : begin + size] for begin in range(len(wanted) - size + 1)]
-    yield "search"
-    for offset in range(0, SEARCHED - size + 1, len(words)):
-        yield Instruction(_LOADS[size], offset)
-        for word in words[:-1]:
-            yield Instruction(Code.JEQ, int.from_bytes(word, "big"), f"found {offset}")
-        yield Instruction(Code.JEQ, int.from_bytes(words[-1], "big"), "", f"not {offset}")
-        yield from (f"found {offset}", Instruction(Code.RET, accepted), f"not {offset}")
-    yield Instruction(Code.RET, _NO_MATCH)
-
-
 def _transport_offset(family: int, transport: Transport) -> list[Line]:
     """Leave where the TCP or UDP header begins in X."""
     if family == 4:
@@ -161,6 +141,17 @@ def _transport_offset(family: int, transport: Transport) -> list[Line]:
         Instruction(Code.LDB_ABS, 6),
         Instruction(Code.JEQ, transport, "", "other"),
         Instruction(Code.LDX_IMM, 40),
+    ]
+
+
+def _payload_offset() -> list[Line]:
+    """Return what moves X from where the TCP header begins to where it ends."""
+    return [
+        Instruction(Code.LDB_IND, 12),  # its length, in words, is in the upper half of this byte
+        Instruction(Code.AND, 0xF0),
+        Instruction(Code.RSH, 2),
+        Instruction(Code.ADD_X),
+        Instruction(Code.TAX),
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from certbot_standalone_nfq.capture.bpf.extensions import BEFORE_SESSION, MOST_EXTENSIONS, PROTOCOLS
 from certbot_standalone_nfq.capture.ebpf.assembler import (
     BYTE,
     DOUBLE,
@@ -24,11 +25,8 @@ from certbot_standalone_nfq.capture.ebpf.code import Code, network_order
 from certbot_standalone_nfq.capture.ebpf.layout import Frame
 from certbot_standalone_nfq.capture.ebpf.maps import NAME_BYTES, Maps
 
-_SERVER_NAME, _PROTOCOLS = 0, 16
-_BEFORE_SESSION = 5 + 4 + 2 + 32
-"""Bytes of the record's header, the message's, the version and the random number."""
+_SERVER_NAME = 0
 _LONGEST_SESSION, _LONGEST_SUITES, _LONGEST_METHODS = 32, 1024, 8
-_MOST_EXTENSIONS = 20
 _LONGEST_EXTENSION = 4096
 _NAME_AT = 4 + 5
 """Where a name begins in its extension: behind that's header, the list's length, the type and its own length."""
@@ -50,12 +48,12 @@ def find(code: Code, protocols: bytes, maps: Maps, name: str) -> None:
     for place in (_LENGTH, _NAME_EXTENSION, _PROTOCOLS_EXTENSION):
         code.store_double(place, 0)
     code.store_double(TRANSPORT_AT, R7)
-    code.do(R9, "+=", _BEFORE_SESSION)
+    code.do(R9, "+=", BEFORE_SESSION)
     for length, longest in ((1, _LONGEST_SESSION), (2, _LONGEST_SUITES), (1, _LONGEST_METHODS)):
         _skip_vector(code, length, longest)
     code.do(R9, "+=", 2)
     code.set(R7, 0)
-    for number in range(_MOST_EXTENSIONS):
+    for number in range(MOST_EXTENSIONS):
         _look_at_extension(code, int.from_bytes(protocols[:2], "big"), f"{name} {number}", f"{name} both")
     code.jump("pass")
     code.label(f"{name} both")
@@ -77,7 +75,7 @@ def _look_at_extension(code: Code, protocols: int, here: str, both: str) -> None
     code.swap(R3, 16)
     code.jump_if(R3, ">", _LONGEST_EXTENSION, "pass")
     code.load(HALF, R2, R10, _LOADED)
-    code.jump_if(R2, "==", network_order(_PROTOCOLS, 2), f"{here} protocols")
+    code.jump_if(R2, "==", network_order(PROTOCOLS, 2), f"{here} protocols")
     code.jump_if(R2, "!=", _SERVER_NAME, f"{here} next")
     code.store_double(_NAME_EXTENSION, R9)
     code.store_double(_LENGTH, R3)

@@ -13,8 +13,9 @@ In the mangle table, after NAT, for packets from the client to the port it addre
              a datagram -> NFQUEUE
              payload selected -> set the connection's mark
              connection marked -> NFQUEUE, bypassed while no program listens
-             not tracked (NOTRACK), and payload selected -> remember the address it came from, NFQUEUE
-             not tracked, and from an address that is remembered -> NFQUEUE
+             tracked -> go on behind the jump; what follows is for what is not (NOTRACK)
+             payload selected -> remember the address it came from, NFQUEUE
+             from an address that is remembered -> NFQUEUE
     CHAIN-OUT: not to be watched -> clear the connection's mark
              clear the packet's mark; go on behind the jump
 
@@ -107,7 +108,8 @@ def chain_rules(allocation: Allocation, family: int) -> list[tuple[str, str]]:
         *rules,
         *((chain, f"{condition} -j CONNMARK --set-xmark {connection}/{connection}") for condition in selected),
         (chain, f"-m connmark --mark {connection}/{connection} {queue}"),
-        *((chain, f"-m conntrack --ctstate UNTRACKED {rule} {queue}") for rule in _remembered(chain, selected)),
+        (chain, "-m conntrack ! --ctstate UNTRACKED -j RETURN"),
+        *((chain, f"{rule} {queue}") for rule in _remembered(chain, selected)),
         (out, f"-m mark --mark {released}/{both} -j CONNMARK --set-xmark 0x0/{connection}"),
         clear_packet,
     ]

@@ -38,10 +38,11 @@ def test_the_rules_read_as_designed(family: int) -> None:
         " --set-xmark 0x10000000/0x10000000\n"
         "-A CERTBOT-NFQ-28080-0f1e -m connmark --mark 0x10000000/0x10000000"
         " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
-        "-A CERTBOT-NFQ-28080-0f1e -m conntrack --ctstate UNTRACKED -m bpf --bytecode"
+        "-A CERTBOT-NFQ-28080-0f1e -m conntrack ! --ctstate UNTRACKED -j RETURN\n"
+        "-A CERTBOT-NFQ-28080-0f1e -m bpf --bytecode"
         f' "{selector.bytecode(SELECTORS[0], family)}" -m recent --name CERTBOT-NFQ-28080-0f1e --rsource --set'
         " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
-        "-A CERTBOT-NFQ-28080-0f1e -m conntrack --ctstate UNTRACKED"
+        "-A CERTBOT-NFQ-28080-0f1e"
         " -m recent --name CERTBOT-NFQ-28080-0f1e --rsource --rcheck --seconds 180"
         " -j NFQUEUE --queue-num 28080 --queue-bypass\n"
         "-A CERTBOT-NFQ-28080-0f1e-OUT -m mark --mark 0x20000000/0x30000000 -j CONNMARK --set-xmark 0x0/0x10000000\n"

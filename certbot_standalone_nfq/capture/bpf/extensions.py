@@ -1,0 +1,67 @@
+"""A TLS ClientHello's extensions, walked through by a classic BPF program: whether it asks for certain protocols.
+
+Each load costs as much as ten other instructions, as a payload may not be in one piece of memory. To walk takes one for
+each extension; to look for the protocols wherever they may be takes some forty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line
+
+BEFORE_SESSION = 5 + 4 + 2 + 32
+"""Bytes of the record's header, the message's, the version and the random number: RFC 8446, 5.1 and 4.1.2."""
+PROTOCOLS = 16
+"""The extension's type: RFC 7301, 6."""
+MOST_EXTENSIONS = 20
+"""The ones to look at; CAs send about ten."""
+_HEADER = 4
+"""Bytes of an extension's type and length."""
+_FIRST = BEFORE_SESSION + 1 + 2 + 1 + 2
+"""Where extensions begin behind vectors that are empty, and the lengths of all of them."""
+_LOADS = {4: Code.LD_IND, 2: Code.LDH_IND, 1: Code.LDB_IND}
+
+
+def asks_for(protocols: bytes, accepted: int) -> Iterator[Line]:
+    """Yield the end of a program that returns `accepted` for a ClientHello that asks for protocols, and otherwise 0.
+
+    X is to be where the record begins. `protocols` is the extension's length, of two bytes, and its content. What ends
+    before it does is not accepted.
+    """
+    yield from _skip(Code.LDB_IND, BEFORE_SESSION)  # what identifies the session
+    yield from _skip(Code.LDH_IND, BEFORE_SESSION + 1)  # the cipher suites
+    yield from _skip(Code.LDB_IND, BEFORE_SESSION + 3)  # the compression methods
+    header = PROTOCOLS << 16 | int.from_bytes(protocols[:2], "big")
+    for _ in range(MOST_EXTENSIONS):
+        yield Instruction(Code.LD_IND, _FIRST)
+        yield Instruction(Code.JEQ, header, "protocols")
+        yield Instruction(Code.AND, 0xFFFF)
+        yield Instruction(Code.ADD, _HEADER)
+        yield from _move()
+    yield Instruction(Code.RET, 0)
+    yield "protocols"
+    yield from _compare(protocols[2:], _FIRST + _HEADER)
+    yield Instruction(Code.RET, accepted)
+    yield "others"
+    yield Instruction(Code.RET, 0)
+
+
+def _skip(load: Code, offset: int) -> Iterator[Line]:
+    """Yield what moves X by the length at an offset."""
+    yield Instruction(load, offset)
+    yield from _move()
+
+
+def _move() -> Iterator[Line]:
+    yield Instruction(Code.ADD_X)
+    yield Instruction(Code.TAX)
+
+
+def _compare(content: bytes, offset: int) -> Iterator[Line]:
+    begin = 0
+    for size, load in _LOADS.items():
+        while len(content) - begin >= size:
+            yield Instruction(load, offset + begin)
+            yield Instruction(Code.JEQ, int.from_bytes(content[begin : begin + size], "big"), "", "others")
+            begin += size
