@@ -127,7 +127,7 @@ def test_a_proven_takeover_is_not_ended_by_far_numbers(engine: Engine, sockets: 
     assert engine.handle(write(peer.segment()), 0.0).event == Acknowledged(peer.segment().connection)
 
 
-@pytest.mark.parametrize("ahead", [1000, 1 << 28, -(1 << 28)])
+@pytest.mark.parametrize("ahead", [1, 1000, 1 << 28, -(1 << 28)])
 @pytest.mark.parametrize("cut", [len(request()), 20])
 def test_a_request_elsewhere_on_an_open_connection_is_of_a_later_one_if_the_end_of_the_one_before_was_lost(
     engine: Engine, sockets: PlayedSockets, cut: int, ahead: int
@@ -140,6 +140,27 @@ def test_a_request_elsewhere_on_an_open_connection_is_of_a_later_one_if_the_end_
     for piece in filter(None, (request()[:cut], request()[cut:])):
         later.take(*engine.handle(write(later.send(piece, PSH_ACK)), 0.0).send)
     assert later.body == KEY_AUTHORIZATION
+
+
+@pytest.mark.parametrize("ahead", [-len(request()), 0])
+def test_a_request_that_is_repeated_or_follows_at_once_is_of_the_same_connection(
+    engine: Engine, sockets: PlayedSockets, ahead: int
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    peer.take(*engine.handle(write(peer.send(request(), PSH_ACK)), 0.0).send)
+    again = peer.segment(request(), PSH_ACK, seq=advance(peer.seq, ahead))
+    assert engine.handle(write(again), 0.0).verdict is Verdict.DROP
+
+
+def test_a_socket_says_nothing_about_a_connection_that_was_proven_otherwise(
+    engine: Engine, sockets: PlayedSockets
+) -> None:
+    peer = Peer()
+    sockets.open.add(peer.segment().connection)
+    engine.handle(write(peer.send(request(), PSH_ACK)), 0.0, proven=True)
+    further = peer.segment(request(), PSH_ACK, seq=advance(peer.seq, 1 << 28))
+    assert engine.handle(write(further), 0.0, proven=True).verdict is Verdict.DROP
 
 
 @pytest.mark.parametrize(("payload", "flags"), [(b"", Flags.ACK), (b"x", PSH_ACK), (request(), Flags.PSH)])
