@@ -4,8 +4,10 @@ import pytest
 
 from certbot_standalone_nfq.challenges import registry
 from certbot_standalone_nfq.challenges.dns01.solver import Dns01Solver
+from certbot_standalone_nfq.challenges.http01.any_token import AnyTokenSolver
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
+from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
 from certbot_standalone_nfq.engine.protocols import ChallengeId, Question
 from certbot_standalone_nfq.settings import DEFAULT_PORTS
 from tests.challenges.dns01.messages import NAME, query
@@ -25,6 +27,20 @@ def test_a_solver_is_found_by_its_type() -> None:
     assert registry.solver("http-01") is Http01Solver
     with pytest.raises(KeyError):
         registry.solver("other-01")
+
+
+def test_captures_are_told_what_to_look_a_challenge_up_by() -> None:
+    by = {
+        (solver, each.by_server_name, each.by_question, each.by_host)
+        for solver in (*registry.SOLVERS, AnyTokenSolver)
+        for each in solver.selectors(80)
+    }
+    assert by == {
+        (Http01Solver, False, False, False),
+        (TlsAlpn01Solver, True, False, False),
+        (Dns01Solver, False, True, False),
+        (AnyTokenSolver, False, False, True),
+    }
 
 
 @pytest.mark.parametrize("port", [80, 8080])

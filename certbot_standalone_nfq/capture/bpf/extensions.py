@@ -1,7 +1,7 @@
 """A TLS ClientHello's extensions, walked through by a classic BPF program: whether it asks for certain protocols.
 
-Each load costs as much as ten other instructions, as a payload may not be in one piece of memory. To walk takes one for
-each extension; to look for the protocols wherever they may be takes some forty.
+Loads are what costs most, as a payload may not be in one piece of memory. To walk takes one for each extension; to look
+for the protocols wherever they may be takes some forty.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certbot_standalone_nfq.challenges.http01 import host
 from certbot_standalone_nfq.challenges.http01.any_token import MAX_TOKEN, MIN_TOKEN, AnyTokenSolver
 from certbot_standalone_nfq.challenges.http01.conversation import MAX_HEAD, Http01Conversation
 from certbot_standalone_nfq.engine.protocols import UNDECIDED, Answer, ChallengeId, Recognition
@@ -151,9 +152,11 @@ def test_what_decides_early_waits_for_the_host_field_alone(solver: AnyTokenSolve
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_lines_may_end_as_servers_take_them(solver: AnyTokenSolver, end: bytes) -> None:
-    whole = REQUEST.replace(b"\r\n", end)
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_lines_may_end_as_servers_take_them(solver: AnyTokenSolver, end: bytes, version: str) -> None:
+    whole = REQUEST.replace(b"\r\n", end).replace(b"HTTP/1.1", version.encode())
     assert answer(solver.recognise(whole), whole)[0] == f"{TOKEN}.{THUMBPRINT}"
+    assert {solver.recognise(whole[:cut]) for cut in range(1, len(whole))} == {UNDECIDED}
 
 
 def test_another_names_request_is_left_alone_as_soon_as_its_host_field_is_there(solver: AnyTokenSolver) -> None:
@@ -168,6 +171,34 @@ def test_another_path_is_left_alone_at_its_first_other_byte(solver: AnyTokenSolv
     slash = whole.index(TOKEN.encode()) + len(TOKEN)
     assert solver.recognise(whole[:slash]) is UNDECIDED
     assert solver.recognise(whole[: slash + 1]) is None
+
+
+def test_a_token_that_is_too_short_is_left_alone_at_its_end(solver: AnyTokenSolver) -> None:
+    short = request("Host: example.com", token="a" * 21)
+    end = short.index(b" HTTP")
+    assert solver.recognise(short[:end]) is UNDECIDED
+    assert solver.recognise(short[: end + 1]) is None
+    assert solver.recognise(request("Host: example.com", token="a" * 22)) is not None
+
+
+def test_a_line_that_may_go_on_the_one_before_counts_once_it_is_whole(solver: AnyTokenSolver) -> None:
+    folded = request("Host: example.com", " folded")
+    end = folded.index(b"folded") + len(b"folded\r\n")
+    assert solver.recognise(folded[: end - 1]) is UNDECIDED
+    assert solver.recognise(folded[:end]) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        (b"Host: a\r\nhost:b\r\n", [b"a", b"b"]),
+        (b"Host\r\nHostess: a\r\n", []),
+        (b" Host: a\r\n", None),
+        (b"X: y\r\n\tHost: a\r\n", None),
+    ],
+)
+def test_host_fields_are_read_unless_lines_are_ambiguous(lines: bytes, values: list[bytes] | None) -> None:
+    assert host.hosts(lines) == values
 
 
 def test_a_head_without_end_is_left_alone(solver: AnyTokenSolver) -> None:
@@ -203,6 +234,12 @@ def test_a_name_that_is_removed_is_the_servers_again() -> None:
     assert solver.recognise(b"") is None
 
 
+def test_the_longest_name_there_can_be_is_answered_for() -> None:
+    name = ".".join(["a" * 63] * 3 + ["b" * 61])
+    whole = request(f"Host: {name}")
+    assert isinstance(solving(name).recognise(whole), Http01Conversation)
+
+
 @pytest.mark.parametrize("name", ["", "*.example.com", "exa mple", "example..com", "bücher.example", "a" * 254, "x:y"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a domain name"):
@@ -218,6 +255,14 @@ def test_a_thumbprint_that_is_none_is_refused(thumbprint: str) -> None:
 def test_what_is_pending_is_named_as_in_a_host_field(solver: AnyTokenSolver) -> None:
     assert solver.pending_keys() == [b"example.com", b"192.0.2.1", b"[2001:db8::1", b"xn--bcher-kva.example"]
     assert solver.key("EXAMPLE.com", "token") == "example.com"
+
+
+def test_what_asks_for_a_challenge_is_known_under_whatever_name(solver: AnyTokenSolver) -> None:
+    whole = request("Host: other.example")
+    assert solver.challenge_in(whole) == ChallengeId("http-01", TOKEN)
+    assert solver.challenge_in(b"GET / HTTP/1.1\r\n\r\n") is None
+    assert solver.is_altered(request("Host: other.example", token=TOKEN + "?x"))
+    assert not solver.is_altered(whole)
 
 
 @given(st.binary(max_size=400), st.integers(0, len(REQUEST)))

@@ -217,3 +217,8 @@ def test_nothing_is_recognised_when_nothing_is_pending() -> None:
 def test_a_request_with_something_behind_the_token_was_altered(rest: bytes, altered: bool) -> None:
     assert Http01Solver.is_altered(REQUEST_PREFIX + b"token" + rest) is altered
     assert not Http01Solver.is_altered(b"GET /" + rest)
+    assert not Http01Solver.is_altered(REQUEST_PREFIX.replace(b"acme", b"some") + b"token" + rest)
+
+
+def test_a_challenge_is_told_from_others_by_its_token() -> None:
+    assert Http01Solver.key("example.com", "token") == "token"
