@@ -6,7 +6,7 @@ import contextlib
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.cpu import cpu_seconds, in_turn
@@ -20,49 +20,39 @@ from lab.processes import run
 
 KEPT = {"iptables": 0.95, "ebpf": 0.97}
 """Of the queries that a second of CPU time answers, by the way to capture."""
-_WAYS = _UNTOUCHED, _AGAIN, _CAPTURED = "untouched", "untouched again", "captured"
+_UNTOUCHED, _AGAIN, _CAPTURED = "untouched", "untouched again", "captured"
 _PENDING = {"port": 53, "typ": "dns-01", "key": f"_acme-challenge.{ZONE}"}
 
 
 def measure(effort: Effort, requests: int, capture: str) -> Iterator[Row]:
-    """Yield the rows for one way to capture, each round in a new order; and what makes no difference at all.
-
-    First dnsperf asks as often as it can, then half as often. The first measures more than what a query takes: whoever
-    is the faster of client and server waits for the other, and how often it has to be woken varies with what little the
-    other is delayed by.
-    """
+    """Yield the rows for one way to capture, each round in a new order; and what makes no difference at all."""
     with _site() as (client, server, folder):
         lost: Counter[str] = Counter()
         queued = 0
 
-        def answered(which: str, per_second: int) -> float:
+        def answered(which: str) -> float:
             nonlocal queued
             with _intercepting(server, capture if which == _CAPTURED else ""):
                 before = cpu_seconds(_processes(server))
-                load = _ask(client, server, folder, effort, per_second)
+                with queries.load(client, server.ipv4, folder, seconds=effort.seconds, wait=True) as load:
+                    pass
                 lost[which] += load.lost + load.wrong
                 queued += queued_on(server)
                 return load.completed / (cpu_seconds(_processes(server)) - before)
 
-        half = _ask(client, server, folder, effort).completed // effort.seconds // 2
-        for name, per_second in (("queries", 0), ("queries at half the rate", half)):
-            ways = {which: functools.partial(answered, which, per_second) for which in _WAYS}
-            yield from _rows(f"(k) {name}", capture, in_turn(effort.pairs, ways))
+        ways = (_UNTOUCHED, _AGAIN, _CAPTURED)
+        measured = in_turn(effort.pairs, {which: functools.partial(answered, which) for which in ways})
+        yield paired("(k) queries: no difference", "queries/CPU s", measured[_UNTOUCHED], measured[_AGAIN])
+        yield paired(
+            f"(k) queries: {capture}",
+            "queries/CPU s",
+            measured[_UNTOUCHED],
+            measured[_CAPTURED],
+            at_least=KEPT[capture],
+        )
         yield Row(f"(k) queries: {capture}, lost", "", lost[_CAPTURED], without=lost[_UNTOUCHED], at_most=0)
         yield Row(f"(k) queries: {capture}, packets queued", "", queued, at_most=0)
         yield from _long_run(client, server, folder, requests, capture)
-
-
-def _rows(name: str, capture: str, measured: Mapping[str, list[float]]) -> Iterator[Row]:
-    untouched, unit = measured[_UNTOUCHED], "queries/CPU s"
-    yield paired(f"{name}: no difference", unit, untouched, measured[_AGAIN])
-    yield paired(f"{name}: {capture}", unit, untouched, measured[_CAPTURED], at_least=KEPT[capture])
-
-
-def _ask(client: Host, server: Host, folder: Path, effort: Effort, per_second: int = 0) -> queries.Load:
-    with queries.load(client, server.ipv4, folder, per_second=per_second, seconds=effort.seconds, wait=True) as load:
-        pass
-    return load
 
 
 def _long_run(client: Host, server: Host, folder: Path, requests: int, capture: str) -> Iterator[Row]:

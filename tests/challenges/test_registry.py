@@ -43,6 +43,14 @@ def test_captures_are_told_what_to_look_a_challenge_up_by() -> None:
     }
 
 
+def test_each_type_selects_by_its_own_keys() -> None:
+    name = "validation.example.com"
+    other, own = (ChallengePort(53, (Dns01Solver,), (ChallengeId(typ, name),)) for typ in ("http-01", "dns-01"))
+    assert other.selectors() == list(Dns01Solver.selectors(53))
+    assert own.selectors() == list(Dns01Solver.selectors(53, [name]))
+    assert own.selectors() != other.selectors()
+
+
 @pytest.mark.parametrize("port", [80, 8080])
 def test_types_are_together_if_they_share_a_port(port: int) -> None:
     ports = registry.by_port({"http-01": 80, "other-01": port}, (Http01Solver, OtherSolver))
