@@ -177,11 +177,14 @@ def payloads(draw: st.DrawFn, selector: Selector) -> bytes:
     return header[: draw(st.integers(0, len(header)))] + rest if not draw(st.integers(0, 5)) else header + rest
 
 
-def is_bounded(selector: Selector, payload: bytes) -> bool:
-    """Whether selecting a payload is what the compilers may do: see above."""
+def is_bounded(selector: Selector, payload: bytes, options: bytes = b"") -> bool:
+    """Whether selecting a payload is what the compilers may do: see above.
+
+    nft's rules may find what they search for in TCP's options, too, which are before the payload.
+    """
     if selector.contains:
         begins = dataclasses.replace(selector, contains=b"")
-        return has_part(selector, payload, 8) and is_bounded(begins, payload)
+        return has_part(selector, options + payload, 8) and is_bounded(begins, payload)
     proxied = selector.after_proxy_header and payload.startswith((TEXT_BEGINNING[:4], BINARY_SIGNATURE))
     return proxied or len(payload) < 4 or any(selector.matches(payload[: len(payload) - cut]) for cut in range(4))
 
@@ -224,7 +227,7 @@ def test_whatever_matches_is_selected_by_nft_and_little_else(
     for way in Payload:
         selected = by_nft(selector, way, whole)
         assert selected >= selector.matches(payload)
-        assert selected <= is_bounded(selector, payload)
+        assert selected <= is_bounded(selector, payload, bytes(4 * options))
 
 
 @pytest.mark.anywhere

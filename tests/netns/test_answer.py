@@ -46,7 +46,10 @@ def test_any_token_is_answered_and_the_server_never_sees_it(lab: Lab, service: A
     assert asked(lab, lab.server.ipv4) == ANSWER
     assert asked(lab, f"[{lab.server.ipv6}]:80", address=lab.server.ipv6) == ANSWER
     assert lab.nginx.access_log == log
-    line = next(line for line in service.answered if line.endswith(ANY_TOKEN))
+    (line, *_) = wait_until(
+        lambda: [each for each in service.answered if each.endswith(ANY_TOKEN)],
+        "the answer is told, which comes after it is sent",
+    )
     assert re.search(rf" {NAME}: request from {lab.client.ipv4} over IPv4 answered in [0-9.]+ ms, token ", line)
 
 

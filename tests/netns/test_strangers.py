@@ -26,6 +26,8 @@ from tests.netns.conftest import Lab
 
 PSH_ACK = Flags.PSH | Flags.ACK
 VISITORS, GUESSES = 8, 5
+PORTS = range(20_000, 20_040)
+"""To forge packets from. No connection of the client's kernel has been there: it chooses from 32768 on."""
 WAYS = [
     *((variant, "prefilter") for variant in (*VARIANTS, *EBPF)),
     *((kind, "port") for kind in KINDS),
@@ -101,11 +103,11 @@ def test_a_forged_source_is_sent_nothing_but_resets(
         capture(fresh_lab.client, tmp_path / "client.pcap", "tcp src port 80") as captured,
         stranger(fresh_lab.client, address) as forging,
     ):
-        for port in range(50_000, 50_040):
+        for port in PORTS:
             forging.send(source, port, request())
         assert body(ask(fresh_lab.client, address)) == KEY_AUTHORIZATION
         wait_until(lambda: len(answered) == 1, "the one answer is told")
-    forged = [each["TCP"] for each in captured.segments() if each["TCP"].dport in range(50_000, 50_040)]
+    forged = [each["TCP"] for each in captured.segments() if each["TCP"].dport in PORTS]
     assert all(int(segment.flags) & Flags.RST for segment in forged)
 
 
@@ -147,12 +149,12 @@ def test_a_forged_source_gets_no_answer_from_a_published_port(published: Lab, va
             intercepting(published.server, capture=variant, selection=selection) as (_, answered),
             stranger(published.client, published.server.ipv4) as forging,
         ):
-            for port in range(51_000, 51_020):
+            for port in PORTS[:20]:
                 forging.send(source, port, request())
                 forging.send(source, port, request())
-            for port in range(52_000, 52_020):
+            for port in PORTS[20:]:
                 forging.send(source, port, flags=Flags.SYN, seq=1000, ack=0)
-            for port in range(52_000, 52_020):
+            for port in PORTS[20:]:
                 for _ in range(3):
                     forging.send(source, port, request(), seq=1001)
             assert body(ask(published.client, published.server.ipv4)) == KEY_AUTHORIZATION
