@@ -45,7 +45,10 @@ def raise_interruption(error: BaseException) -> None:
     nothing about the code that it interrupts. So every handler of all exceptions calls this first.
     """
     if isinstance(error, tuple(interruptions)):
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # or its traceback would hold this frame, and this frame it: all that was open would stay so
 
 
 NO_THREAD = "can't start new thread"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
+import gc
 import inspect
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +88,27 @@ def test_an_interruption_is_raised_again_and_nothing_else_is(signal: type[Except
     errors.raise_interruption(SystemExit())
     with pytest.raises(signal):
         errors.raise_interruption(signal())
+
+
+def test_an_interruption_that_is_raised_again_keeps_nothing_open(signal: type[Exception]) -> None:
+    """Whatever the interrupted code had just opened, and had not yet noted, is closed as soon as it is dropped."""
+    opened: list[weakref.ref[set[int]]] = []
+
+    def interrupted() -> None:
+        just_opened = {1}
+        opened.append(weakref.ref(just_opened))
+        raise signal
+
+    gc.disable()
+    try:
+        with contextlib.suppress(signal):
+            try:
+                interrupted()
+            except Exception as error:
+                errors.raise_interruption(error)
+        assert opened[0]() is None
+    finally:
+        gc.enable()
 
 
 def broad_handlers() -> Iterator[tuple[str, ast.ExceptHandler]]:

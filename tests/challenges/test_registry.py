@@ -8,7 +8,7 @@ from certbot_standalone_nfq.challenges.http01.any_token import AnyTokenSolver
 from certbot_standalone_nfq.challenges.http01.solver import REQUEST_PREFIX, Http01Solver
 from certbot_standalone_nfq.challenges.registry import ChallengePort
 from certbot_standalone_nfq.challenges.tls_alpn01.solver import TlsAlpn01Solver
-from certbot_standalone_nfq.engine.protocols import ChallengeId, Question
+from certbot_standalone_nfq.engine.protocols import ChallengeId, Question, StreamSolver
 from certbot_standalone_nfq.settings import DEFAULT_PORTS
 from tests.challenges.dns01.messages import NAME, query
 
@@ -30,9 +30,10 @@ def test_a_solver_is_found_by_its_type() -> None:
 
 
 def test_captures_are_told_what_to_look_a_challenge_up_by() -> None:
+    solvers: list[type[StreamSolver]] = [*registry.SOLVERS, AnyTokenSolver]
     by = {
         (solver, each.by_server_name, each.by_question, each.by_host)
-        for solver in (*registry.SOLVERS, AnyTokenSolver)
+        for solver in solvers
         for each in solver.selectors(80)
     }
     assert by == {
