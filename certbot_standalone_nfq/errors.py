@@ -1,7 +1,6 @@
 """What can go wrong, as errors for the user: a sentence that says what, and one that says what to do about it.
 
-Errors that some code catches are classes of their own; the functions make the others. Certbot's part is to turn them
-into its own errors (authenticator.py), so that everything else works without it.
+Errors that some code catches are classes; functions make the others. authenticator.py turns them into Certbot's.
 """
 
 from __future__ import annotations
@@ -21,14 +20,12 @@ class Place(enum.Enum):
 
 
 class Error(Exception):
-    """Something that the user has to know."""
+    """Something that the user has to know: what is wrong (cause), and what to do about it (cure), a sentence each."""
 
     def __init__(self, cause: str, cure: str) -> None:
         super().__init__(cause, cure)
         self.cause = cause
-        """What is wrong, in a sentence."""
         self.cure = cure
-        """What to do about it, in a sentence."""
 
     def __str__(self) -> str:
         return f"{self.cause} {self.cure}"
