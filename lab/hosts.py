@@ -140,7 +140,7 @@ def _normal(saved: str) -> str:
 def kernel_can(*command: str) -> bool:
     """Whether a command succeeds on a host that has an interface, eth0; it fails where the kernel lacks a module.
 
-    Without root, say that it does not.
+    False without root.
     """
     if os.geteuid() != 0:
         return False
@@ -154,7 +154,7 @@ def kernel_can(*command: str) -> bool:
 
 
 def kernel_can_queue_by_nft() -> bool:
-    """Whether this kernel has nftables' queue statement. Without root, say that it has not."""
+    """Whether this kernel has nftables' queue statement; false without root."""
     return kernel_can("nft", "add table inet t; add chain inet t c; add rule inet t c queue num 0 bypass")
 
 

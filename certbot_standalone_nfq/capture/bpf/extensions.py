@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from certbot_standalone_nfq.capture.bpf.assembler import Code, Instruction, Line
+from certbot_standalone_nfq.capture.bpf.selector import pieces_of
+from certbot_standalone_nfq.engine.protocols import Field
 
 BEFORE_SESSION = 5 + 4 + 2 + 32
 """Bytes of the record's header, the message's, the version and the random number: RFC 8446, 5.1 and 4.1.2."""
@@ -20,7 +22,6 @@ _HEADER = 4
 """Bytes of an extension's type and length."""
 _FIRST = BEFORE_SESSION + 1 + 2 + 1 + 2
 """Where extensions begin behind vectors that are empty, and the lengths of all of them."""
-_LOADS = {4: Code.LD_IND, 2: Code.LDH_IND, 1: Code.LDB_IND}
 
 
 def asks_for(protocols: bytes, accepted: int) -> Iterator[Line]:
@@ -41,7 +42,8 @@ def asks_for(protocols: bytes, accepted: int) -> Iterator[Line]:
         yield from _move()
     yield Instruction(Code.RET, 0)
     yield "protocols"
-    yield from _compare(protocols[2:], _FIRST + _HEADER)
+    for piece in pieces_of((Field(_FIRST + _HEADER, protocols[2:]),)):
+        yield from piece.compare("others")
     yield Instruction(Code.RET, accepted)
     yield "others"
     yield Instruction(Code.RET, 0)
@@ -56,12 +58,3 @@ def _skip(load: Code, offset: int) -> Iterator[Line]:
 def _move() -> Iterator[Line]:
     yield Instruction(Code.ADD_X)
     yield Instruction(Code.TAX)
-
-
-def _compare(content: bytes, offset: int) -> Iterator[Line]:
-    begin = 0
-    for size, load in _LOADS.items():
-        while len(content) - begin >= size:
-            yield Instruction(load, offset + begin)
-            yield Instruction(Code.JEQ, int.from_bytes(content[begin : begin + size], "big"), "", "others")
-            begin += size

@@ -121,8 +121,8 @@ def compare_whole(
     goes on at the label "further", and otherwise at "other". A load beyond the end ends the program, so those that need
     the fewest bytes come first. Of each, what comes last is compared first: others' requests begin alike.
     """
-    found = [(_pieces(each), Instruction(Code.RET, accepted)) for each in alternatives]
-    found += [(_pieces(each), Instruction(Code.JA, if_true="further")) for each in further]
+    found = [(pieces_of(each), Instruction(Code.RET, accepted)) for each in alternatives]
+    found += [(pieces_of(each), Instruction(Code.JA, if_true="further")) for each in further]
     found.sort(key=lambda each: each[0][-1].end if each[0] else 0)
     lines: list[Line] = []
     for number, (pieces, then) in enumerate(found):
@@ -198,7 +198,7 @@ def _compare(alternative: Alternative, name: str, otherwise: str) -> list[Line]:
     Where to begin follows from the length, and from there each comparison falls through to the one before it. A
     payload that has not even the first piece is compared byte by byte, if that piece is where the payload begins.
     """
-    pieces = _pieces(alternative)
+    pieces = pieces_of(alternative)
     ends = sorted({piece.end for piece in pieces}, reverse=True)
     lines: list[Line] = [Instruction(Code.JGE, end, f"{name}: {end} bytes") for end in ends]
     if not pieces or pieces[0].offset:
@@ -223,7 +223,7 @@ def _compare_less(piece: _Piece, name: str, otherwise: str) -> list[Line]:
     return [*lines, Instruction(Code.RET, _MATCH)]
 
 
-def _pieces(alternative: Alternative) -> list[_Piece]:
+def pieces_of(alternative: Alternative) -> list[_Piece]:
     """Return what to load, in the order in which a payload that grows comes to have it."""
     found = [piece for field in alternative for piece in _cut(field) if piece.mask]
     return sorted(found, key=lambda piece: (piece.end, piece.offset))
